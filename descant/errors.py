@@ -1,0 +1,37 @@
+"""One tree of exceptions. Every message says what was given, what was expected, and what to do next.
+
+DescantError
+├── MediaError      bytes, files or media that the door refuses; carries a stable ``code``
+├── OptionError     an unknown or contradictory option, voice, model name or sampling value
+├── ConfigError     a config file with a missing, unknown or impossible key
+├── WeightsError    a checkpoint that is missing, truncated, mismatched or unsafe
+└── SessionError    one request that failed or was cancelled; nothing else is lost by it
+"""
+
+
+class DescantError(Exception):
+    """Base of every error that descant raises on purpose."""
+
+
+class MediaError(DescantError):
+    """Media that was refused. ``code`` is stable and machine-readable, e.g. ``"audio.too_long"``."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+class OptionError(DescantError):
+    """An unknown or contradictory option, voice, model name or sampling value."""
+
+
+class ConfigError(DescantError):
+    """A config with a missing, unknown or impossible key; the message names the key."""
+
+
+class WeightsError(DescantError):
+    """A checkpoint that is missing, truncated, mismatched or unsafe to read."""
+
+
+class SessionError(DescantError):
+    """One request that failed or was cancelled. The model and other sessions stay usable."""
