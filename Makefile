@@ -1,0 +1,64 @@
+# Every target sets itself up. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+WORKERS ?= 2
+# Two processes with one thread each beat one process with two: the matrices of these tests are small.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint parity eval-nano train-nano bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+setup: $(READY)  ## prepare .venv; then .venv/bin/descant is the command
+	@echo "Ready. Try: .venv/bin/descant --help"
+
+$(READY): pyproject.toml constraints.txt
+	@echo "[1/4] making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "descant needs Python 3.11 or newer; name one: make setup PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "[2/4] installing torch (the largest download, about 200 MB on a machine without a GPU)"
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt torch
+	@echo "[3/4] installing the build tools"
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt hatchling editables
+	@echo "[4/4] installing descant and what its tests and evaluations need (about 400 MB)"
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## ask the embedded model four questions; answers are in out/demo
+	@$(OFFLINE) $(PY) -m descant.demo
+
+test: lint  ## everything that must pass: lint, then all tests
+	@echo "running the tests with $(WORKERS) workers"
+	@$(ONE_THREAD) $(OFFLINE) $(PY) -m pytest tests -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+lint: $(READY)  ## ruff, and mypy --strict
+	@echo "ruff"
+	@$(VENV)/bin/ruff check --quiet .
+	@echo "mypy --strict"
+	@$(VENV)/bin/mypy
+
+parity: $(READY)  ## compare every part with the reference; print part, case, largest difference
+	@$(ONE_THREAD) $(OFFLINE) $(PY) -m pytest tests/parity --parity-table -n $(WORKERS) $(ARGS)
+
+eval-nano: $(READY)  ## measure the embedded model on fresh held-out samples, with an independent recogniser
+	@$(OFFLINE) $(VENV)/bin/descant eval nano --out out/eval
+
+train-nano: $(READY)  ## train the embedded model from nothing (two cores, under three hours)
+	@for tool in flite espeak-ng; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  echo "train-nano speaks its training sentences with flite and espeak-ng; not found:$$missing"; \
+	  echo "Install the Debian packages:  apt-get install flite espeak-ng"; \
+	  echo "Nothing else in descant needs them."; exit 1; fi
+	@$(ONE_THREAD) $(PY) -m descant.train recipes/nano.yaml $(ARGS)
+
+bench: $(READY)  ## time the embedded model: first text, first sound, real-time factor
+	@$(ONE_THREAD) $(OFFLINE) $(PY) benchmarks/answer.py $(ARGS)
+
+clean:  ## remove what the targets made (not .venv, not runs/)
+	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache
