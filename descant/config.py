@@ -145,7 +145,11 @@ class BigVGANConfig:
 
 @dataclass(frozen=True)
 class VocosConfig:
-    """A small iSTFT vocoder (Vocos, arXiv 2306.00814) with BigVGAN's interface; the embedded model ships this one."""
+    """A small iSTFT vocoder (Vocos, arXiv 2306.00814) with BigVGAN's interface; the embedded model ships this one.
+
+    Its mel is (ln(magnitude mel) - mel_mean) / mel_std, frame t centred on sample hop_length * (t + 1/2) of 24 kHz
+    sound (Hann n_fft, Slaney mel bands). The vocoder takes that mel as it is; the constants tell how to make it.
+    """
 
     mel_dim: int
     hidden_size: int
@@ -154,6 +158,8 @@ class VocosConfig:
     kernel_size: int = 7
     n_fft: int = 1024  # samples at 24 kHz
     hop_length: int = 240  # samples: 100 mel frames a second
+    mel_mean: float = 0.0
+    mel_std: float = 1.0
 
 
 @dataclass(frozen=True)

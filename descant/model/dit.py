@@ -1,0 +1,308 @@
+"""The flow-matching transformer: noise, codes and a voice -> the velocity that leads to a log-mel.
+
+Axes: B batch, T mel frames, N blocks, K frames of a block, H heads, D width, C codes, M mel bins, R reference frames.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from descant.config import DiTConfig
+from descant.model.speaker import Ecapa
+
+Attend = Literal["blocks", "full"]
+TIME_DIM = 256  # width of the sinusoid of t
+TIME_SCALE = 1000.0  # t in [0, 1] is read as 0..1000, the range of diffusion step numbers
+NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the mel must say and in which voice: codes (B, C) int64, speaker (B, E), ref_mel (B, R, M)."""
+
+    codes: Tensor
+    speaker: Tensor
+    ref_mel: Tensor
+
+    def null(self) -> Condition:
+        """The condition of guidance: code 0 everywhere, a zero speaker and a zero reference (still read by ECAPA)."""
+        return Condition(
+            torch.zeros_like(self.codes), torch.zeros_like(self.speaker), torch.zeros_like(self.ref_mel)
+        )
+
+
+class TimeEmbedding(nn.Module):
+    """t (B,) -> (B, D): sines then cosines at 128 geometric frequencies, then a small MLP."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.time_mlp = nn.Sequential(nn.Linear(TIME_DIM, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: Tensor) -> Tensor:
+        half = TIME_DIM // 2
+        rates = torch.exp(torch.arange(half, device=t.device, dtype=t.dtype) * (-math.log(10000.0) / (half - 1)))
+        angles = TIME_SCALE * t[:, None] * rates[None]
+        embedded: Tensor = self.time_mlp(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        return embedded
+
+
+class CodeEmbedding(nn.Module):
+    """codes (B, C) -> (B, C * repeats, emb_dim); a code lasts ``repeats`` mel frames."""
+
+    def __init__(self, cfg: DiTConfig):
+        super().__init__()
+        self.codec_embed = nn.Embedding(cfg.num_embeds + 1, cfg.emb_dim)
+        self.repeats = cfg.repeats
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.codec_embed(codes).repeat_interleave(self.repeats, dim=1)
+
+
+class InputEmbedding(nn.Module):
+    """One linear map of [x, ECAPA(ref_mel), code, speaker], computed as a sum of its parts.
+
+    The parts that do not depend on x are computed once for the many evaluations of one solve.
+    """
+
+    def __init__(self, cfg: DiTConfig):
+        super().__init__()
+        self.parts = (cfg.mel_dim, cfg.ecapa.enc_dim, cfg.emb_dim, cfg.enc_emb_dim)
+        self.proj = nn.Linear(sum(self.parts), cfg.hidden_size)
+        self.spk_encoder = Ecapa(cfg.ecapa)
+
+    def voice(self, speaker: Tensor, ref_mel: Tensor) -> Tensor:
+        """speaker (B, E), ref_mel (B, R, M) -> (B, D), bias included."""
+        _, ref, _, spk = self.proj.weight.split(self.parts, dim=1)
+        return F.linear(self.spk_encoder(ref_mel), ref) + F.linear(speaker, spk, self.proj.bias)
+
+    def codes(self, embedded: Tensor) -> Tensor:
+        """embedded (B, T, emb_dim) -> (B, T, D)."""
+        return F.linear(embedded, self.proj.weight.split(self.parts, dim=1)[2])
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, T, M) and the rest of the sum (B, T, D) -> (B, T, D)."""
+        return F.linear(x, self.proj.weight.split(self.parts, dim=1)[0]) + condition
+
+
+class Rotary(nn.Module):
+    """Angles of the rotary embedding. Official checkpoints store ``inv_freq``; it holds the very numbers that theta
+    gives, and like the reference we compute them, so the stored key is kept but never read."""
+
+    inv_freq: Tensor
+
+    def __init__(self, cfg: DiTConfig):
+        super().__init__()
+        self.head_dim, self.theta = cfg.head_dim, cfg.rope_theta
+        self.register_buffer("inv_freq", rotary_frequencies(cfg.head_dim, cfg.rope_theta))
+
+    def forward(self, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """cos and sin (T, 1, head_dim / 2) float32 of frames 0..T-1."""
+        rates = rotary_frequencies(self.head_dim, self.theta, device)
+        angles = torch.arange(frames, device=device, dtype=torch.float32)[:, None, None] * rates
+        return angles.cos(), angles.sin()
+
+
+def rotary_frequencies(head_dim: int, theta: float, device: torch.device | None = None) -> Tensor:
+    """(head_dim / 2,) float32: theta ** (-2i / head_dim)."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
+    return 1.0 / (theta**exponents)
+
+
+def rotate_first_head(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates the interleaved pairs (0,1), (2,3), ... of head 0; x (B, T, H, d). The other heads know no position:
+    the official weights were trained so."""
+    even, odd = x[:, :, :1, 0::2], x[:, :, :1, 1::2]
+    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    return torch.cat([turned, x[:, :, 1:]], dim=2)
+
+
+def neighbours(x: Tensor, back: int, ahead: int) -> Tensor:
+    """x (B, N, K, ...) -> (B, N, (back + 1 + ahead) * K, ...): each block beside its neighbours, zeros past the ends."""
+    if back == ahead == 0:
+        return x
+    tail = [0, 0] * (x.ndim - 2)
+    padded = F.pad(x, [*tail, back, ahead])
+    return torch.cat([padded[:, i : i + x.shape[1]] for i in range(back + 1 + ahead)], dim=2)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the frames of a batch fall into blocks, and which of them are real.
+
+    real: (B or 1, N, K) bool, or None when every frame is real. ``block`` None: one attention over all frames.
+    """
+
+    block: int
+    real: Tensor | None
+    attend: Attend
+
+    def mask(self, back: int, ahead: int, x: Tensor) -> Tensor | None:
+        """Allowed keys, broadcastable over (B * N, H, K, S); None when all are. x (B, T, D) tells shape and device."""
+        if back == ahead == 0 and self.real is None:
+            return None
+        batch, blocks = x.shape[0], x.shape[1] // self.block
+        real = self.real
+        if real is None:
+            real = torch.ones(1, blocks, self.block, dtype=torch.bool, device=x.device)
+        keys = neighbours(real, back, ahead)
+        keys = keys | ~keys.any(dim=-1, keepdim=True)  # a block of padding sees padding: no row without a key
+        return keys.expand(batch, -1, -1).reshape(batch * blocks, 1, 1, -1)
+
+
+class Attention(nn.Module):
+    """Attention inside a block, and to ``back`` blocks before and ``ahead`` after it. x (B, T, D), T = N * K."""
+
+    def __init__(self, cfg: DiTConfig, back: int, ahead: int):
+        super().__init__()
+        self.heads, self.head_dim, self.back, self.ahead = cfg.num_attention_heads, cfg.head_dim, back, ahead
+        inner = cfg.num_attention_heads * cfg.head_dim
+        self.to_q = nn.Linear(cfg.hidden_size, inner)
+        self.to_k = nn.Linear(cfg.hidden_size, inner)
+        self.to_v = nn.Linear(cfg.hidden_size, inner)
+        self.to_out = nn.ModuleList([nn.Linear(inner, cfg.hidden_size)])  # a list: official key to_out.0
+
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+        batch, frames, _ = x.shape
+        split = (batch, frames, self.heads, self.head_dim)
+        q = rotate_first_head(self.to_q(x).view(split), *angles)
+        k = rotate_first_head(self.to_k(x).view(split), *angles)
+        v = self.to_v(x).view(split)
+        if layout.attend == "full":
+            mask = None if layout.real is None else layout.real.reshape(-1, 1, 1, frames)
+            mixed = attend(q, k, v, mask)
+        else:
+            blocks = (batch, frames // layout.block, layout.block, self.heads, self.head_dim)
+            q = q.reshape(-1, layout.block, self.heads, self.head_dim)
+            k = neighbours(k.view(blocks), self.back, self.ahead).flatten(0, 1)
+            v = neighbours(v.view(blocks), self.back, self.ahead).flatten(0, 1)
+            mixed = attend(q, k, v, layout.mask(self.back, self.ahead, x))
+        return self.to_out[0](mixed.reshape(batch, frames, -1))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """q (B, T, H, d), k and v (B, S, H, d) -> (B, T, H, d)."""
+    heads_first = (q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    return F.scaled_dot_product_attention(*heads_first, attn_mask=mask).transpose(1, 2)
+
+
+class Modulation(nn.Module):
+    """Shifts, scales and gates read from the time embedding (adaptive layer norm, arXiv 2212.09748)."""
+
+    def __init__(self, width: int, chunks: int):
+        super().__init__()
+        self.chunks = chunks
+        self.linear = nn.Linear(width, chunks * width)
+
+    def forward(self, t: Tensor) -> tuple[Tensor, ...]:
+        """t (B, D) -> ``chunks`` tensors (B, 1, D)."""
+        return self.linear(F.silu(t))[:, None].chunk(self.chunks, dim=-1)
+
+
+def norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, (x.shape[-1],), eps=NORM_EPS)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, cfg: DiTConfig):
+        super().__init__()
+        inner = cfg.hidden_size * cfg.ff_mult
+        self.ff = nn.Sequential(
+            nn.Linear(cfg.hidden_size, inner),
+            nn.GELU(approximate="tanh"),
+            nn.Identity(),  # the reference's dropout: it keeps the official index 3 of the next map
+            nn.Linear(inner, cfg.hidden_size),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.ff(x)
+        return y
+
+
+class Block(nn.Module):
+    """Attention and MLP, each normalised, modulated and gated by the time."""
+
+    def __init__(self, cfg: DiTConfig, index: int):
+        super().__init__()
+        back, ahead = int(index in cfg.look_backward_layers), int(index in cfg.look_ahead_layers)
+        self.attn_norm = Modulation(cfg.hidden_size, 6)
+        self.attn = Attention(cfg, back, ahead)
+        self.ff = FeedForward(cfg)
+
+    def forward(self, x: Tensor, t: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.attn_norm(t)
+        x = x + gate_a * self.attn(norm(x) * (1 + scale_a) + shift_a, angles, layout)
+        return x + gate_m * self.ff(norm(x) * (1 + scale_m) + shift_m)
+
+
+class DiT(nn.Module):
+    """x (B, T, M), t (B,), condition -> velocity (B, T, M) of the path from noise (t = 0) to mel (t = 1).
+
+    Blocks are counted from the first frame of x, so x must start on a block boundary of the utterance.
+    Gates and the output start at zero (adaLN-zero), so a fresh model predicts no motion.
+    """
+
+    def __init__(self, cfg: DiTConfig):
+        super().__init__()
+        self.cfg = cfg
+        self.time_embed = TimeEmbedding(cfg.hidden_size)
+        self.text_embed = CodeEmbedding(cfg)
+        self.input_embed = InputEmbedding(cfg)
+        self.rotary_embed = Rotary(cfg)
+        self.transformer_blocks = nn.ModuleList(Block(cfg, i) for i in range(cfg.num_hidden_layers))
+        self.norm_out = Modulation(cfg.hidden_size, 2)
+        self.proj_out = nn.Linear(cfg.hidden_size, cfg.mel_dim)
+        modulations = [m for m in self.modules() if isinstance(m, Modulation)]
+        for linear in [*(m.linear for m in modulations), self.proj_out]:
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Condition, *, attend: Attend = "blocks", lengths: Tensor | None = None
+    ) -> Tensor:
+        """``lengths`` (B,) int64: frames of x that are real in each example; the rest neither acts nor means a thing.
+        ``attend`` "full" lifts the block mask (training draws it now and then)."""
+        return self.velocity(x, t, self.condition(cond), attend=attend, lengths=lengths)
+
+    def condition(self, cond: Condition) -> Tensor:
+        """Everything of the input projection that does not depend on x: (B, C * repeats, D)."""
+        return self.voice(cond.speaker, cond.ref_mel)[:, None] + self.code_rows(cond.codes)
+
+    def voice(self, speaker: Tensor, ref_mel: Tensor) -> Tensor:
+        """The voice's share of ``condition``: (B, D). A stream computes it once."""
+        return self.input_embed.voice(speaker, ref_mel)
+
+    def code_rows(self, codes: Tensor) -> Tensor:
+        """The codes' share of ``condition``: (B, C * repeats, D)."""
+        return self.input_embed.codes(self.text_embed(codes))
+
+    def velocity(
+        self, x: Tensor, t: Tensor, condition: Tensor, *, attend: Attend = "blocks", lengths: Tensor | None = None
+    ) -> Tensor:
+        """``forward`` with the condition (B, T, D) already computed; x (B, T, M), t (B,)."""
+        frames = x.shape[1]
+        padding = -frames % self.cfg.block_size if attend == "blocks" else 0
+        h = F.pad(self.input_embed(x, condition), (0, 0, 0, padding))
+        layout = self.layout(h, frames, attend, lengths)
+        angles = self.rotary_embed(h.shape[1], h.device)
+        time = self.time_embed(t)
+        for block in self.transformer_blocks:
+            h = block(h, time, angles, layout)
+        scale, shift = self.norm_out(time)
+        out: Tensor = self.proj_out(norm(h[:, :frames]) * (1 + scale) + shift)
+        return out
+
+    def layout(self, h: Tensor, frames: int, attend: Attend, lengths: Tensor | None) -> Layout:
+        """h (B, T padded, D); ``frames`` of them were given, ``lengths`` of those are real."""
+        block, padded = self.cfg.block_size, h.shape[1]
+        if lengths is None and padded == frames:
+            return Layout(block, None, attend)
+        if lengths is None:
+            lengths = torch.full((1,), frames, device=h.device)
+        real = torch.arange(padded, device=h.device)[None] < lengths[:, None]
+        return Layout(block, real if attend == "full" else real.unflatten(1, (-1, block)), attend)
