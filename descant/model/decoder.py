@@ -1,0 +1,100 @@
+"""The causal decoder that is the body of both the Thinker and the Talker (Qwen2 shape, with TMRoPE)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from descant.config import DecoderConfig
+from descant.nn.attention import causal_mask, grouped_attention
+from descant.nn.cache import KVCache
+from descant.nn.layers import RMSNorm, SwiGLU
+from descant.nn.rope import mrope, rotate
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all layers of one forward share: rotary tables (B, T, D), the mask and the cache."""
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None
+    causal: bool  # no mask is needed: the plain causal pass over a whole sequence
+    cache: KVCache | None
+
+
+class Attention(nn.Module):
+    """Grouped-query causal attention. q, k, v have biases, o has none."""
+
+    def __init__(self, cfg: DecoderConfig):
+        super().__init__()
+        self.head_dim = cfg.head_dim
+        query, keys = cfg.num_attention_heads * cfg.head_dim, cfg.num_key_value_heads * cfg.head_dim
+        self.q_proj = nn.Linear(cfg.hidden_size, query, bias=True)
+        self.k_proj = nn.Linear(cfg.hidden_size, keys, bias=True)
+        self.v_proj = nn.Linear(cfg.hidden_size, keys, bias=True)
+        self.o_proj = nn.Linear(query, cfg.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, step: Step, layer: int) -> Tensor:
+        heads = (-1, self.head_dim)
+        q, k = rotate(self.q_proj(x).unflatten(-1, heads), self.k_proj(x).unflatten(-1, heads), step.cos, step.sin)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), self.v_proj(x).unflatten(-1, heads).transpose(1, 2)
+        if step.cache is not None:
+            k, v = step.cache.append(layer, k, v)
+        out: Tensor = self.o_proj(grouped_attention(q, k, v, step.mask, causal=step.causal))
+        return out
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and SwiGLU, each with a residual."""
+
+    def __init__(self, cfg: DecoderConfig):
+        super().__init__()
+        self.self_attn = Attention(cfg)
+        self.mlp = SwiGLU(cfg.hidden_size, cfg.intermediate_size, bias=False)
+        self.input_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
+
+    def forward(self, x: Tensor, step: Step, layer: int) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), step, layer)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class Decoder(nn.Module):
+    """Embedding table, layers and the final norm. The table's width may differ from the hidden size (Talker)."""
+
+    def __init__(self, cfg: DecoderConfig):
+        super().__init__()
+        self.cfg = cfg
+        self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.embedding_size)
+        self.layers = nn.ModuleList([Layer(cfg) for _ in range(cfg.num_hidden_layers)])
+        self.norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
+
+    def new_cache(self) -> KVCache:
+        """An empty cache with this decoder's number of layers."""
+        return KVCache.empty(self.cfg.num_hidden_layers)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, cache: KVCache | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, KVCache | None]:
+        """x (B, T, D) with TMRoPE ids positions (3, B, T) -> (hidden (B, T, D) after the final norm, cache).
+
+        cache: what was seen before; it is extended in place by these T tokens and returned.
+        mask (B, S) bool: True for real tokens, S = past + T. Only padding on the left needs it: a real token never
+        sees padding on its right.
+        """
+        past = 0 if cache is None else cache.length
+        cos, sin = mrope(positions, self.cfg.head_dim, self.cfg.rope_theta, self.cfg.mrope_section)
+        seen = causal_mask(x.shape[1], past, mask, x.device)
+        step = Step(cos, sin, seen, causal=seen is None and x.shape[1] > 1, cache=cache)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, step, index)
+        return self.norm(x), cache
+
+
+def sequential_positions(batch: int, start: int, length: int, device: torch.device | None = None) -> Tensor:
+    """Text positions: start, start + 1, ... on all three axes, (3, batch, length) int64."""
+    return torch.arange(start, start + length, device=device).expand(3, batch, length)

@@ -1,0 +1,59 @@
+"""Attention without dense masks where the structure is known: causal, or over many independent segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def causal_mask(new: int, past: int, valid: Tensor | None, device: torch.device) -> Tensor | None:
+    """The mask of ``new`` queries after ``past`` keys: bool (B or 1, 1, T, S), or None where none is needed.
+
+    valid (B, S) bool marks real tokens (False: padding); S = past + new. A padding query sees itself, so that no
+    row of the softmax is empty and no NaN can reach a gradient.
+    """
+    if valid is None:
+        if past == 0 or new == 1:
+            return None  # is_causal=True says it all, or one query sees every key
+        return _seen(new, past, device)[None, None]
+    mask = valid[:, None, None, :]
+    if new == 1:
+        own = torch.zeros(past + 1, dtype=torch.bool, device=device)
+        own[-1] = True
+        return mask | own
+    own = torch.eye(new, past + new, dtype=torch.bool, device=device).roll(past, dims=1)
+    return (mask & _seen(new, past, device)) | own
+
+
+def _seen(new: int, past: int, device: torch.device) -> Tensor:
+    return torch.ones(new, past + new, dtype=torch.bool, device=device).tril(past)
+
+
+def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v; q (B, Hq, T, D), k and v (B, Hk, S, D), Hq a multiple of Hk -> (B, T, Hq * D)."""
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
+    )
+    return out.transpose(1, 2).flatten(2)
+
+
+def segment_attention(q: Tensor, k: Tensor, v: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
+    """Full attention inside each of many segments laid one after another; nothing crosses a border.
+
+    q, k, v (N, H, D); runs: (segments, length) of neighbours of equal length, so that each run is one batch
+    without padding; sum of segments * length = N. Returns (N, H * D).
+    """
+    heads, dim = q.shape[1:]
+    outs: list[Tensor] = []
+    start = 0
+    for segments, length in runs:
+        stop = start + segments * length
+        shape = (segments, length, heads, dim)
+        parts = [x[start:stop].reshape(shape).transpose(1, 2) for x in (q, k, v)]
+        out = F.scaled_dot_product_attention(parts[0], parts[1], parts[2])
+        outs.append(out.transpose(1, 2).reshape(segments * length, heads * dim))
+        start = stop
+    return outs[0] if len(outs) == 1 else torch.cat(outs)

@@ -1,0 +1,62 @@
+"""Rotary positions (arXiv 2104.09864) in the half-split layout: dimension i is paired with i + head_dim / 2.
+
+TMRoPE (the Qwen2.5-Omni report, section 2.2): each token has three ids (time, height, width) and every frequency
+follows one of them. The vision encoder uses two (row, column).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def inverse_frequencies(dim: int, theta: float, device: torch.device | None = None) -> Tensor:
+    """theta ** (-2i / dim), (dim / 2,) float32."""
+    exponents = torch.arange(0, dim, 2, dtype=torch.float32, device=device) / dim
+    return 1.0 / (theta**exponents)
+
+
+def frequency_axes(section: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """The axis (0 time, 1 height, 2 width) that each frequency follows, (sum(section),) int64.
+
+    The official layout is contiguous, not interleaved: section [16, 24, 24] gives 16 frequencies to time first.
+    """
+    counts = torch.tensor(list(section), device=device)
+    return torch.arange(len(section), device=device).repeat_interleave(counts)
+
+
+def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """cos and sin (B, T, head_dim) float32 of TMRoPE ids positions (3, B, T); section sums to head_dim / 2."""
+    frequencies = inverse_frequencies(head_dim, theta, positions.device)
+    axes = frequency_axes(section, positions.device)
+    followed = positions.index_select(0, axes).permute(1, 2, 0)  # (B, T, head_dim / 2)
+    return _cos_sin(followed.float() * frequencies)
+
+
+def axial(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin (N, head_dim) float32 of patch positions (N, 2) = (row, column).
+
+    A quarter of head_dim follows the row, the next quarter the column; the second half repeats the first.
+    """
+    frequencies = inverse_frequencies(head_dim // 2, theta, positions.device)
+    angles = positions.float().unsqueeze(-1) * frequencies  # (N, 2, head_dim / 4)
+    return _cos_sin(angles.flatten(1))
+
+
+def _cos_sin(angles: Tensor) -> tuple[Tensor, Tensor]:
+    doubled = torch.cat((angles, angles), dim=-1)
+    return doubled.cos(), doubled.sin()
+
+
+def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn q (..., Hq, D) and k (..., Hk, D) by cos, sin (..., D); in float32, returned in their own dtype."""
+    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
+    return _turn(q, cos, sin), _turn(k, cos, sin)
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
