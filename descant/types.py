@@ -83,6 +83,11 @@ def assistant(*parts: Part | str) -> Message:
     return _message("assistant", parts)
 
 
+# What `speak` and `transcribe` ask of a model; the trainers use the same words.
+READ_ALOUD = "Say: {text}"
+TRANSCRIBE = "Write down what you hear."
+
+
 # ---------------------------------------------------------------- what the model reads
 
 

@@ -1,0 +1,218 @@
+"""One request, as data: everything that changes while an answer is made lives in ``Session``; the modules are pure.
+
+```
+PREFILL --> THINKING --> SPEAKING --> DONE        THINKING: the Thinker still writes (the Talker already sings along)
+   |            |            |                    SPEAKING: the text is complete, the Talker runs on
+   +------------+------------+---> CANCELLED | FAILED
+```
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from descant.engine.sampling import Choose, Sampler
+from descant.inputs.tokenizer import Incremental, Tokenizer
+from descant.model.codec import CodecState, Token2Wav
+from descant.errors import OptionError
+from descant.model.talker import Talker, tail_rows
+from descant.model.thinker import Thinker
+from descant.nn.cache import KVCache
+from descant.types import Decoding, Finished, Latency, Prompt, Sampling, Voice
+
+# What the one dial stands for. Codes needed before the first sound: (first + ahead) blocks.
+DECODINGS: Mapping[Latency, Decoding] = {
+    "low": Decoding(solver="euler", points=7),
+    "balanced": Decoding(points=10),
+    "quality": Decoding(back=4, first=2, now=4, ahead=2, points=10),
+}
+
+
+class Phase(Enum):
+    PREFILL = "prefill"
+    THINKING = "thinking"
+    SPEAKING = "speaking"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+ENDS = frozenset({Phase.DONE, Phase.CANCELLED, Phase.FAILED})
+NEXT: Mapping[Phase, frozenset[Phase]] = {
+    Phase.PREFILL: frozenset({Phase.THINKING, Phase.CANCELLED, Phase.FAILED}),
+    Phase.THINKING: frozenset({Phase.SPEAKING, Phase.DONE, Phase.CANCELLED, Phase.FAILED}),
+    Phase.SPEAKING: frozenset({Phase.DONE, Phase.CANCELLED, Phase.FAILED}),
+    **{end: frozenset() for end in ENDS},
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The weights and the tokenizer: read-only, shared by every session."""
+
+    thinker: Thinker
+    talker: Talker | None
+    token2wav: Token2Wav | None
+    tokenizer: Tokenizer
+    stop_ids: frozenset[int]  # text ids that end an answer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, complete and checked. voice None: text only. forced: the ids of the reply, instead of drawing."""
+
+    prompt: Prompt
+    text: Sampling
+    speech: Sampling
+    decoding: Decoding
+    seed: int
+    voice: Voice | None = None
+    forced: tuple[int, ...] | None = None
+    clock: float = field(default_factory=time.perf_counter)  # when the request was complete, seconds
+
+
+@dataclass
+class Thought:
+    """The Thinker's half. hidden (1, 1, D): the last output row, from which the next id is chosen."""
+
+    choose: Choose
+    writer: Incremental
+    cache: KVCache
+    hidden: Tensor | None = None
+    ids: list[int] = field(default_factory=list)  # without the stop id
+    pieces: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Speech:
+    """The Talker's half and the codec's. rows: reply rows h + e, (E,) each, that wait to be eaten, one for each code."""
+
+    voice: Voice
+    choose: Choose
+    cache: KVCache
+    codec: CodecState
+    tail: Tensor  # (2, E): the text_end row, the text_pad row
+    prompt: Tensor | None = None  # (P, E) prompt rows, dropped once the Talker has read them
+    rows: deque[Tensor] = field(default_factory=deque)
+    ended: bool = False  # the text_end row has been eaten; from here on text_pad rows
+    codes: list[int] = field(default_factory=list)  # without the stop code
+    over: bool = False  # no more codes: a stop code, the limit, or nothing to say
+    pushed: int = 0  # codes that the codec decoder has
+    drained: bool = False  # and its last sound is out
+    samples: int = 0  # emitted so far
+
+
+@dataclass
+class Session:
+    """One request on its way. ``speech`` is None when only text is asked for."""
+
+    request: Request
+    thought: Thought
+    speech: Speech | None
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
+    phase: Phase = Phase.PREFILL
+    reason: Literal["stop", "length"] = "stop"
+    first_text: float | None = None  # seconds since the request was complete
+    first_audio: float | None = None
+
+    def now(self) -> float:
+        return time.perf_counter() - self.request.clock
+
+    def enter(self, phase: Phase) -> None:
+        """The one transition function."""
+        if phase not in NEXT[self.phase]:
+            raise RuntimeError(f"a session in phase {self.phase.value} cannot enter {phase.value}")
+        self.phase = phase
+
+
+def seeds(seed: int) -> tuple[int, int, int]:
+    """One seed -> the seeds of text, codes and noise: three streams that do not follow each other's draws."""
+    generator = torch.Generator().manual_seed(seed)
+    text, speech, noise = torch.randint(2**62, (3,), generator=generator).tolist()
+    return text, speech, noise
+
+
+class Forced:
+    """A token source that recites ``ids`` and then stops; what the model would have drawn does not matter."""
+
+    def __init__(self, ids: tuple[int, ...], stop: int) -> None:
+        self._rest = iter((*ids, stop))
+
+    def __call__(self, logits: Tensor) -> int:
+        return next(self._rest)
+
+
+def open_session(parts: Parts, request: Request) -> Session:
+    """A new session in phase PREFILL."""
+    text_seed, speech_seed, noise_seed = seeds(request.seed)
+    thinker = parts.thinker
+    choose: Choose
+    if request.forced is None:
+        prompt, vocab = request.prompt.ids.to(thinker.device), thinker.cfg.text.vocab_size
+        choose = Sampler(request.text, vocab_size=vocab, seed=text_seed, prompt=prompt)
+    else:
+        choose = Forced(request.forced, min(parts.stop_ids))
+    thought = Thought(choose, parts.tokenizer.incremental(), thinker.new_cache())
+    if request.voice is None:
+        return Session(request, thought, None)
+    if parts.talker is None or parts.token2wav is None:
+        raise OptionError("this model has no voice: it comes without a Talker; ask with speech=False")
+    choose = Sampler(
+        request.speech,
+        vocab_size=parts.talker.cfg.decoder.vocab_size,
+        seed=speech_seed,
+        prompt=codec_ids(parts.talker, len(request.prompt.ids)),
+        banned=banned_codes(parts.talker, parts.token2wav),
+    )
+    with torch.inference_mode():
+        codec = parts.token2wav.start(request.voice, noise_seed, request.decoding)
+        tail = tail_rows(thinker, parts.talker.cfg)
+    return Session(request, thought, Speech(request.voice, choose, parts.talker.new_cache(), codec, tail))
+
+
+def codec_ids(talker: Talker, length: int) -> Tensor:
+    """The ids that the Talker's repetition penalty takes for its prompt, (P + 2,): P masks, pad, start."""
+    cfg = talker.cfg
+    return torch.tensor([cfg.codec_mask_id] * length + [cfg.codec_pad_id, cfg.codec_start_id], device=talker.device)
+
+
+def stop_codes(talker: Talker) -> frozenset[int]:
+    return frozenset({talker.cfg.codec_pad_id, talker.cfg.codec_end_id})
+
+
+def banned_codes(talker: Talker, token2wav: Token2Wav) -> frozenset[int]:
+    """The start code, as in the reference, and the ids that have no row in the DiT's table (the reference would crash)."""
+    rows = token2wav.cfg.dit.num_embeds + 1
+    beyond = set(range(rows, talker.cfg.decoder.vocab_size)) - stop_codes(talker)
+    return frozenset(beyond | {talker.cfg.codec_start_id})
+
+
+def finished(session: Session) -> Finished:
+    """The last event. ``first_audio_s`` and ``rtf`` are there only when there is sound, ``first_text_s`` when there is text."""
+    thought, speech, total = session.thought, session.speech, session.now()
+    samples = speech.samples if speech else 0
+    seconds = samples / RATE
+    timings = {"total_s": total, "audio_s": seconds}
+    if session.first_text is not None:
+        timings["first_text_s"] = session.first_text
+    if session.first_audio is not None and samples:
+        timings |= {"first_audio_s": session.first_audio, "rtf": total / seconds}
+    usage = {
+        "prompt_tokens": len(session.request.prompt.ids),
+        "text_tokens": len(thought.ids),
+        "codes": len(speech.codes) if speech else 0,
+        "samples": samples,
+    }
+    return Finished("".join(thought.pieces), session.reason, usage, timings, total)
+
+
+RATE = 24000  # Hz, the sound that leaves every vocoder of this family
