@@ -45,10 +45,19 @@ class Audio:
 
 
 @dataclass(frozen=True)
-class Video:
-    """A video: a path or the bytes of a file. ``use_audio`` interleaves its sound (TMRoPE)."""
+class Clip:
+    """A decoded video: frames (T, H, W, 3) uint8 at ``fps`` a second; sound (W,) float32 at 16 kHz from the first frame on."""
 
-    source: Source
+    frames: np.ndarray
+    fps: float
+    sound: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video: a path, the bytes of a file, or a decoded Clip. ``use_audio`` interleaves its sound (TMRoPE)."""
+
+    source: Source | Clip
     use_audio: bool = False
 
 
@@ -197,3 +206,4 @@ class Decoding:
     guidance: float = 0.5
     sway: float = -1.0
     noise_scale: float = 1.0
+    early: bool = False  # the vocoder reads the unfinished look-ahead mel instead of waiting for its right context

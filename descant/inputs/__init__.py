@@ -1,0 +1,1 @@
+"""Bytes and messages -> Prompt: the door, decoders, tokenizer, chat template, layout."""

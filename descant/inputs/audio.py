@@ -1,0 +1,114 @@
+"""Sound: any container -> 16 kHz mono samples -> the log-mel spectrogram that the audio encoder reads.
+
+Axes: W samples, M mel bins, F mel frames (10 ms each).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from descant.config import InputsConfig
+from descant.errors import MediaError
+
+Samples = npt.NDArray[np.float32]
+
+
+# ---------------------------------------------------------------- samples -> features
+
+
+def log_mel(samples: Samples | Tensor, inputs: InputsConfig) -> Tensor:
+    """Log-mel features (M, F) float32 of mono samples (W,) at ``inputs.sampling_rate``; F = ceil(W / hop).
+
+    The reference pads every clip with silence to 300 s. Of that padding only three things reach the valid frames: the
+    reflection at the start, silence (not reflection) at the end, and the floor, which hangs on the loudest bin of ALL
+    frames; the two frames after the last valid one still hold signal. So two extra frames give the same numbers.
+    Source: Whisper's front end (arXiv 2212.04356, section 2.2). Raises MediaError over ``max_audio_s`` or when empty.
+    """
+    wave = torch.as_tensor(samples, dtype=torch.float32)
+    _check_length(wave.numel(), inputs)
+    hop, n_fft = inputs.hop_length, inputs.n_fft
+    limit = round(inputs.max_audio_s * inputs.sampling_rate)
+    frames = mel_frames(wave.numel(), inputs)
+    computed = min(frames + n_fft // hop, limit // hop)
+    needed = (computed - 1) * hop + n_fft // 2  # one past the last sample that the last computed frame sees
+    wave = torch.nn.functional.pad(wave, (0, max(0, min(needed, limit) - wave.numel())))
+    right = max(0, needed - limit)  # only at the very end of the 300 s does the reference reflect
+    wave = torch.nn.functional.pad(wave[None], (n_fft // 2, right), mode="reflect")[0]
+    window = _hann(n_fft)
+    spectrum = torch.stft(wave, n_fft, hop, window=window, center=False, return_complex=True)
+    power = torch.view_as_real(spectrum[:, :computed]).square().sum(-1)
+    mel = mel_filters(inputs) @ power
+    log = mel.clamp_(min=1e-10).log10_()
+    floor = log.max() - 8.0  # 80 dB below the loudest bin of the clip
+    return (torch.maximum(log[:, :frames], floor) + 4.0) / 4.0
+
+
+def mel_frames(samples: int, inputs: InputsConfig) -> int:
+    """F, the valid mel frames of a clip: one per started hop of 10 ms."""
+    return -(-samples // inputs.hop_length)
+
+
+def audio_tokens(frames: int) -> int:
+    """Tokens of F mel frames: a stride-2 convolution, then a stride-2 pooling. 100 frames (1 s) -> 25 tokens."""
+    return ((frames - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def _check_length(samples: int, inputs: InputsConfig) -> None:
+    seconds = samples / inputs.sampling_rate
+    if seconds > inputs.max_audio_s:
+        raise MediaError(
+            "audio.too_long",
+            f"the sound lasts {seconds:.2f} s; at most {inputs.max_audio_s:g} s are heard. Cut it into shorter pieces.",
+        )
+    if samples == 0:
+        raise MediaError("audio.empty", "the sound has no samples; expected at least 0.03 s. Record it again.")
+    if audio_tokens(mel_frames(samples, inputs)) < 1:
+        raise MediaError(
+            "audio.too_short",
+            f"the sound lasts {seconds * 1000:.1f} ms; at least 3 mel frames (over 20 ms) are needed. Append silence.",
+        )
+
+
+@lru_cache(maxsize=4)
+def _hann(n_fft: int) -> Tensor:
+    return torch.hann_window(n_fft)  # periodic
+
+
+@lru_cache(maxsize=4)
+def _mel_filters(rate: int, n_fft: int, bins: int) -> Tensor:
+    """(M, n_fft / 2 + 1) triangles on Slaney's mel scale from 0 to 8 kHz, each of unit area (Slaney norm)."""
+    edges = _slaney_to_hz(np.linspace(0.0, _slaney_to_mel(8000.0), bins + 2))
+    freqs = np.linspace(0.0, rate / 2, n_fft // 2 + 1)
+    widths = np.diff(edges)
+    slopes = edges[:, None] - freqs[None, :]
+    rising = -slopes[:-2] / widths[:-1, None]
+    falling = slopes[2:] / widths[1:, None]
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    triangles *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return torch.from_numpy(triangles.astype(np.float32))
+
+
+def mel_filters(inputs: InputsConfig) -> Tensor:
+    """The filterbank (M, n_fft / 2 + 1) float32 of these inputs."""
+    return _mel_filters(inputs.sampling_rate, inputs.n_fft, inputs.feature_size)
+
+
+# Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz at 200/3 Hz per mel, then 27 mels per factor of 6.4.
+_HZ_PER_MEL = 200.0 / 3.0
+_KNEE_HZ = 1000.0
+_KNEE_MEL = _KNEE_HZ / _HZ_PER_MEL
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _slaney_to_mel(hz: float) -> float:
+    return float(hz / _HZ_PER_MEL if hz < _KNEE_HZ else _KNEE_MEL + np.log(hz / _KNEE_HZ) / _LOG_STEP)
+
+
+def _slaney_to_hz(mels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    above = _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mels, _KNEE_MEL) - _KNEE_MEL))
+    return np.where(mels < _KNEE_MEL, mels * _HZ_PER_MEL, above)

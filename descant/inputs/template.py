@@ -1,0 +1,72 @@
+"""The chat format as pieces: text runs, named special tokens and media, never one big string.
+
+    <|im_start|>ROLE newline CONTENT <|im_end|> newline      per turn
+    <|im_start|>assistant newline                            where the model is to answer
+
+Text between two special tokens is ONE run, because the tokenizer may join a newline of ours with one of the user's.
+Delimiters and placeholders of media are the layout's business. Source: the chat template of Qwen2.5-Omni.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from descant.config import InputsConfig
+from descant.errors import OptionError
+from descant.inputs.tokenizer import IM_END, IM_START
+from descant.types import Audio, Image, Message, Text, Video, system
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Special:
+    """A special token, by its string."""
+
+    name: str
+
+
+Medium = Image | Audio | Video
+Piece = str | Special | Medium  # str: plain text, tokenised as one run
+
+
+def render(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool, generate: bool) -> list[Piece]:
+    """The pieces of a conversation, media in order of appearance.
+
+    When no system turn leads, the default one is put there (the one for speech when the answer is to be spoken).
+    generate: end with the opening of the assistant's turn. Raises OptionError on no messages or an unknown role or part.
+    """
+    if not messages:
+        raise OptionError("no messages were given; expected at least one. Try [descant.user('Hello')].")
+    pieces: list[Piece] = []
+    for message in _with_system(messages, inputs, speech=speech):
+        if message.role not in ROLES:
+            raise OptionError(f"unknown role {message.role!r}; expected one of {', '.join(ROLES)}")
+        pieces += [Special(IM_START), message.role + "\n"]
+        for part in message.content:
+            if not isinstance(part, Text | Image | Audio | Video):
+                raise OptionError(f"a {type(part).__name__} is no part of a message; expected Text, Image, Audio or Video")
+            pieces.append(part.text if isinstance(part, Text) else part)
+        pieces += [Special(IM_END), "\n"]
+    if generate:
+        pieces += [Special(IM_START), "assistant\n"]
+    return _joined(pieces)
+
+
+def _with_system(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool) -> list[Message]:
+    text = inputs.speech_system if speech else inputs.default_system
+    if text is None or messages[0].role == "system":
+        return list(messages)
+    return [system(text), *messages]
+
+
+def _joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """Neighbouring text runs as one; empty ones dropped."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += piece
+        elif piece != "":
+            joined.append(piece)
+    return joined
