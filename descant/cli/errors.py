@@ -1,0 +1,53 @@
+"""The request boundary of the command line: every failure is one line on stderr and exit code 2; Ctrl-C is 130."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from descant.errors import DescantError
+
+WRONG, INTERRUPTED = 2, 130  # 130 = 128 + SIGINT, what a shell expects
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line. What descant did not raise on purpose is named by its type, so that it can be reported."""
+    text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+    text = " ".join(text.split()).replace("Value error, ", "")
+    if isinstance(error, DescantError | typer.TyperException):
+        return text
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def fail(error: BaseException, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"descant: {one_line(error)}", file=sys.stderr)
+    return WRONG
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """The script ``descant``: parse, run one command, return the exit code."""
+    from descant.cli.app import app
+
+    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    debug = "--debug" in words  # accepted before and after the command
+    command = typer.main.get_command(app)
+    try:
+        code = command.main([w for w in words if w != "--debug"], prog_name="descant", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe went away (`| head`): nothing is wrong, and nobody listens
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        return fail(error, debug)
+    if code == INTERRUPTED:
+        print("\nstopped", file=sys.stderr)
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,139 @@
+"""Sound on its way out: a WAV file that is valid at every moment, and a player fed while the answer is still made."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import struct
+import subprocess
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO
+
+from descant.errors import DescantError, OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HEADER = 44  # bytes of a canonical RIFF/WAVE header of 16-bit PCM
+ENDLESS = 0xFFFFFFFF - HEADER  # bytes; what a header says when nobody can know yet (players read on to the end)
+
+
+def wav_header(rate: int, data_bytes: int) -> bytes:
+    """The 44 bytes before 16-bit mono PCM at ``rate`` Hz."""
+    riff = struct.pack("<4sI4s", b"RIFF", HEADER - 8 + data_bytes, b"WAVE")
+    fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16)
+    return riff + fmt + struct.pack("<4sI", b"data", data_bytes)
+
+
+def to_pcm16(samples: np.ndarray) -> bytes:
+    """Float samples (W,) in [-1, 1] -> little-endian 16-bit PCM; what is louder is clipped."""
+    import numpy as np
+
+    return np.asarray(np.clip(samples, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
+
+
+class WavWriter:
+    """A WAV file that grows. After every ``write`` its header is true, so an interrupted answer can still be heard."""
+
+    def __init__(self, path: str | Path, rate: int):
+        self.path, self.rate, self.samples = Path(path), rate, 0
+        if not self.path.parent.is_dir():
+            raise OptionError(f"cannot write {self.path}: there is no folder {self.path.parent}; make it first")
+        try:
+            self._file: BinaryIO = self.path.open("wb")
+        except OSError as error:
+            raise OptionError(f"cannot write {self.path}: {error.strerror}; name another file") from error
+        self._file.write(wav_header(rate, 0))
+        self._file.flush()
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append float samples (W,), then make the header true again."""
+        pcm = to_pcm16(samples)
+        self._file.seek(HEADER + self.samples * 2)
+        self._file.write(pcm)
+        self.samples += len(pcm) // 2
+        self._file.seek(0)
+        self._file.write(wav_header(self.rate, self.samples * 2))
+        self._file.flush()
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.rate
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> WavWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+# name -> arguments that make it play a WAV stream from its standard input
+PIPED = {
+    "paplay": ("--raw", "--format=s16le", "--channels=1", "--rate={rate}"),
+    "aplay": ("-q", "-t", "raw", "-f", "S16_LE", "-c", "1", "-r", "{rate}", "-"),
+    "ffplay": ("-nodisp", "-autoexit", "-loglevel", "quiet", "-i", "pipe:0"),
+}
+FROM_FILE = ("afplay",)  # cannot read a pipe: plays the finished file
+
+
+def find_player() -> str | None:
+    """The first player that is installed, or None."""
+    return next((name for name in (*PIPED, *FROM_FILE) if shutil.which(name)), None)
+
+
+class Player:
+    """Plays while the answer is made. A thread feeds the program, so a slow sound card never holds up the text."""
+
+    def __init__(self, name: str, rate: int):
+        self.name, self.rate = name, rate
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        if name in PIPED:
+            self._start_pipe()
+
+    def _start_pipe(self) -> None:
+        command = [self.name, *(part.format(rate=self.rate) for part in PIPED[self.name])]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        if self.name == "ffplay":  # reads a WAV stream; the others were told the format of raw samples
+            self._queue.put(wav_header(self.rate, ENDLESS))
+        self._thread = threading.Thread(target=self._feed, daemon=True)
+        self._thread.start()
+
+    def _feed(self) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            while (data := self._queue.get()) is not None:
+                self._process.stdin.write(data)
+                self._process.stdin.flush()
+            self._process.stdin.close()
+        except OSError:
+            return  # the player went away (no sound card, or closed by its user): the file still has everything
+
+    def write(self, samples: np.ndarray) -> None:
+        if self._thread is not None:
+            self._queue.put(to_pcm16(samples))
+
+    def finish(self, path: Path | None) -> None:
+        """Wait until everything was heard; ``path`` is the finished file, for a player that needs one."""
+        if self._thread is not None and self._process is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._process.wait()
+        elif path is not None:
+            done = subprocess.run([self.name, str(path)], capture_output=True, check=False)
+            if done.returncode != 0:
+                raise DescantError(f"{self.name} could not play {path}; the file itself is complete")
+
+    def stop(self) -> None:
+        """Fall silent now."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
