@@ -34,9 +34,12 @@ def _seen(new: int, past: int, device: torch.device) -> Tensor:
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool) -> Tensor:
     """softmax(q k^T / sqrt(D)) v; q (B, Hq, T, D), k and v (B, Hk, S, D), Hq a multiple of Hk -> (B, T, Hq * D)."""
-    out = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
-    )
+    batch, heads, new, dim = q.shape
+    groups = heads // k.shape[1]
+    if new == 1:  # the heads of a group become queries of one head: the cached keys are read once, not once per head
+        out = F.scaled_dot_product_attention(q.reshape(batch, -1, groups, dim), k, v, attn_mask=mask)
+        return out.reshape(batch, 1, heads * dim)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=groups > 1)
     return out.transpose(1, 2).flatten(2)
 
 
