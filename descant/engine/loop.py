@@ -1,7 +1,8 @@
 """The loop that makes an answer: think one token, sing one code, decode what is ready, emit.
 
-Text never waits for sound: one turn is one token, at most one code (the Talker eats exactly one reply row for a code, and
-waits when the Thinker is behind) and at most one codec window. When the text is complete the Talker runs on by itself.
+Text never waits for sound, nor sound for the whole text: one turn is one token, at most one code (the Talker eats
+exactly one reply row for a code, and waits when the Thinker is behind) and at most one codec window. When the text is
+complete the Talker runs on by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from descant.engine.session import ENDS, RATE, Parts, Phase, Request, Session, Speech, finished, open_session, stop_codes
+from descant.engine.session import ENDS, RATE, Parts, Phase, Request, Session, Speech, finished, open_session
 from descant.errors import DescantError, SessionError
 from descant.model.decoder import sequential_positions
 from descant.model.talker import Talker, opening_rows, prompt_rows, reply_rows, step_row
@@ -23,17 +24,23 @@ log = logging.getLogger(__name__)
 
 
 def stream(parts: Parts, request: Request) -> Iterator[Event]:
-    """The events of one answer. Closing the iterator cancels it; a failure is a SessionError and touches nothing else."""
-    session = open_session(parts, request)
+    """The events of one answer, made while they are iterated. Impossible windows are an OptionError at once."""
+    return run(parts, open_session(parts, request))
+
+
+def run(parts: Parts, session: Session) -> Iterator[Event]:
+    """All turns of one session. Closing the iterator cancels it; a failure is a SessionError and harms nothing else."""
     try:
         yield from turns(parts, session)
     except DescantError:
         session.enter(Phase.FAILED)
         raise
     except Exception as error:  # the request boundary: whatever went wrong belongs to this session alone
-        log.exception("session %s failed in phase %s", session.id, session.phase.value)
+        failed_in = session.phase
+        log.exception("session %s failed in phase %s", session.id, failed_in.value)
         session.enter(Phase.FAILED)
-        raise SessionError(f"the answer failed: {type(error).__name__}: {error}; ask again, the model is unharmed") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise SessionError(f"failed while {failed_in.value}: {reason}. The model is unharmed; ask again") from error
     finally:
         if session.phase not in ENDS:
             session.enter(Phase.CANCELLED)
@@ -131,7 +138,7 @@ def talk(parts: Parts, session: Session) -> None:
     rows, positions = talker_input(parts, talker, session.request.prompt, speech, reply)
     hidden, _ = talker.decoder(talker.proj(rows), positions, speech.cache)
     code = speech.choose(talker.codec_head(hidden[0, -1]).float())
-    if code in stop_codes(talker):
+    if code in parts.stop_codes:
         speech.over = True
     else:
         speech.codes.append(code)
@@ -151,9 +158,7 @@ def next_reply_row(parts: Parts, session: Session, speech: Speech) -> Tensor | N
     return row
 
 
-def talker_input(
-    parts: Parts, talker: Talker, prompt: Prompt, speech: Speech, reply: Tensor
-) -> tuple[Tensor, Tensor]:
+def talker_input(parts: Parts, talker: Talker, prompt: Prompt, speech: Speech, reply: Tensor) -> tuple[Tensor, Tensor]:
     """What the Talker reads to sing the next code: its prefill once, then one row for each code.
 
     reply (E,) -> rows (1, T, E), positions (3, 1, T).

@@ -21,20 +21,15 @@ import torch
 from torch import Tensor
 
 from descant.engine.sampling import Choose, Sampler
+from descant.errors import OptionError
 from descant.inputs.tokenizer import Incremental, Tokenizer
 from descant.model.codec import CodecState, Token2Wav
-from descant.errors import OptionError
 from descant.model.talker import Talker, tail_rows
 from descant.model.thinker import Thinker
 from descant.nn.cache import KVCache
-from descant.types import Decoding, Finished, Latency, Prompt, Sampling, Voice
+from descant.types import Decoding, Finished, Prompt, Sampling, Voice
 
-# What the one dial stands for. Codes needed before the first sound: (first + ahead) blocks.
-DECODINGS: Mapping[Latency, Decoding] = {
-    "low": Decoding(solver="euler", points=7),
-    "balanced": Decoding(points=10),
-    "quality": Decoding(back=4, first=2, now=4, ahead=2, points=10),
-}
+RATE = 24000  # Hz, the sound that leaves every vocoder of this family
 
 
 class Phase(Enum):
@@ -64,6 +59,8 @@ class Parts:
     token2wav: Token2Wav | None
     tokenizer: Tokenizer
     stop_ids: frozenset[int]  # text ids that end an answer
+    stop_codes: frozenset[int] = frozenset()
+    banned_codes: frozenset[int] = frozenset()  # never drawn
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class Thought:
 
 @dataclass
 class Speech:
-    """The Talker's half and the codec's. rows: reply rows h + e, (E,) each, that wait to be eaten, one for each code."""
+    """The Talker's half and the codec's. rows: reply rows h + e, (E,) each, that wait to be eaten, one per code."""
 
     voice: Voice
     choose: Choose
@@ -171,7 +168,7 @@ def open_session(parts: Parts, request: Request) -> Session:
         vocab_size=parts.talker.cfg.decoder.vocab_size,
         seed=speech_seed,
         prompt=codec_ids(parts.talker, len(request.prompt.ids)),
-        banned=banned_codes(parts.talker, parts.token2wav),
+        banned=parts.banned_codes,
     )
     with torch.inference_mode():
         codec = parts.token2wav.start(request.voice, noise_seed, request.decoding)
@@ -185,19 +182,13 @@ def codec_ids(talker: Talker, length: int) -> Tensor:
     return torch.tensor([cfg.codec_mask_id] * length + [cfg.codec_pad_id, cfg.codec_start_id], device=talker.device)
 
 
-def stop_codes(talker: Talker) -> frozenset[int]:
-    return frozenset({talker.cfg.codec_pad_id, talker.cfg.codec_end_id})
-
-
-def banned_codes(talker: Talker, token2wav: Token2Wav) -> frozenset[int]:
-    """The start code, as in the reference, and the ids that have no row in the DiT's table (the reference would crash)."""
-    rows = token2wav.cfg.dit.num_embeds + 1
-    beyond = set(range(rows, talker.cfg.decoder.vocab_size)) - stop_codes(talker)
-    return frozenset(beyond | {talker.cfg.codec_start_id})
+def codes_beyond_table(talker: Talker, token2wav: Token2Wav, stops: frozenset[int]) -> frozenset[int]:
+    """Ids that the Talker could draw but the DiT has no row for, and that stop nothing (the reference would crash)."""
+    return frozenset(range(token2wav.cfg.dit.num_embeds + 1, talker.cfg.decoder.vocab_size)) - stops
 
 
 def finished(session: Session) -> Finished:
-    """The last event. ``first_audio_s`` and ``rtf`` are there only when there is sound, ``first_text_s`` when there is text."""
+    """The last event. ``first_text_s`` is there only when there is text, ``first_audio_s`` and ``rtf`` with sound."""
     thought, speech, total = session.thought, session.speech, session.now()
     samples = speech.samples if speech else 0
     seconds = samples / RATE
@@ -213,6 +204,3 @@ def finished(session: Session) -> Finished:
         "samples": samples,
     }
     return Finished("".join(thought.pieces), session.reason, usage, timings, total)
-
-
-RATE = 24000  # Hz, the sound that leaves every vocoder of this family

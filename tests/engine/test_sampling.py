@@ -100,7 +100,11 @@ def test_global_draws_do_not_disturb_a_session() -> None:
 
 
 @given(
-    st.floats(0.0, 5.0), st.integers(0, 60), st.floats(0.0, 1.0, exclude_min=True), st.floats(0.1, 3.0), st.integers(0, 99)
+    st.floats(0.0, 5.0),
+    st.integers(0, 60),
+    st.floats(0.0, 1.0, exclude_min=True),
+    st.floats(0.1, 3.0),
+    st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_banned_id_is_never_drawn(heat: float, top_k: int, top_p: float, penalty: float, seed: int) -> None:

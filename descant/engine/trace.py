@@ -1,0 +1,99 @@
+"""A deterministic greedy pass over one conversation, written down: how to check descant against another implementation.
+
+It is the streaming path itself (`admit`, `think`, `talk`) with a notebook beside the samplers; only the sound is made
+in one piece, because windowed decoding and a whole-utterance solve differ by design.
+
+To compare with transformers' `generate`: give it ``thinker_max_new_tokens=max_text + 1`` and drop its last text id
+when the text was cut by the limit, because it never reads its last token back, so it would not speak that word.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from descant.engine.loop import admit, talk, think
+from descant.engine.sampling import Choose
+from descant.engine.session import Parts, Phase, Request, Speech, open_session
+from descant.model.codec import Token2Wav
+from descant.types import Decoding
+
+NOISE_SEED = 0
+WHOLE = Decoding()  # the reference's solver: RK4, 10 points, guidance 0.5, sway -1
+
+
+class Notebook:
+    """A source of ids that writes down the raw logits (before the processors) and the id drawn at each step."""
+
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+        self._logits: list[Tensor] = []
+        self._ids: list[int] = []
+
+    def __call__(self, logits: Tensor) -> int:
+        self._logits.append(logits.float().cpu().clone())
+        self._ids.append(self._choose(logits))
+        return self._ids[-1]
+
+    def logits(self) -> Tensor:
+        """All logits, (steps, V)."""
+        return torch.stack(self._logits) if self._logits else torch.empty(0, 0)
+
+    def ids(self) -> Tensor:
+        """All ids, (steps,) int64."""
+        return torch.tensor(self._ids, dtype=torch.long)
+
+
+@torch.inference_mode()
+def trace(parts: Parts, request: Request) -> dict[str, Tensor]:
+    """Run ``request`` (its samplers greedy) to its end. All tensors are on the CPU; int64 or float32:
+
+    - input_ids (T,), position_ids (3, T): the prompt;
+    - audio_features (K, D): encoder rows of all clips; vision_features (N, D): of all images, then all videos;
+    - text_logits (G, V): raw, of each step, the one that drew the stop id included; text_ids (G,): what was drawn;
+    - talker_logits (S, C): raw, of each step, the one that drew the stop code included; codes (N,): without that one;
+    - mel (M, F): log-amplitude mel of one whole-utterance solve (RK4, 10 points, guidance 0.5, sway -1), starting from
+      ``x0 = torch.randn(1, F, M, generator=torch.Generator().manual_seed(0))``, float32 on the CPU, F = codes * repeats
+      (what the reference draws right after ``torch.manual_seed(0)``); wav (W,): that mel through the vocoder, 24 kHz.
+
+    The last four are there only for a request with a voice.
+    """
+    thinker, prompt = parts.thinker, request.prompt
+    session = open_session(parts, request)
+    text = session.thought.choose = Notebook(session.thought.choose)
+    codes = Notebook(session.speech.choose) if session.speech else None
+    if session.speech is not None and codes is not None:
+        session.speech.choose = codes
+    admit(parts, session)
+    while session.phase is Phase.THINKING or (session.speech is not None and not session.speech.over):
+        think(parts, session)
+        talk(parts, session)
+    heard = thinker.audio([clip.to(thinker.device) for clip in prompt.audio]) if prompt.audio else []
+    width = thinker.cfg.text.hidden_size
+    out = {
+        "input_ids": prompt.ids,
+        "position_ids": prompt.positions,
+        "audio_features": joined(heard, width),
+        "vision_features": joined(thinker.see([*prompt.images, *prompt.videos]), width),
+        "text_logits": text.logits(),
+        "text_ids": text.ids(),
+    }
+    if session.speech is not None and codes is not None and parts.token2wav is not None:
+        out |= {"talker_logits": codes.logits(), **sound(parts.token2wav, session.speech)}
+    return {name: tensor.cpu().contiguous() for name, tensor in out.items()}
+
+
+def joined(rows: list[Tensor], width: int) -> Tensor:
+    """Encoder rows of all media, (K, D) float32."""
+    return torch.cat(rows).float() if rows else torch.empty(0, width)
+
+
+def sound(token2wav: Token2Wav, speech: Speech) -> dict[str, Tensor]:
+    """codes (C,), mel (M, F) and wav (W,) of a whole utterance."""
+    codes = torch.tensor(speech.codes, dtype=torch.long)
+    frames, bins = len(codes) * token2wav.cfg.dit.repeats, token2wav.cfg.dit.mel_dim
+    if not frames:
+        return {"codes": codes, "mel": torch.empty(bins, 0), "wav": torch.empty(0)}
+    x0 = torch.randn(1, frames, bins, generator=torch.Generator().manual_seed(NOISE_SEED))
+    mel = token2wav.mel_whole(codes, speech.voice, x0[0], WHOLE)
+    return {"codes": codes, "mel": mel, "wav": token2wav.vocoder(mel[None])[0].clamp(-1, 1)}
