@@ -1,0 +1,56 @@
+"""Our own dataclasses as JSON objects: field names are keys, nothing else is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from descant.weights.strict import Table
+
+T = TypeVar("T")
+
+
+def read_plain(kind: type[T], table: Table) -> T:
+    """``kind`` (a dataclass of int, float, str, tuples and optional strings) from an object with its field names."""
+    hints = get_type_hints(kind)
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    table.known.update(field.name for field in fields)
+    values: dict[str, Any] = {}
+    for field in fields:
+        if field.name in table.data:
+            values[field.name] = read_value(table, field.name, hints[field.name])
+        elif field.default is dataclasses.MISSING:
+            raise table.error(field.name, f"is missing; expected {hints[field.name]}")
+    table.close()
+    return kind(**values)
+
+
+def read_value(table: Table, name: str, hint: Any) -> Any:
+    """One value of the type ``hint``; literals are strings of a closed set."""
+    if hint is int:
+        return table.integer(name, minimum=0)
+    if hint is float:
+        return table.number(name, low=-1e12)
+    if str in get_args(hint):  # str | None
+        return table.text(name, None)
+    if hint is not None and all(isinstance(arg, str) for arg in get_args(hint)) and get_args(hint):  # Literal
+        word = table.text(name, None)
+        if word not in get_args(hint):
+            raise table.error(name, f"is {word!r}; expected one of {', '.join(get_args(hint))}")
+        return word
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        if inner is int:
+            return table.integers(name, minimum=0)
+        value: object = table.data[name]
+        return table.numbers(name, (), len(value) if isinstance(value, list) else 0)
+    raise table.error(name, f"has a type that this reader does not know: {hint}")
+
+
+def write_plain(value: object) -> dict[str, object]:
+    """The object that ``read_plain`` reads back."""
+    out: dict[str, object] = {}
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        item: object = vars(value)[field.name]
+        out[field.name] = list(item) if isinstance(item, tuple) else item
+    return out
