@@ -19,7 +19,8 @@ from descant.model.talker import Talker
 from descant.model.thinker import Thinker
 
 Shape = Literal["7b", "3b"]
-TOLERANCE = 1e-5  # relative, float32; the project promises 1e-4
+PROMISE = 1e-4  # relative, float32
+TOLERANCE = 3e-5  # what we hold ourselves to: measured 8e-6 at most, other processors add in other orders
 BROKEN = 1e-3  # what a formula broken on purpose must exceed
 
 MELS = 16
