@@ -32,9 +32,7 @@ class Condition:
 
     def null(self) -> Condition:
         """The condition of guidance: code 0 everywhere, a zero speaker and a zero reference (still read by ECAPA)."""
-        return Condition(
-            torch.zeros_like(self.codes), torch.zeros_like(self.speaker), torch.zeros_like(self.ref_mel)
-        )
+        return Condition(torch.zeros_like(self.codes), torch.zeros_like(self.speaker), torch.zeros_like(self.ref_mel))
 
 
 class TimeEmbedding(nn.Module):
@@ -61,7 +59,8 @@ class CodeEmbedding(nn.Module):
         self.repeats = cfg.repeats
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.codec_embed(codes).repeat_interleave(self.repeats, dim=1)
+        embedded: Tensor = self.codec_embed(codes)
+        return embedded.repeat_interleave(self.repeats, dim=1)
 
 
 class InputEmbedding(nn.Module):
@@ -72,22 +71,22 @@ class InputEmbedding(nn.Module):
 
     def __init__(self, cfg: DiTConfig):
         super().__init__()
-        self.parts = (cfg.mel_dim, cfg.ecapa.enc_dim, cfg.emb_dim, cfg.enc_emb_dim)
+        self.parts = [cfg.mel_dim, cfg.ecapa.enc_dim, cfg.emb_dim, cfg.enc_emb_dim]
         self.proj = nn.Linear(sum(self.parts), cfg.hidden_size)
         self.spk_encoder = Ecapa(cfg.ecapa)
 
     def voice(self, speaker: Tensor, ref_mel: Tensor) -> Tensor:
         """speaker (B, E), ref_mel (B, R, M) -> (B, D), bias included."""
-        _, ref, _, spk = self.proj.weight.split(self.parts, dim=1)
+        _, ref, _, spk = torch.split(self.proj.weight, self.parts, dim=1)
         return F.linear(self.spk_encoder(ref_mel), ref) + F.linear(speaker, spk, self.proj.bias)
 
     def codes(self, embedded: Tensor) -> Tensor:
         """embedded (B, T, emb_dim) -> (B, T, D)."""
-        return F.linear(embedded, self.proj.weight.split(self.parts, dim=1)[2])
+        return F.linear(embedded, torch.split(self.proj.weight, self.parts, dim=1)[2])
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (B, T, M) and the rest of the sum (B, T, D) -> (B, T, D)."""
-        return F.linear(x, self.proj.weight.split(self.parts, dim=1)[0]) + condition
+        return F.linear(x, torch.split(self.proj.weight, self.parts, dim=1)[0]) + condition
 
 
 class Rotary(nn.Module):
@@ -123,7 +122,7 @@ def rotate_first_head(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def neighbours(x: Tensor, back: int, ahead: int) -> Tensor:
-    """x (B, N, K, ...) -> (B, N, (back + 1 + ahead) * K, ...): each block beside its neighbours, zeros past the ends."""
+    """x (B, N, K, ...) -> (B, N, (back + 1 + ahead) * K, ...): a block and its neighbours, zeros past the ends."""
     if back == ahead == 0:
         return x
     tail = [0, 0] * (x.ndim - 2)
@@ -182,7 +181,8 @@ class Attention(nn.Module):
             k = neighbours(k.view(blocks), self.back, self.ahead).flatten(0, 1)
             v = neighbours(v.view(blocks), self.back, self.ahead).flatten(0, 1)
             mixed = attend(q, k, v, layout.mask(self.back, self.ahead, x))
-        return self.to_out[0](mixed.reshape(batch, frames, -1))
+        out: Tensor = self.to_out[0](mixed.reshape(batch, frames, -1))
+        return out
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -201,7 +201,8 @@ class Modulation(nn.Module):
 
     def forward(self, t: Tensor) -> tuple[Tensor, ...]:
         """t (B, D) -> ``chunks`` tensors (B, 1, D)."""
-        return self.linear(F.silu(t))[:, None].chunk(self.chunks, dim=-1)
+        rows: Tensor = self.linear(F.silu(t))
+        return rows[:, None].chunk(self.chunks, dim=-1)
 
 
 def norm(x: Tensor) -> Tensor:
@@ -237,7 +238,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, t: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.attn_norm(t)
         x = x + gate_a * self.attn(norm(x) * (1 + scale_a) + shift_a, angles, layout)
-        return x + gate_m * self.ff(norm(x) * (1 + scale_m) + shift_m)
+        y: Tensor = x + gate_m * self.ff(norm(x) * (1 + scale_m) + shift_m)
+        return y
 
 
 class DiT(nn.Module):
@@ -305,4 +307,4 @@ class DiT(nn.Module):
         if lengths is None:
             lengths = torch.full((1,), frames, device=h.device)
         real = torch.arange(padded, device=h.device)[None] < lengths[:, None]
-        return Layout(block, real if attend == "full" else real.unflatten(1, (-1, block)), attend)
+        return Layout(block, real if attend == "full" else real.view(-1, padded // block, block), attend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ def solve(velocity: Velocity, x0: Tensor, times: Tensor, method: Solver) -> Tens
     """Integrates ``velocity`` over ``times`` (P,) from ``x0``; P - 1 steps of 1 (euler) or 4 (rk4) evaluations."""
     step = euler_step if method == "euler" else rk4_step
     x = x0
-    for start, end in zip(times[:-1], times[1:], strict=True):
+    for start, end in pairwise(times):
         x = step(velocity, start, end, x)
     return x
 

@@ -62,7 +62,8 @@ class SeRes2Net(nn.Module):
         self.se_block = SqueezeExcite(channels, cfg.se_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.se_block(self.tdnn2(self.res2net_block(self.tdnn1(x))))
+        y: Tensor = x + self.se_block(self.tdnn2(self.res2net_block(self.tdnn1(x))))
+        return y
 
 
 class AttentiveStatistics(nn.Module):
@@ -108,4 +109,5 @@ class Ecapa(nn.Module):
             x = block(x)
             outputs.append(x)
         pooled = self.asp(self.mfa(torch.cat(outputs[1:], dim=1)))
-        return self.fc(pooled).squeeze(-1)
+        vector: Tensor = self.fc(pooled)
+        return vector.squeeze(-1)

@@ -32,7 +32,8 @@ class ConvNeXt(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x).transpose(1, 2))
         y = self.pwconv2(F.gelu(self.pwconv1(y)))
-        return x + (self.gamma * y).transpose(1, 2)
+        z: Tensor = x + (self.gamma * y).transpose(1, 2)
+        return z
 
 
 class Vocos(nn.Module):
@@ -46,6 +47,11 @@ class Vocos(nn.Module):
         self.blocks = nn.ModuleList(ConvNeXt(cfg) for _ in range(cfg.num_layers))
         self.final_norm = nn.LayerNorm(cfg.hidden_size, eps=NORM_EPS)
         self.head = nn.Linear(cfg.hidden_size, cfg.n_fft + 2)
+
+    @property
+    def hop(self) -> int:
+        """Samples per mel frame."""
+        return self.cfg.hop_length
 
     @property
     def context(self) -> int:

@@ -1,0 +1,250 @@
+"""Codes -> sound, while the codes are still coming: windows of the DiT, then a stream through the vocoder.
+
+Windows are cut at absolute frames and noise belongs to (seed, block), so the samples do not depend on how the codes
+arrive. They do differ a little from a whole-utterance solve: every evaluation of the DiT looks one block further ahead.
+
+Axes: C codes, T mel frames, M mel bins, D width, W samples; G is 2 with guidance (condition, null), else 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from descant.config import BigVGANConfig, Token2WavConfig
+from descant.errors import ConfigError, OptionError, SessionError
+from descant.model.dit import Condition, DiT
+from descant.model.ode import Velocity, schedule, solve
+from descant.model.vocoder import BigVGAN
+from descant.model.vocos import Vocos
+from descant.types import Decoding, Latency, Voice
+
+NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
+MASK64 = (1 << 64) - 1
+
+
+def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
+    """The preset behind the dial. ``base`` gives what belongs to a model (guidance, sway, noise scale), not to speed.
+
+    Codes needed before the first sound, in blocks of 240 ms: low 1 + 1; balanced 2 + 1; quality 2 + 2. Low lets the
+    vocoder read the look-ahead mel early; the others hold back its right context (23 frames = 230 ms for the
+    embedded model's Vocos, 34 for the official BigVGAN), which the first window must outlast.
+    """
+    base = base or Decoding()
+    if latency == "low":  # 4 evaluations
+        return replace(base, back=2, first=1, now=1, ahead=1, solver="euler", points=5, early=True)
+    if latency == "balanced":  # 9 evaluations, as the authors' low-memory decoder
+        return replace(base, back=2, first=2, now=2, ahead=1, solver="euler", points=10, early=False)
+    if latency == "quality":  # 36 evaluations: the official solve
+        return replace(base, back=4, first=2, now=4, ahead=2, solver="rk4", points=10, early=False)
+    raise OptionError(f"latency {latency!r} is unknown; choose low, balanced or quality")
+
+
+@dataclass(frozen=True)
+class VocoderState:
+    """mel (M, T): final frames that later samples still need, the first at absolute frame ``start``.
+    sung: frames whose samples are out. fade (W,): one frame of sound past them, made from the unfinished mel."""
+
+    mel: Tensor
+    start: int = 0
+    sung: int = 0
+    fade: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class CodecState:
+    """Everything one stream remembers; a new one is returned by every call, the old one stays good.
+
+    voice (G, D): the voice's share of the condition. codes (C,) int64, the first at the start of block ``start``.
+    blocks: blocks whose mel is final.
+    """
+
+    voice: Tensor
+    seed: int
+    decoding: Decoding
+    vocoder: VocoderState
+    codes: Tensor
+    start: int = 0
+    blocks: int = 0
+    finished: bool = False
+
+
+class Token2Wav(nn.Module):
+    """The DiT and a vocoder. float32 only, as the official model."""
+
+    def __init__(self, cfg: Token2WavConfig):
+        super().__init__()
+        if cfg.dit.block_size % cfg.dit.repeats:
+            raise ConfigError(f"block_size {cfg.dit.block_size} is not a multiple of repeats {cfg.dit.repeats}")
+        self.cfg = cfg
+        self.dit = DiT(cfg.dit)
+        self.vocoder: BigVGAN | Vocos
+        self.vocoder = BigVGAN(cfg.vocoder) if isinstance(cfg.vocoder, BigVGANConfig) else Vocos(cfg.vocoder)
+
+    @property
+    def codes_per_block(self) -> int:
+        return self.cfg.dit.block_size // self.cfg.dit.repeats
+
+    # ------------------------------------------------------------ the stream
+
+    @torch.no_grad()
+    def start(self, voice: Voice, seed: int, decoding: Decoding) -> CodecState:
+        """A fresh stream. ``seed`` alone decides the noise."""
+        check(decoding)
+        mel = torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
+        codes = torch.zeros(0, dtype=torch.int64, device=self.device)
+        return CodecState(self.voice_rows(voice, decoding), seed, decoding, VocoderState(mel), codes)
+
+    @torch.no_grad()
+    def push(self, state: CodecState, codes: Tensor | Sequence[int]) -> tuple[Tensor, CodecState]:
+        """Takes codes (C,), C >= 0; gives the samples (W,) float32 in [-1, 1] that are ready now, W >= 0.
+
+        An id past the code table (the Talker's vocabulary is larger) is read as code 0.
+        """
+        if state.finished:
+            raise SessionError("codes were pushed to a finished stream; start a new one")
+        new = torch.as_tensor(codes, dtype=torch.int64, device=self.device)
+        new = new.masked_fill((new < 0) | (new > self.cfg.dit.num_embeds), 0)
+        state = replace(state, codes=torch.cat([state.codes, new]))
+        pieces = [state.codes.new_zeros(0, dtype=torch.float32)]
+        while (count := self.ready(state)) > 0:
+            samples, state = self.window(state, count, state.decoding.ahead, last=False)
+            pieces.append(samples)
+        return torch.cat(pieces), state
+
+    @torch.no_grad()
+    def finish(self, state: CodecState) -> tuple[Tensor, CodecState]:
+        """No more codes: gives the rest of the samples, a partial last block included."""
+        if state.finished:
+            raise SessionError("the stream is finished already")
+        left = len(state.codes) - (state.blocks - state.start) * self.codes_per_block
+        samples, state = self.window(state, -(-left // self.codes_per_block), 0, last=True)
+        return samples, replace(state, finished=True)
+
+    def ready(self, state: CodecState) -> int:
+        """Blocks of the next window, or 0 while its codes and their look-ahead are incomplete."""
+        d = state.decoding
+        count = d.first if state.blocks == 0 else d.now
+        needed = (state.blocks - state.start + count + d.ahead) * self.codes_per_block
+        return count if len(state.codes) >= needed else 0
+
+    def window(self, state: CodecState, count: int, ahead: int, *, last: bool) -> tuple[Tensor, CodecState]:
+        """Makes ``count`` blocks final (the last may be partial) and gives the samples that they free."""
+        d, block = state.decoding, self.cfg.dit.block_size
+        final = ahead_mel = state.vocoder.mel[:, :0]
+        if count > 0:
+            codes = state.codes[: (state.blocks - state.start + count + ahead) * self.codes_per_block]
+            x0 = noise(state.seed, state.start, len(codes) * self.cfg.dit.repeats, block, self.cfg.dit.mel_dim)
+            mel = self.solve(codes, state.voice, x0.to(self.device), d)
+            now = mel[:, (state.blocks - state.start) * block :]
+            final, ahead_mel = now[:, : count * block], now[:, count * block :]
+        samples, vocoder = self.sing(state.vocoder, final, ahead_mel, early=d.early, last=last)
+        blocks = state.blocks + count
+        start = max(0, blocks - d.back)
+        codes = state.codes[(start - state.start) * self.codes_per_block :]
+        return samples, replace(state, vocoder=vocoder, codes=codes, start=start, blocks=blocks)
+
+    def sing(
+        self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool
+    ) -> tuple[Tensor, VocoderState]:
+        """final (M, T): the next mel; ahead (M, T'): the unfinished mel after it, read as right context when ``early``.
+
+        Unless early, samples wait for ``vocoder.context`` final frames after them: then streamed == whole.
+        """
+        context, hop = self.vocoder.context, self.vocoder.hop
+        mel = torch.cat([state.mel, final], dim=1)
+        end = state.start + mel.shape[1]
+        until = end if early or last else max(state.sung, end - context)
+        if until == state.sung:
+            return mel.new_zeros(0), replace(state, mel=mel)
+        heard = torch.cat([mel, ahead[:, :context]], dim=1) if early else mel
+        wave = self.vocoder(heard[None])[0].clamp(-1.0, 1.0)[(state.sung - state.start) * hop :]
+        split = (until - state.sung) * hop
+        samples, beyond = wave[:split], wave[split : split + hop]
+        if state.fade is not None:  # the same instant, sung twice: from the unfinished mel and from the final one
+            ramp = torch.linspace(0.0, 1.0, hop, device=wave.device)
+            samples = torch.cat([torch.lerp(state.fade, samples[:hop], ramp), samples[hop:]])
+        keep = max(0, until - context)
+        fade = beyond if early and len(beyond) == hop else None
+        return samples, VocoderState(mel[:, keep - state.start :], keep, until, fade)
+
+    # ------------------------------------------------------------ the solve
+
+    @torch.no_grad()
+    def mel_whole(self, codes: Tensor, voice: Voice, x0: Tensor, decoding: Decoding) -> Tensor:
+        """One solve over the whole utterance: codes (C,) int64, noise x0 (T, M) -> mel (M, T), T = C * repeats."""
+        limit = self.cfg.dit.max_position_embeddings
+        if len(x0) > limit:
+            raise OptionError(f"{len(x0)} mel frames in one solve; at most {limit}. Decode as a stream instead")
+        return self.solve(codes.to(self.device), self.voice_rows(voice, decoding), x0.to(self.device), decoding)
+
+    def solve(self, codes: Tensor, voice: Tensor, x0: Tensor, decoding: Decoding) -> Tensor:
+        """codes (C,), voice (G, D), x0 (T, M) unscaled -> mel (M, T)."""
+        branches = codes[None] if len(voice) == 1 else torch.stack([codes, torch.zeros_like(codes)])
+        condition = voice[:, None] + self.dit.code_rows(branches)
+        velocity = guided(self.dit, condition, decoding.guidance)
+        times = schedule(decoding.points, decoding.sway).to(self.device)
+        return solve(velocity, x0 * decoding.noise_scale, times, decoding.solver).mT
+
+    def voice_rows(self, voice: Voice, decoding: Decoding) -> Tensor:
+        """(G, D). The null branch: a zero speaker and a zero reference of the same length, still read by ECAPA."""
+        needed = self.dit.input_embed.spk_encoder.min_frames
+        if len(voice.ref_mel) < needed:
+            raise OptionError(
+                f"voice {voice.name!r}: ref_mel has {len(voice.ref_mel)} frames; at least {needed} needed"
+            )
+        speaker, ref_mel = voice.vector[None].to(self.device), voice.ref_mel[None].to(self.device)
+        cond = Condition(torch.zeros(1, 0, dtype=torch.int64), speaker, ref_mel)
+        branches = [cond] if decoding.guidance < NO_GUIDANCE else [cond, cond.null()]
+        return torch.cat([self.dit.voice(c.speaker, c.ref_mel) for c in branches])
+
+    @property
+    def device(self) -> torch.device:
+        return self.dit.proj_out.weight.device
+
+
+def guided(dit: DiT, condition: Tensor, guidance: float) -> Velocity:
+    """The field that the solver follows: c + guidance * (c - n), both branches in one batch. condition (G, T, D)."""
+
+    def velocity(t: Tensor, x: Tensor) -> Tensor:
+        out = dit.velocity(x.expand(len(condition), -1, -1), t.expand(len(condition)), condition)
+        return out[0] if len(out) == 1 else out[0] + guidance * (out[0] - out[1])
+
+    return velocity
+
+
+def noise(seed: int, first_block: int, frames: int, block_size: int, bins: int) -> Tensor:
+    """Standard normal (T, M) float32 on the CPU, for ``frames`` frames from the start of ``first_block``.
+
+    Each block has a generator of its own, seeded from (seed, block): a frame's noise is the same in every window.
+    """
+    count = -(-frames // block_size)
+    blocks = []
+    for block in range(first_block, first_block + count):
+        generator = torch.Generator().manual_seed(mix(seed, block))
+        blocks.append(torch.randn(block_size, bins, generator=generator))
+    return torch.cat(blocks)[:frames] if blocks else torch.zeros(0, bins)
+
+
+def mix(seed: int, block: int) -> int:
+    """One 63-bit number from two (the finaliser of splitmix64), so that neighbouring pairs share nothing."""
+    z = (seed * 0x9E3779B97F4A7C15 + (block + 1) * 0xD1B54A32D192ED03) & MASK64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
+    return (z ^ (z >> 31)) >> 1
+
+
+def check(decoding: Decoding) -> None:
+    """Refuses windows that cannot work."""
+    d = decoding
+    if d.back < 0 or d.ahead < 0 or d.first < 1 or d.now < 1:
+        raise OptionError(
+            f"window back {d.back}, first {d.first}, now {d.now}, ahead {d.ahead}: first and now are at least 1"
+        )
+    if d.points < 2:
+        raise OptionError(f"{d.points} time points; a solve needs at least 2")
+    if d.early and d.ahead == 0:
+        raise OptionError("early sound reads the look-ahead mel: it needs ahead >= 1")
