@@ -21,8 +21,18 @@ from descant.config import (
     VocosConfig,
 )
 from descant.engine.session import Parts, Request, codes_beyond_table
-from descant.inputs.tokenizer import AUDIO, AUDIO_BOS, AUDIO_EOS, IM_END, IMAGE, VIDEO, VISION_BOS, VISION_EOS
-from descant.inputs.tokenizer import Tokenizer, byte_tokenizer
+from descant.inputs.tokenizer import (
+    AUDIO,
+    AUDIO_BOS,
+    AUDIO_EOS,
+    IM_END,
+    IMAGE,
+    VIDEO,
+    VISION_BOS,
+    VISION_EOS,
+    Tokenizer,
+    byte_tokenizer,
+)
 from descant.model.codec import Token2Wav
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
@@ -104,9 +114,9 @@ def prompt(text: str = "user: hello there") -> Prompt:
     return Prompt(ids, torch.arange(len(ids)).expand(3, -1), len(ids))
 
 
-def request(text: str = "user: hello there", **changes: object) -> Request:
+def request(question: str = "user: hello there", **changes: object) -> Request:
     """A spoken, greedy answer of at most 12 tokens and 40 codes."""
-    base = Request(prompt(text), GREEDY, Sampling(repetition_penalty=1.05, max_tokens=40), FAST, 0, voice())
+    base = Request(prompt(question), GREEDY, Sampling(repetition_penalty=1.05, max_tokens=40), FAST, 0, voice())
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
