@@ -1,0 +1,289 @@
+"""Laws of the codec: arrival invariance, streamed vocoder == whole vocoder, block attention == dense mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from descant.errors import OptionError, SessionError
+from descant.model import codec, dit
+from descant.model.codec import CodecState, Token2Wav, VocoderState, decoding_for
+from descant.model.dit import Condition
+from descant.types import Decoding, Latency
+from tests import tiny_speech
+
+QUICK = Decoding(solver="euler", points=3)
+WINDOWS = {
+    "low": replace(decoding_for("low"), points=3),
+    "balanced": replace(decoding_for("balanced"), points=3),
+    "quality": replace(decoding_for("quality"), points=3),
+    "no context, no guidance": replace(QUICK, back=0, ahead=0, guidance=0.0),
+    "wide": replace(QUICK, back=3, first=2, now=3, ahead=2),
+    "early, wide": replace(QUICK, first=1, now=2, ahead=2, early=True),
+}
+PER_BLOCK = 12  # codes: 24 mel frames, 2 a code
+
+
+@cache
+def model(vocoder: str = "vocos") -> Token2Wav:
+    return tiny_speech.token2wav("vocos" if vocoder == "vocos" else "bigvgan")
+
+
+def begin(decoding: Decoding, seed: int = 3, vocoder: str = "vocos") -> CodecState:
+    return model(vocoder).start(tiny_speech.voice(), seed, decoding)
+
+
+def cut(ids: Tensor, places: Sequence[int]) -> list[Tensor]:
+    inside = sorted(p for p in places if 0 <= p <= len(ids))
+    return list(torch.tensor_split(ids, inside))
+
+
+def decode(pieces: Sequence[Tensor], decoding: Decoding, seed: int = 3, vocoder: str = "vocos") -> Tensor:
+    net, state, out = model(vocoder), begin(decoding, seed, vocoder), []
+    for piece in pieces:
+        samples, state = net.push(state, piece)
+        out.append(samples)
+    return torch.cat([*out, net.finish(state)[0]])
+
+
+# ---------------------------------------------------------------- arrival invariance
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.integers(0, 75),
+    places=st.lists(st.integers(0, 75), max_size=6),
+    name=st.sampled_from(sorted(WINDOWS)),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_any_cut_gives_the_same_samples(count: int, places: list[int], name: str, seed: int) -> None:
+    ids = tiny_speech.codes(count, seed=count)
+    whole = decode([ids], WINDOWS[name], seed)
+    assert torch.equal(decode(cut(ids, places), WINDOWS[name], seed), whole)
+    assert whole.shape == (count * 2 * model().vocoder.hop,)
+    assert whole.dtype == torch.float32
+    assert count == 0 or whole.abs().max() <= 1.0
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("vocoder", ["vocos", "bigvgan"])
+def test_one_code_at_a_time(name: str, vocoder: str) -> None:
+    ids = tiny_speech.codes(5 * PER_BLOCK + 5)
+    whole = decode([ids], WINDOWS[name], vocoder=vocoder)
+    assert torch.equal(decode(list(ids.split(1)), WINDOWS[name], vocoder=vocoder), whole)
+
+
+def test_the_law_sees_noise_that_follows_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken on purpose: noise drawn in the order of windows instead of by absolute block."""
+    draws = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(codec, "mix", lambda seed, block: int(torch.randint(1 << 30, (1,), generator=draws)))
+    ids = tiny_speech.codes(40)
+    assert not torch.equal(decode([ids], QUICK), decode([ids], QUICK))
+
+
+def test_sessions_do_not_disturb_each_other() -> None:
+    net, first, second = model(), tiny_speech.codes(50, 1), tiny_speech.codes(50, 2)
+    alone = [decode([first], QUICK, 7), decode([second], QUICK, 8)]
+    states = [begin(QUICK, 7), begin(QUICK, 8)]
+    out: list[list[Tensor]] = [[], []]
+    for pair in zip(first.split(3), second.split(3), strict=True):
+        for i, piece in enumerate(pair):
+            samples, states[i] = net.push(states[i], piece)
+            out[i].append(samples)
+    together = [torch.cat([*o, net.finish(s)[0]]) for o, s in zip(out, states, strict=True)]
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_an_old_state_stays_good() -> None:
+    """Two futures from one state: the stream can be forked, and a push can be repeated."""
+    net, ids = model(), tiny_speech.codes(30)
+    _, middle = net.push(begin(QUICK), ids)
+    once, _ = net.finish(net.push(middle, ids[:9])[1])
+    net.push(middle, tiny_speech.codes(20, 9))
+    again, _ = net.finish(net.push(middle, ids[:9])[1])
+    assert torch.equal(once, again)
+
+
+def test_seed_and_voice_matter() -> None:
+    ids = tiny_speech.codes(30)
+    base = decode([ids], QUICK, 1)
+    assert not torch.equal(decode([ids], QUICK, 2), base)
+    state = model().start(tiny_speech.voice(5), 1, QUICK)
+    samples, state = model().push(state, ids)
+    assert not torch.equal(torch.cat([samples, model().finish(state)[0]]), base)
+
+
+# ---------------------------------------------------------------- when sound comes
+
+
+@pytest.mark.parametrize("latency,blocks", [("low", 2), ("balanced", 3), ("quality", 4)])
+@pytest.mark.parametrize("vocoder", ["vocos", "bigvgan"])
+def test_first_sound(latency: Latency, blocks: int, vocoder: str) -> None:
+    """The code that completes the first window and its look-ahead gives sound, and none before it does."""
+    net, decoding = model(vocoder), replace(decoding_for(latency), points=3)
+    ids = tiny_speech.codes(blocks * PER_BLOCK)
+    silence, state = net.push(begin(decoding, vocoder=vocoder), ids[:-1])
+    assert len(silence) == 0
+    sound, _ = net.push(state, ids[-1:])
+    held = 0 if decoding.early else net.vocoder.context
+    assert len(sound) == (decoding.first * 24 - held) * net.vocoder.hop > 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 11, 12, 13])
+def test_short_answers(count: int) -> None:
+    assert len(decode([tiny_speech.codes(count)], QUICK)) == count * 2 * 240
+
+
+def test_codes_past_the_table_are_read_as_code_0() -> None:
+    ids = torch.tensor([3, 8447, 1])
+    assert torch.equal(decode([ids], QUICK), decode([torch.tensor([3, 0, 1])], QUICK))
+
+
+def test_noise_belongs_to_the_frame() -> None:
+    whole = codec.noise(1, 0, 100, 24, 8)
+    assert torch.equal(codec.noise(1, 2, 30, 24, 8), whole[48:78])
+    assert not torch.equal(codec.noise(2, 0, 24, 24, 8), whole[:24])
+    long = codec.noise(9, 0, 24 * 500, 24, 80)
+    assert abs(float(long.mean())) < 0.01
+    assert abs(float(long.std()) - 1) < 0.01
+    assert float((long[:-24] * long[24:]).mean().abs()) < 0.01  # neighbours share nothing
+
+
+# ---------------------------------------------------------------- vocoder: streamed == whole
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    frames=st.integers(1, 130),
+    places=st.lists(st.integers(0, 130), max_size=5),
+    vocoder=st.sampled_from(["vocos", "bigvgan"]),
+)
+def test_streamed_vocoder_is_the_whole_vocoder(frames: int, places: list[int], vocoder: str) -> None:
+    assert vocoder_difference(frames, places, vocoder) < 1e-5
+
+
+def vocoder_difference(frames: int, places: list[int], vocoder: str) -> float:
+    net = model(vocoder)
+    mel = torch.randn(tiny_speech.MELS, frames, generator=torch.Generator().manual_seed(frames))
+    pieces = torch.tensor_split(mel, sorted(p for p in places if p <= frames), dim=1)
+    state, out, none = VocoderState(mel[:, :0]), [], mel[:, :0]
+    with torch.no_grad():
+        for i, piece in enumerate(pieces):
+            samples, state = net.sing(state, piece, none, early=False, last=i == len(pieces) - 1)
+            out.append(samples)
+        whole = net.vocoder(mel[None])[0].clamp(-1, 1)
+    return float((torch.cat(out) - whole).abs().max() / whole.abs().max())
+
+
+@pytest.mark.parametrize("vocoder", ["vocos", "bigvgan"])
+def test_less_context_is_seen(vocoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vocoder_difference(130, [50], vocoder) < 1e-5
+    monkeypatch.setattr(type(model(vocoder).vocoder), "context", 2)
+    assert vocoder_difference(130, [50], vocoder) > 1e-3
+
+
+@pytest.mark.parametrize("vocoder", ["vocos", "bigvgan"])
+def test_context_is_the_reach_of_the_network(vocoder: str) -> None:
+    """By the gradient of one frame's samples, in float64: nothing outside the context, something at its edge."""
+    net = tiny_speech.token2wav("vocos" if vocoder == "vocos" else "bigvgan").vocoder.double()
+    middle, hop, context = net.context + 5, net.hop, net.context
+    mel = torch.randn(1, tiny_speech.MELS, 2 * middle + 1, dtype=torch.float64).mul(0.1).sub(3).requires_grad_()
+    samples = net(mel)[0, middle * hop : (middle + 1) * hop]
+    (gradient,) = torch.autograd.grad(samples.square().sum(), mel)
+    read = gradient.abs().sum(dim=(0, 1)).nonzero().flatten() - middle
+    assert -context <= int(read.min()) <= -context + 1
+    assert context - 1 <= int(read.max()) <= context
+
+
+def test_early_sound_joins_without_a_click() -> None:
+    """Where two decodes meet, the step between samples is no larger than it is elsewhere in the sound."""
+    whole = decode([tiny_speech.codes(60)], WINDOWS["low"])
+    steps = whole.diff().abs()
+    seams = torch.tensor([24 * 240 * i - 1 for i in range(1, 4)])
+    assert steps[seams].max() <= steps.max() * 0.9 + steps.median()
+
+
+# ---------------------------------------------------------------- block attention
+
+
+def dense(back: int, ahead: int, frames: int, block: int) -> Tensor:
+    blocks = torch.arange(frames) // block
+    difference = blocks[None] - blocks[:, None]
+    return (difference >= -back) & (difference <= ahead)
+
+
+@settings(max_examples=30, deadline=None)
+@given(frames=st.integers(1, 60), back=st.integers(0, 2), ahead=st.integers(0, 2), block=st.sampled_from([4, 7]))
+def test_block_attention_is_the_dense_mask(frames: int, back: int, ahead: int, block: int) -> None:
+    generator = torch.Generator().manual_seed(frames)
+    cfg = replace(tiny_speech.DIT, block_size=block)
+    attention, padded = dit.Attention(cfg, back, ahead), frames + -frames % block
+    x = torch.randn(2, padded, cfg.hidden_size, generator=generator)
+    x[:, frames:] = 1e4  # padding must not be heard
+    real = None if padded == frames else (torch.arange(padded) < frames).view(1, -1, block)
+    angles = dit.Rotary(cfg)(padded, x.device)
+    got = attention(x, angles, dit.Layout(block, real, "blocks"))[:, :frames]
+    shape = (2, frames, cfg.num_attention_heads, cfg.head_dim)
+    q, k, v = (layer(x[:, :frames]).view(shape) for layer in (attention.to_q, attention.to_k, attention.to_v))
+    turned = (dit.rotate_first_head(y, angles[0][:frames], angles[1][:frames]).transpose(1, 2) for y in (q, k))
+    mask = dense(back, ahead, frames, block)
+    expected = F.scaled_dot_product_attention(*turned, v.transpose(1, 2), attn_mask=mask).transpose(1, 2)
+    assert torch.allclose(got, attention.to_out[0](expected.flatten(2)), atol=1e-5)
+
+
+@pytest.mark.parametrize("attend", ["blocks", "full"])
+def test_a_padded_batch_is_its_examples_alone(attend: dit.Attend) -> None:
+    net = model().dit
+    lengths = torch.tensor([96, 48, 50, 2])
+    ids = torch.stack([tiny_speech.codes(48, i) for i in range(4)])
+    cond = Condition(ids, torch.randn(4, tiny_speech.SPEAKER), torch.randn(4, 30, tiny_speech.MELS))
+    x, t = torch.randn(4, 96, tiny_speech.MELS), torch.rand(4)
+    with torch.no_grad():
+        batch = net(x, t, cond, attend=attend, lengths=lengths)
+        for i, n in enumerate(lengths.tolist()):
+            one = Condition(ids[i : i + 1, : n // 2], cond.speaker[i : i + 1], cond.ref_mel[i : i + 1])
+            alone = net(x[i : i + 1, :n], t[i : i + 1], one, attend=attend)
+            assert torch.allclose(batch[i : i + 1, :n], alone, atol=1e-5)
+    assert batch.isfinite().all()
+
+
+def test_a_padded_batch_trains() -> None:
+    net = tiny_speech.token2wav().dit.train()
+    cond = Condition(torch.zeros(2, 24, dtype=torch.int64), torch.randn(2, 6), torch.randn(2, 30, 8))
+    out = net(torch.randn(2, 48, 8), torch.rand(2), cond, lengths=torch.tensor([48, 3]))
+    (out[0].square().mean() + out[1, :3].square().mean()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+# ---------------------------------------------------------------- errors
+
+
+BAD: dict[str, Callable[[], object]] = {
+    "latency": lambda: decoding_for("fast"),  # type: ignore[arg-type]
+    "window": lambda: begin(replace(QUICK, first=0)),
+    "points": lambda: begin(replace(QUICK, points=1)),
+    "early": lambda: begin(replace(QUICK, early=True, ahead=0)),
+    "ref_mel": lambda: model().start(tiny_speech.voice(frames=4), 0, QUICK),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refusals_name_the_culprit(name: str) -> None:
+    with pytest.raises(OptionError, match=name):
+        BAD[name]()
+
+
+def test_a_finished_stream_is_over() -> None:
+    _, state = model().finish(begin(QUICK))
+    with pytest.raises(SessionError):
+        model().push(state, [1])
+    with pytest.raises(SessionError):
+        model().finish(state)
