@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from descant.train import domain, phrases
 
 SIDE = 112  # pixels: nano looks at about this many
-_OVERSAMPLE = 3  # drawn larger and scaled down, so that edges are smooth
+_OVERSAMPLE = 2  # drawn larger and scaled down, so that edges are smooth
 _HSV = {  # hue in turns, saturation, value
     "red": (0.0, 0.9, 0.88), "green": (0.35, 0.85, 0.65), "blue": (0.62, 0.85, 0.85), "yellow": (0.155, 0.9, 0.97),
     "orange": (0.075, 0.95, 0.98), "purple": (0.79, 0.75, 0.65), "white": (0.0, 0.0, 0.98), "black": (0.0, 0.0, 0.04),
@@ -120,9 +120,12 @@ def render(what: Scene) -> np.ndarray:
     """(H, W, 3) uint8."""
     width, height = (s * _OVERSAMPLE for s in what.size)
     side = min(width, height)
-    ramp = np.linspace(0.0, 1.0, height)[:, None, None]
-    top, bottom = (np.array(c, dtype=np.float64) for c in what.background)
-    canvas = Image.fromarray(np.broadcast_to(top + (bottom - top) * ramp, (height, width, 3)).astype(np.uint8))
+    top, bottom = what.background
+    canvas = Image.new("RGB", (width, height), top)
+    if top != bottom:
+        ends = Image.new("RGB", (1, 2), top)
+        ends.putpixel((0, 1), bottom)
+        canvas = ends.resize((width, height), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(canvas)
     for x, y, radius, turn in what.boxes:
         cx, cy, r = x * (width - side) + x * side, y * height, radius * side
@@ -132,8 +135,8 @@ def render(what: Scene) -> np.ndarray:
             pen.line([*outline, *outline[:3]], fill=what.rgb, width=max(2, round(0.42 * r)), joint="curve")
         else:
             pen.polygon(outline, fill=what.rgb)
-    small = np.asarray(canvas.resize(what.size, Image.Resampling.BOX), dtype=np.int16)
+    small = np.asarray(canvas.reduce(_OVERSAMPLE))
     if what.grain:
-        noise = np.random.default_rng(what.noise_seed).integers(-what.grain, what.grain + 1, small.shape)
-        small = np.clip(small + noise, 0, 255)
-    return small.astype(np.uint8)
+        noise = np.random.default_rng(what.noise_seed).integers(-what.grain, what.grain + 1, small.shape, dtype=np.int16)
+        return np.clip(small + noise, 0, 255).astype(np.uint8)
+    return small.copy()

@@ -22,6 +22,8 @@ import soxr
 
 from descant.errors import OptionError
 from descant.train import domain
+from descant.train.loop import Context
+from descant.train.recipe import build as build_options
 
 RATE = 16000  # Hz, the rate of every clip
 FLITE = ("slt", "rms", "kal16", "kal")
@@ -32,6 +34,12 @@ TASKS = (  # (task, share of the clips)
     ("chat", 0.19), ("plus", 0.18), ("minus", 0.15), ("opposite", 0.13), ("next", 0.12), ("day", 0.03),
     ("month", 0.03), ("colour", 0.03), ("shape", 0.03), ("count", 0.03), ("words", 0.08),
 )  # fmt: skip
+
+
+PROVENANCE = (
+    {"generator": "flite", "licence": "BSD-style, Carnegie Mellon University", "voices": [*FLITE, "awb (tests only)"]},
+    {"generator": "espeak-ng", "licence": "GPL-3.0 program; its output is free", "voices": [*ESPEAK_ACCENTS]},
+)
 
 
 @dataclass(frozen=True)
@@ -156,3 +164,31 @@ def build(folder: Path, clips: Sequence[Spoken]) -> Iterator[int]:
             index.flush()
             end += len(wave16)
             yield i + 1
+
+
+@dataclass(frozen=True)
+class QuestionsOptions:
+    """How many clips: to learn from, to test in voices of training, to test in voices never heard."""
+
+    train: int = 12000
+    test: int = 500
+    unheard: int = 300
+
+
+def make_questions(context: Context) -> None:
+    """The data stage: three folders of clips. What training hears and what it is tested on never share a question."""
+    stage = context.stage
+    options = build_options(QuestionsOptions, stage.options or {}, f"stages.{stage.name}.options")
+    sets = {
+        "test": plan(options.test, stage.seed + 1, "test"),
+        "unheard": plan(options.unheard, stage.seed + 2, "test", UNHEARD),
+        "train": plan(options.train, stage.seed, "train"),
+    }
+    seconds = {}
+    for name, clips in sets.items():
+        for done in build(context.folder / name, clips):
+            if done % 500 == 0 or done == len(clips):
+                print(f"{stage.name}: {name} {done} of {len(clips)}", flush=True)
+        seconds[name] = round(sum(length for _, length in Clips(context.folder / name).spans) / RATE)
+    record = {"clips": {name: len(clips) for name, clips in sets.items()}, "seconds": seconds, "provenance": PROVENANCE}
+    (context.folder / "final.json").write_text(json.dumps(record, indent=1))

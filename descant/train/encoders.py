@@ -1,0 +1,205 @@
+"""Encoders learn to hear and to see before they learn to answer: with small heads that are thrown away afterwards.
+
+Audio: the characters of what is said (CTC) and the kind of a sound. Vision: colour, shape and count.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from descant.errors import ConfigError
+from descant.inputs.audio import log_mel
+from descant.inputs.image import image_grid
+from descant.inputs.video import video_grid
+from descant.train import domain, phrases, pictures, sounds, videos
+from descant.train.augment import distort, mask_mel
+from descant.train.examples import Desk
+from descant.train.loop import Context, Metrics, Task
+from descant.train.questions import Clips
+from descant.train.recipe import build
+from descant.train.thinker import clips_of, desk_of, new_thinker
+
+LETTERS = " abcdefghijklmnopqrstuvwxyz"  # class 0 of the CTC head is its blank, class i + 1 is letter i
+
+
+def spell(text: str) -> list[int]:
+    """The classes of a text without digits."""
+    return [LETTERS.index(c) + 1 for c in domain.normalise(text)]
+
+
+def read_off(classes: Sequence[int]) -> str:
+    """Greedy CTC: repeats are one, blanks nothing."""
+    kept = [c for i, c in enumerate(classes) if c and (i == 0 or c != classes[i - 1])]
+    return "".join(LETTERS[c - 1] for c in kept)
+
+
+def distance(a: str, b: str) -> int:
+    """Levenshtein's, in characters."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        corner, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
+    return row[-1]
+
+
+@dataclass(frozen=True)
+class HearingOptions:
+    """sounds: the share of sounds among the clips; sort: batches drawn together and dealt out by length."""
+
+    sounds: float = 0.25
+    sort: int = 8
+    evaluated: int = 300
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A clip's log-mel (M, F) and what is known of it: the classes of its letters, or its kind of sound."""
+
+    mel: Tensor
+    letters: tuple[int, ...]
+    kind: int  # -1: speech
+
+
+class HearingTask(Task[list[Heard]]):
+    """CTC on spoken questions, cross entropy on kinds of sounds."""
+
+    def __init__(self, context: Context):
+        self.stage = context.stage
+        self.options = build(HearingOptions, self.stage.options or {}, f"stages.{self.stage.name}.options")
+        clips, test = clips_of(context, "train"), clips_of(context, "test")
+        if clips is None or test is None:
+            raise ConfigError(f"stage {self.stage.name!r} needs a stage that makes spoken questions; name it under needs")
+        self.clips, self.test = clips, test
+        self.desk = desk_of(context)
+        self.thinker = new_thinker(context)
+        self.encoder = self.thinker.audio
+        self.letters = nn.Linear(self.encoder.cfg.output_dim, len(LETTERS) + 1)
+        self.kinds = nn.Linear(self.encoder.cfg.output_dim, len(sounds.KINDS))
+        self.modules = {"thinker": nn.ModuleDict({"audio": self.encoder}), "letters": self.letters, "kinds": self.kinds}
+        self._group: tuple[int, list[list[Heard]]] = (-1, [])
+
+    def batch(self, step: int) -> list[Heard]:
+        group, place = divmod(step, self.options.sort)
+        if self._group[0] != group:
+            total = self.stage.batch * self.options.sort
+            drawn = sorted((self._draw(group * total + i) for i in range(total)), key=lambda heard: heard.mel.shape[1])
+            batches = [drawn[i : i + self.stage.batch] for i in range(0, total, self.stage.batch)]
+            random.Random(f"deal/{self.stage.seed}/{group}").shuffle(batches)
+            self._group = (group, batches)
+        return self._group[1][place]
+
+    def _draw(self, number: int) -> Heard:
+        rng = np.random.default_rng([self.stage.seed, number])
+        if rng.random() < self.options.sounds:
+            kind = int(rng.integers(len(sounds.KINDS)))
+            samples = sounds.make(sounds.KINDS[kind], rng, rng.uniform(0.8, 2.0))
+            return Heard(log_mel(samples, self.desk.inputs), (), kind)
+        i = int(rng.integers(len(self.clips)))
+        mel = log_mel(distort(self.clips[i], rng), self.desk.inputs).numpy()
+        return Heard(torch.from_numpy(mask_mel(mel, rng)), tuple(spell(self.clips.spoken[i].text)), -1)
+
+    def loss(self, batch: list[Heard], rng: torch.Generator) -> tuple[Tensor, Metrics]:
+        rows = self.encoder([heard.mel for heard in batch])
+        speech = [i for i, heard in enumerate(batch) if heard.kind < 0]
+        noises = [i for i, heard in enumerate(batch) if heard.kind >= 0]
+        spoken = event = rows[0].new_zeros(())
+        if speech:
+            spoken = self._ctc([rows[i] for i in speech], [batch[i].letters for i in speech])
+        if noises:
+            guessed = self.kinds(torch.stack([rows[i].mean(0) for i in noises]))
+            event = F.cross_entropy(guessed, torch.tensor([batch[i].kind for i in noises]))
+        seconds = sum(heard.mel.shape[1] for heard in batch) / 100
+        metrics = {"ctc": float(spoken.detach()), "event": float(event.detach()), "units": seconds}
+        return (len(speech) * spoken + len(noises) * 0.5 * event) / len(batch), metrics
+
+    def _ctc(self, rows: list[Tensor], letters: list[tuple[int, ...]]) -> Tensor:
+        """The mean over clips of the loss per letter."""
+        lengths = torch.tensor([len(r) for r in rows])
+        logits = self.letters(nn.utils.rnn.pad_sequence(rows)).log_softmax(-1)  # (T, B, classes)
+        wanted = torch.tensor([c for classes in letters for c in classes])
+        sizes = torch.tensor([len(classes) for classes in letters])
+        return F.ctc_loss(logits, wanted, lengths, sizes, zero_infinity=True)
+
+    def hear(self, clips: Clips, limit: int) -> float:
+        """Character errors per character on the first clips of a set."""
+        errors = letters = 0
+        for i in range(min(limit, len(clips))):
+            rows = self.encoder([log_mel(clips[i], self.desk.inputs)])[0]
+            text = domain.normalise(clips.spoken[i].text)
+            errors += distance(read_off(self.letters(rows).argmax(-1).tolist()), text)
+            letters += len(text)
+        return errors / letters
+
+    def evaluate(self) -> Metrics:
+        rng, right, count = np.random.default_rng([self.stage.seed, 2**40]), 0, self.options.evaluated
+        for i in range(count):
+            kind = i % len(sounds.KINDS)
+            rows = self.encoder([log_mel(sounds.make(sounds.KINDS[kind], rng), self.desk.inputs)])[0]
+            right += int(self.kinds(rows.mean(0)).argmax()) == kind
+        return {"cer": self.hear(self.test, count), "event": right / count}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The patches of a picture or of two video frames, and what they show; -1: not to be judged."""
+
+    patches: Tensor
+    grid: tuple[int, int, int]
+    labels: tuple[int, int, int]  # colour, shape, count - 1
+
+
+class SeeingTask(Task[list[Seen]]):
+    """Colour, shape and count from the mean of the encoder's rows; one example in five is a second of video."""
+
+    def __init__(self, context: Context):
+        self.stage = context.stage
+        self.desk: Desk = desk_of(context)
+        self.thinker = new_thinker(context)
+        self.encoder = self.thinker.vision
+        width = self.encoder.cfg.out_hidden_size
+        self.heads = nn.ModuleList([nn.Linear(width, n) for n in (len(phrases.COLOURS), len(phrases.SHAPES), 6)])
+        self.modules = {"thinker": nn.ModuleDict({"vision": self.encoder}), "heads": self.heads}
+
+    def batch(self, step: int) -> list[Seen]:
+        size = self.stage.batch
+        return [self._draw("train", step * size + i) for i in range(size)]
+
+    def _draw(self, split: domain.Split, number: int) -> Seen:
+        rng = random.Random(f"seeing/{self.stage.seed}/{split}/{number}")
+        if split == "train" and number % 5 == 0:
+            clip = videos.draw(rng)
+            second = rng.randrange(videos.SECONDS)
+            grid = video_grid(np.stack([videos.frame(clip, second)] * 2), self.desk.inputs)
+            return Seen(grid.patches, grid.grid, (phrases.COLOURS.index(clip.colours[second]), -1, -1))
+        scene = pictures.draw(rng, split)
+        grid = image_grid(pictures.render(scene), self.desk.inputs)
+        labels = (phrases.COLOURS.index(scene.colour), phrases.SHAPES.index(scene.shape), scene.count - 1)
+        return Seen(grid.patches, grid.grid, labels)
+
+    def guesses(self, batch: list[Seen]) -> list[Tensor]:
+        """Logits (B, classes) of each of the three heads."""
+        rows = self.encoder(torch.cat([seen.patches for seen in batch]), [seen.grid for seen in batch])
+        pooled = torch.stack([part.mean(0) for part in torch.split(rows, [len(s.patches) // 4 for s in batch])])
+        return [head(pooled) for head in self.heads]
+
+    def loss(self, batch: list[Seen], rng: torch.Generator) -> tuple[Tensor, Metrics]:
+        labels = torch.tensor([seen.labels for seen in batch]).T
+        losses = [F.cross_entropy(g, wanted, ignore_index=-1) for g, wanted in zip(self.guesses(batch), labels, strict=True)]
+        names = ("colour", "shape", "count")
+        metrics = {name: float(loss.detach()) for name, loss in zip(names, losses, strict=True)}
+        return torch.stack(losses).sum(), {**metrics, "units": float(len(batch))}
+
+    def evaluate(self) -> Metrics:
+        """On pictures whose (colour, shape) pair was never shown."""
+        batch = [self._draw("test", i) for i in range(300)]
+        labels = torch.tensor([seen.labels for seen in batch]).T
+        right = [float((g.argmax(-1) == wanted).float().mean()) for g, wanted in zip(self.guesses(batch), labels, strict=True)]
+        return dict(zip(("colour", "shape", "count"), right, strict=True))

@@ -1,0 +1,137 @@
+"""One example of understanding: a user's turn and the right reply, laid out by the very code that inference uses.
+
+Axes: B batch, T tokens, D dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from descant.config import InputsConfig, MediaIds
+from descant.inputs.prompt import build_prompt
+from descant.inputs.tokenizer import IM_END, Tokenizer, byte_tokenizer
+from descant.model.thinker import Thinker
+from descant.train.augment import mask_mel
+from descant.types import Message, Prompt
+
+NANO_WORDS = ("system", "user", "assistant")  # the only tokens of nano that are longer than a byte
+NANO_INPUTS = InputsConfig(
+    min_pixels=112 * 112,
+    max_pixels=112 * 112,
+    video_min_pixels=56 * 56,
+    video_max_pixels=56 * 56,
+    video_total_pixels=768 * 56 * 56,
+    default_system=None,
+    speech_system=None,
+)
+IGNORE = -100  # the label of a token without a loss
+
+
+def nano_tokenizer() -> Tokenizer:
+    """Characters as tokens: what a model this small learns to spell, and to speak, best."""
+    return Tokenizer(byte_tokenizer(NANO_WORDS))
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the user says and shows, and the right reply. mask_seed: distort the spectrograms too (training only)."""
+
+    task: str
+    question: Message
+    reply: str
+    mask_seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What is needed to lay out examples."""
+
+    tokenizer: Tokenizer
+    inputs: InputsConfig
+    ids: MediaIds
+
+    def prompt(self, example: Example) -> Prompt:
+        """The user's turn and the opening of the assistant's."""
+        prompt = build_prompt([example.question], self.tokenizer, self.inputs, self.ids, speech=True)
+        if example.mask_seed is None:
+            return prompt
+        rng = np.random.default_rng(example.mask_seed)
+        return replace(prompt, audio=tuple(torch.from_numpy(mask_mel(mel.numpy(), rng)) for mel in prompt.audio))
+
+    def reply(self, text: str) -> list[int]:
+        """The ids that the model must write, its stop token included."""
+        return [*self.tokenizer.encode(text), self.tokenizer.special(IM_END)]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """An example ready to be learnt: the prompt with its reply appended, and the reply's ids as labels (T,)."""
+
+    task: str
+    prompt: Prompt
+    labels: Tensor  # int64; IGNORE where nothing is to be learnt; labels[t] is the id after token t
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def lesson(desk: Desk, example: Example) -> Lesson:
+    """Append the reply. The stop token is a label but never an input, as in generation."""
+    prompt, reply = desk.prompt(example), desk.reply(example.reply)
+    fed = torch.tensor(reply[:-1], dtype=torch.int64)
+    ids = torch.cat([prompt.ids, fed])
+    steps = torch.arange(prompt.next_position, prompt.next_position + len(fed)).expand(3, -1)
+    labels = torch.full((len(ids),), IGNORE)
+    labels[len(prompt.ids) - 1 :] = torch.tensor(reply)
+    whole = replace(prompt, ids=ids, positions=torch.cat([prompt.positions, steps], dim=1))
+    return Lesson(example.task, whole, labels)
+
+
+def hidden_of(thinker: Thinker, prompts: Sequence[Prompt]) -> Tensor:
+    """One pass over several prompts, padded on the right where no real token can see it: (B, T, D)."""
+    rows = thinker.embed_many(prompts)
+    longest = max(len(r) for r in rows)
+    embeds = torch.stack([F.pad(r, (0, 0, 0, longest - len(r))) for r in rows])
+    positions = torch.stack([F.pad(p.positions, (0, longest - p.positions.shape[1])) for p in prompts], dim=1)
+    hidden, _ = thinker(embeds, positions)
+    return hidden
+
+
+def reply_loss(thinker: Thinker, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross entropy of the replies, the mean over all their tokens.
+
+    Returns (loss, token losses (K,), index of the lesson of each of the K tokens (K,)).
+    """
+    hidden = hidden_of(thinker, [one.prompt for one in lessons])
+    longest = hidden.shape[1]
+    labels = torch.stack([F.pad(one.labels, (0, longest - len(one)), value=IGNORE) for one in lessons])
+    learnt = labels != IGNORE
+    losses = F.cross_entropy(thinker.logits(hidden[learnt]), labels[learnt], reduction="none")
+    return losses.mean(), losses, learnt.nonzero()[:, 0]
+
+
+@torch.inference_mode()
+def answers(thinker: Thinker, desk: Desk, examples: Sequence[Example], max_tokens: int = 140) -> list[str]:
+    """Greedy replies to examples of equal or unequal length, one after the other."""
+    stop = desk.reply("")[0]
+    texts = []
+    for example in examples:
+        prompt = desk.prompt(example)
+        cache = thinker.new_cache()
+        hidden, _ = thinker(thinker.embed(prompt)[None], prompt.positions[:, None], cache)
+        written: list[int] = []
+        while len(written) < max_tokens:
+            token = int(thinker.logits(hidden[:, -1]).argmax())
+            if token == stop:
+                break
+            at = torch.full((3, 1, 1), prompt.next_position + len(written))
+            hidden, _ = thinker(thinker.embed_tokens(torch.tensor([[token]])), at, cache)
+            written.append(token)
+        texts.append(desk.tokenizer.decode(written))
+    return texts
