@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from descant.engine import trace as tracing
 from descant.engine.loop import stream
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
-from descant.engine.session import Parts, Request, codes_beyond_table
+from descant.engine.session import Models, Request, codes_beyond_table
 from descant.errors import OptionError
 from descant.inputs.prompt import build_prompt
 from descant.inputs.tokenizer import Tokenizer
@@ -31,11 +31,13 @@ from descant.types import (
     Message,
     Prompt,
     Sampling,
-    Source,
     Voice,
     user,
 )
 from descant.weights.checkpoint import Checkpoint, load_checkpoint
+
+if TYPE_CHECKING:
+    from descant.types import Source
 
 DType = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -56,22 +58,32 @@ def load(
     """
     if dtype is not None and dtype not in DTYPES:
         raise OptionError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
-    checkpoint = load_checkpoint(name, dtype and DTYPES[dtype], device, progress)
-    return Omni(checkpoint, latency)
+    if not isinstance(latency, Decoding):
+        decoding_for(latency)  # a wrong word is found before the weights are read
+    check_device(device)
+    return Omni(load_checkpoint(name, dtype and DTYPES[dtype], device, progress), latency)
 
 
-def parts_of(checkpoint: Checkpoint) -> Parts:
+def check_device(device: str | None) -> None:
+    """Refuse a device that this machine, or this torch, does not have."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch says "not compiled with CUDA" by an AssertionError
+        raise OptionError(f"device {device!r} cannot be used ({error}); try 'cpu'") from None
+
+
+def models_of(checkpoint: Checkpoint) -> Models:
     """What the engine needs of a checkpoint."""
     generation, talker, token2wav = checkpoint.generation, checkpoint.talker, checkpoint.token2wav
-    stops, banned = frozenset(generation.talker_stop), frozenset(generation.talker_suppress)
+    stops, banned = frozenset(generation.stop_codes), frozenset(generation.suppressed_codes)
     if talker is not None and token2wav is not None:
         banned |= codes_beyond_table(talker, token2wav, stops)
-    return Parts(
+    return Models(
         checkpoint.thinker,
         talker,
         token2wav,
         Tokenizer.from_folder(checkpoint.folder),
-        frozenset(generation.thinker_stop),
+        frozenset(generation.stop_ids),
         stops,
         banned,
     )
@@ -83,17 +95,17 @@ class Omni:
     def __init__(self, checkpoint: Checkpoint, latency: Latency | Decoding = "balanced"):
         self.checkpoint = checkpoint
         self.decoding = self._decoding(latency)
-        self.parts = parts_of(checkpoint)
+        self.models = models_of(checkpoint)
 
     @property
     def speaks(self) -> bool:
         """Whether this model has a Talker, a codec decoder and a voice."""
-        return self.parts.talker is not None and self.parts.token2wav is not None and bool(self.checkpoint.voices)
+        return self.models.talker is not None and self.models.token2wav is not None and bool(self.checkpoint.voices)
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Names for ``voice=``; the first is the default."""
-        return tuple(self.checkpoint.voices) if self.speaks else ()
+        """Names for ``voice=``; the first is the default (Chelsie, the authors' choice, where she is)."""
+        return tuple(sorted(self.checkpoint.voices, key=lambda name: name != "Chelsie")) if self.speaks else ()
 
     def chat(
         self,
@@ -126,7 +138,7 @@ class Omni:
         latency: Latency | Decoding | None = None,
     ) -> Iterator[Event]:
         """Read a text aloud, word for word: the same events as ``chat``, with the reply given instead of drawn."""
-        forced = tuple(self.parts.tokenizer.encode(text))
+        forced = tuple(self.models.tokenizer.encode(text))
         if not text.strip():
             raise OptionError("nothing to say: the text is empty")
         options = Options(voice, True, None, talker_sampling, len(forced) + 1, seed, latency)
@@ -150,18 +162,18 @@ class Omni:
         request = replace(request, prompt=self._prompt(messages, speech=False))
         text = replace(request.text, temperature=0.0, max_tokens=max_text)
         speech = replace(request.speech, temperature=0.0, max_tokens=max_codes)
-        return tracing.trace(self.parts, replace(request, text=text, speech=speech))
+        return tracing.trace(self.models, replace(request, text=text, speech=speech))
 
     def _answer(
         self, messages: Sequence[Message], options: Options, forced: tuple[int, ...] | None = None
     ) -> Iterator[Event]:
         clock = time.perf_counter()
-        return stream(self.parts, replace(self._request(messages, options), forced=forced, clock=clock))
+        return stream(self.models, replace(self._request(messages, options), forced=forced, clock=clock))
 
     def _request(self, messages: Sequence[Message], options: Options) -> Request:
         """Everything checked and read, before anything is computed."""
         generation = self.checkpoint.generation
-        text, speech = options.sampling or generation.thinker, options.talker_sampling or generation.talker
+        text, speech = options.sampling or generation.text, options.talker_sampling or generation.speech
         if options.max_tokens is not None:
             text = replace(text, max_tokens=options.max_tokens)
         check_sampling(text, "text")
@@ -181,17 +193,15 @@ class Omni:
     def _voice(self, name: str | None) -> Voice:
         if not self.speaks:
             raise OptionError("this model has no voice: it comes without a Talker; ask with speech=False")
-        voices = self.checkpoint.voices
-        if name is None:
-            return next(iter(voices.values()))
-        if name not in voices:
-            raise OptionError(f"unknown voice {name!r}; this model has {', '.join(voices)}")
-        return voices[name]
+        name = self.voices[0] if name is None else name
+        if name not in self.voices:
+            raise OptionError(f"unknown voice {name!r}; this model has {', '.join(self.voices)}")
+        return self.checkpoint.voices[name]
 
     def _prompt(self, messages: Sequence[Message], *, speech: bool) -> Prompt:
         checkpoint = self.checkpoint
         ids = checkpoint.config.thinker.ids
-        return build_prompt(messages, self.parts.tokenizer, checkpoint.inputs, ids, speech=speech)
+        return build_prompt(messages, self.models.tokenizer, checkpoint.inputs, ids, speech=speech)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from descant.engine.session import ENDS, RATE, Parts, Phase, Request, Session, Speech, finished, open_session
+from descant.engine.session import ENDS, RATE, Models, Phase, Request, Session, Speech, finished, open_session
 from descant.errors import DescantError, SessionError
 from descant.model.decoder import sequential_positions
 from descant.model.talker import Talker, opening_rows, prompt_rows, reply_rows, step_row
@@ -23,15 +23,15 @@ from descant.types import AudioChunk, Event, Prompt, TextDelta
 log = logging.getLogger(__name__)
 
 
-def stream(parts: Parts, request: Request) -> Iterator[Event]:
+def stream(models: Models, request: Request) -> Iterator[Event]:
     """The events of one answer, made while they are iterated. Impossible windows are an OptionError at once."""
-    return run(parts, open_session(parts, request))
+    return run(models, open_session(models, request))
 
 
-def run(parts: Parts, session: Session) -> Iterator[Event]:
+def run(models: Models, session: Session) -> Iterator[Event]:
     """All turns of one session. Closing the iterator cancels it; a failure is a SessionError and harms nothing else."""
     try:
-        yield from turns(parts, session)
+        yield from turns(models, session)
     except DescantError:
         session.enter(Phase.FAILED)
         raise
@@ -46,21 +46,21 @@ def run(parts: Parts, session: Session) -> Iterator[Event]:
             session.enter(Phase.CANCELLED)
 
 
-def turns(parts: Parts, session: Session) -> Iterator[Event]:
+def turns(models: Models, session: Session) -> Iterator[Event]:
     """admit -> (think -> talk -> decode -> emit)* -> Finished."""
-    admit(parts, session)
+    admit(models, session)
     while session.phase not in ENDS:
-        yield from think(parts, session)
-        talk(parts, session)
-        yield from decode(parts, session)
+        yield from think(models, session)
+        talk(models, session)
+        yield from decode(models, session)
         settle(session)
     yield finished(session)
 
 
 @torch.inference_mode()
-def admit(parts: Parts, session: Session) -> None:
+def admit(models: Models, session: Session) -> None:
     """Read the prompt: encoders, then the Thinker over all of it; keep its rows for the Talker."""
-    thinker, prompt, thought = parts.thinker, session.request.prompt, session.thought
+    thinker, prompt, thought = models.thinker, session.request.prompt, session.thought
     embeds = thinker.embed(prompt)
     positions = prompt.positions.to(embeds.device)[:, None]
     hidden, _ = thinker(embeds[None], positions, thought.cache)
@@ -72,7 +72,7 @@ def admit(parts: Parts, session: Session) -> None:
 
 
 @torch.inference_mode()
-def think(parts: Parts, session: Session) -> list[Event]:
+def think(models: Models, session: Session) -> list[Event]:
     """Choose one token, and consume it: the row of a consumed token is what the Talker eats.
 
     The stop token is never consumed and has no row. The last token before the length limit is consumed all the same
@@ -82,21 +82,21 @@ def think(parts: Parts, session: Session) -> list[Event]:
         return []
     thought, limit = session.thought, session.request.text.max_tokens
     assert thought.hidden is not None
-    chosen = thought.choose(parts.thinker.logits(thought.hidden[0, -1]))
-    if chosen in parts.stop_ids:
+    chosen = thought.choose(models.thinker.logits(thought.hidden[0, -1]))
+    if chosen in models.stop_ids:
         return end_text(session, "stop")
     thought.ids.append(chosen)
     events = write(session, thought.writer.push(chosen))
     full = len(thought.ids) >= limit
     speaking = session.speech is not None and not session.speech.over
     if speaking or not full:
-        consume(parts, session, chosen)
+        consume(models, session, chosen)
     return events + end_text(session, "length") if full else events
 
 
-def consume(parts: Parts, session: Session, token: int) -> None:
+def consume(models: Models, session: Session, token: int) -> None:
     """Feed one token to the Thinker; its row (hidden + embedding) joins the Talker's queue."""
-    thinker, thought = parts.thinker, session.thought
+    thinker, thought = models.thinker, session.thought
     assert thought.hidden is not None
     embed = thinker.embed_tokens(torch.tensor([[token]], device=thinker.device))
     position = session.request.prompt.next_position + len(thought.ids) - 1
@@ -127,18 +127,18 @@ def end_text(session: Session, reason: Literal["stop", "length"]) -> list[Event]
 
 
 @torch.inference_mode()
-def talk(parts: Parts, session: Session) -> None:
+def talk(models: Models, session: Session) -> None:
     """Sing one code, if there is a row for it."""
-    speech, talker = session.speech, parts.talker
+    speech, talker = session.speech, models.talker
     if speech is None or talker is None or speech.over:
         return
-    reply = next_reply_row(parts, session, speech)
+    reply = next_reply_row(models, session, speech)
     if reply is None:
         return  # the Thinker is behind: feeding the pad row now would change the answer
-    rows, positions = talker_input(parts, talker, session.request.prompt, speech, reply)
+    rows, positions = talker_input(models, talker, session.request.prompt, speech, reply)
     hidden, _ = talker.decoder(talker.proj(rows), positions, speech.cache)
     code = speech.choose(talker.codec_head(hidden[0, -1]).float())
-    if code in parts.stop_codes:
+    if code in models.stop_codes:
         speech.over = True
     else:
         speech.codes.append(code)
@@ -147,7 +147,7 @@ def talk(parts: Parts, session: Session) -> None:
         speech.rows.clear()
 
 
-def next_reply_row(parts: Parts, session: Session, speech: Speech) -> Tensor | None:
+def next_reply_row(models: Models, session: Session, speech: Speech) -> Tensor | None:
     """The head of the text stream, (E,): reply rows, then text_end once, then text_pad for ever; None: wait."""
     if speech.rows:
         return speech.rows.popleft()
@@ -158,7 +158,9 @@ def next_reply_row(parts: Parts, session: Session, speech: Speech) -> Tensor | N
     return row
 
 
-def talker_input(parts: Parts, talker: Talker, prompt: Prompt, speech: Speech, reply: Tensor) -> tuple[Tensor, Tensor]:
+def talker_input(
+    models: Models, talker: Talker, prompt: Prompt, speech: Speech, reply: Tensor
+) -> tuple[Tensor, Tensor]:
     """What the Talker reads to sing the next code: its prefill once, then one row for each code.
 
     reply (E,) -> rows (1, T, E), positions (3, 1, T).
@@ -167,7 +169,7 @@ def talker_input(parts: Parts, talker: Talker, prompt: Prompt, speech: Speech, r
         row = step_row(talker, torch.tensor(speech.codes[-1], device=talker.device), reply)
         position = prompt.next_position + 1 + len(speech.codes)  # the speaker's row and the first row come before
         return row[None, None], sequential_positions(1, position, 1, talker.device)
-    bos = parts.thinker.embed_tokens(torch.tensor(speech.voice.bos_token, device=talker.device))
+    bos = models.thinker.embed_tokens(torch.tensor(speech.voice.bos_token, device=talker.device))
     rows = opening_rows(talker, speech.prompt, bos, reply)
     speech.prompt = None
     positions = torch.cat([prompt.positions, sequential_positions(1, prompt.next_position, 2)[:, 0]], 1)
@@ -175,9 +177,9 @@ def talker_input(parts: Parts, talker: Talker, prompt: Prompt, speech: Speech, r
 
 
 @torch.inference_mode()
-def decode(parts: Parts, session: Session) -> list[Event]:
+def decode(models: Models, session: Session) -> list[Event]:
     """Push the codes that are new; emit the sound that is ready."""
-    speech, token2wav = session.speech, parts.token2wav
+    speech, token2wav = session.speech, models.token2wav
     if speech is None or token2wav is None or speech.drained:
         return []
     fresh, speech.pushed = speech.codes[speech.pushed :], len(speech.codes)

@@ -51,7 +51,7 @@ NEXT: Mapping[Phase, frozenset[Phase]] = {
 
 
 @dataclass(frozen=True)
-class Parts:
+class Models:
     """The weights and the tokenizer: read-only, shared by every session."""
 
     thinker: Thinker
@@ -148,32 +148,32 @@ class Forced:
         return next(self._rest)
 
 
-def open_session(parts: Parts, request: Request) -> Session:
+def open_session(models: Models, request: Request) -> Session:
     """A new session in phase PREFILL."""
     text_seed, speech_seed, noise_seed = seeds(request.seed)
-    thinker = parts.thinker
+    thinker = models.thinker
     choose: Choose
     if request.forced is None:
         prompt, vocab = request.prompt.ids.to(thinker.device), thinker.cfg.text.vocab_size
         choose = Sampler(request.text, vocab_size=vocab, seed=text_seed, prompt=prompt)
     else:
-        choose = Forced(request.forced, min(parts.stop_ids))
-    thought = Thought(choose, parts.tokenizer.incremental(), thinker.new_cache())
+        choose = Forced(request.forced, min(models.stop_ids))
+    thought = Thought(choose, models.tokenizer.incremental(), thinker.new_cache())
     if request.voice is None:
         return Session(request, thought, None)
-    if parts.talker is None or parts.token2wav is None:
+    if models.talker is None or models.token2wav is None:
         raise OptionError("this model has no voice: it comes without a Talker; ask with speech=False")
     choose = Sampler(
         request.speech,
-        vocab_size=parts.talker.cfg.decoder.vocab_size,
+        vocab_size=models.talker.cfg.decoder.vocab_size,
         seed=speech_seed,
-        prompt=codec_ids(parts.talker, len(request.prompt.ids)),
-        banned=parts.banned_codes,
+        prompt=codec_ids(models.talker, len(request.prompt.ids)),
+        banned=models.banned_codes,
     )
     with torch.inference_mode():
-        codec = parts.token2wav.start(request.voice, noise_seed, request.decoding)
-        tail = tail_rows(thinker, parts.talker.cfg)
-    return Session(request, thought, Speech(request.voice, choose, parts.talker.new_cache(), codec, tail))
+        codec = models.token2wav.start(request.voice, noise_seed, request.decoding)
+        tail = tail_rows(thinker, models.talker.cfg)
+    return Session(request, thought, Speech(request.voice, choose, models.talker.new_cache(), codec, tail))
 
 
 def codec_ids(talker: Talker, length: int) -> Tensor:

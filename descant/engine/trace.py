@@ -14,7 +14,7 @@ from torch import Tensor
 
 from descant.engine.loop import admit, talk, think
 from descant.engine.sampling import Choose
-from descant.engine.session import Parts, Phase, Request, Speech, open_session
+from descant.engine.session import Models, Phase, Request, Speech, open_session
 from descant.model.codec import Token2Wav
 from descant.types import Decoding
 
@@ -45,7 +45,7 @@ class Notebook:
 
 
 @torch.inference_mode()
-def trace(parts: Parts, request: Request) -> dict[str, Tensor]:
+def trace(models: Models, request: Request) -> dict[str, Tensor]:
     """Run ``request`` (its samplers greedy) to its end. All tensors are on the CPU; int64 or float32:
 
     - input_ids (T,), position_ids (3, T): the prompt;
@@ -58,16 +58,16 @@ def trace(parts: Parts, request: Request) -> dict[str, Tensor]:
 
     The last four are there only for a request with a voice.
     """
-    thinker, prompt = parts.thinker, request.prompt
-    session = open_session(parts, request)
+    thinker, prompt = models.thinker, request.prompt
+    session = open_session(models, request)
     text = session.thought.choose = Notebook(session.thought.choose)
     codes = Notebook(session.speech.choose) if session.speech else None
     if session.speech is not None and codes is not None:
         session.speech.choose = codes
-    admit(parts, session)
+    admit(models, session)
     while session.phase is Phase.THINKING or (session.speech is not None and not session.speech.over):
-        think(parts, session)
-        talk(parts, session)
+        think(models, session)
+        talk(models, session)
     heard = thinker.audio([clip.to(thinker.device) for clip in prompt.audio]) if prompt.audio else []
     width = thinker.cfg.text.hidden_size
     out = {
@@ -78,8 +78,8 @@ def trace(parts: Parts, request: Request) -> dict[str, Tensor]:
         "text_logits": text.logits(),
         "text_ids": text.ids(),
     }
-    if session.speech is not None and codes is not None and parts.token2wav is not None:
-        out |= {"talker_logits": codes.logits(), **sound(parts.token2wav, session.speech)}
+    if session.speech is not None and codes is not None and models.token2wav is not None:
+        out |= {"talker_logits": codes.logits(), **sound(models.token2wav, session.speech)}
     return {name: tensor.cpu().contiguous() for name, tensor in out.items()}
 
 

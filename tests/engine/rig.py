@@ -20,7 +20,7 @@ from descant.config import (
     VisionConfig,
     VocosConfig,
 )
-from descant.engine.session import Parts, Request, codes_beyond_table
+from descant.engine.session import Models, Request, codes_beyond_table
 from descant.inputs.tokenizer import (
     AUDIO,
     AUDIO_BOS,
@@ -93,7 +93,7 @@ def randomise(module: nn.Module, seed: int) -> None:
 
 
 @lru_cache
-def parts(seed: int = 0) -> Parts:
+def models(seed: int = 0) -> Models:
     """A fresh system; the same object for the same seed."""
     thinker, talker = Thinker(thinker_config()).eval(), Talker(talker_config()).eval()
     token2wav = Token2Wav(token2wav_config()).eval()
@@ -101,7 +101,7 @@ def parts(seed: int = 0) -> Parts:
         randomise(module, 10 * seed + offset)
     stops = frozenset({CODEC_PAD, CODEC_END})
     banned = codes_beyond_table(talker, token2wav, stops) | {CODEC_START}
-    return Parts(thinker, talker, token2wav, TOKENIZER, frozenset({STOP}), stops, banned)
+    return Models(thinker, talker, token2wav, TOKENIZER, frozenset({STOP}), stops, banned)
 
 
 def voice(seed: int = 0) -> Voice:
@@ -122,7 +122,7 @@ def request(question: str = "user: hello there", **changes: object) -> Request:
 
 def rows_of(ids: list[int], text: str = "user: hello there") -> Tensor:
     """h + e of each reply token, (G, E), computed in one pass over prompt and reply together."""
-    thinker, start = parts().thinker, len(prompt(text).ids)
+    thinker, start = models().thinker, len(prompt(text).ids)
     both = torch.cat([prompt(text).ids, torch.tensor(ids)])
     with torch.no_grad():
         embeds = thinker.embed_tokens(both)[None]

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from descant.engine import loop
 from descant.engine.loop import admit, decode, run, stream, talk, think
-from descant.engine.session import NEXT, Parts, Phase, Session, open_session
+from descant.engine.session import NEXT, Models, Phase, Session, open_session
 from descant.errors import OptionError, SessionError
 from descant.model.talker import opening_rows, step_row, tail_rows
 from descant.types import AudioChunk, Finished, Sampling, TextDelta
 from tests.engine import rig
 
 REPLY = tuple(rig.TOKENIZER.encode("a little song for you"))
-PARTS = rig.parts()
+MODELS = rig.models()
 
 
 def draws(ids: list[int], vocab: int) -> Callable[[Tensor], int]:
@@ -30,25 +30,25 @@ def draws(ids: list[int], vocab: int) -> Callable[[Tensor], int]:
 def spoken(**changes: object) -> Session:
     """A session that recites REPLY; its codes are the greedy ones."""
     limits = Sampling(max_tokens=len(REPLY) + 1)
-    return open_session(PARTS, rig.request(**({"forced": REPLY, "text": limits} | changes)))
+    return open_session(MODELS, rig.request(**({"forced": REPLY, "text": limits} | changes)))
 
 
 def watch_rows(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Every batch of rows that the Talker reads, (T, E) each."""
     seen: list[Tensor] = []
-    proj = PARTS.talker.proj.forward
+    proj = MODELS.talker.proj.forward
 
     def spy(rows: Tensor) -> Tensor:
         seen.append(rows[0].clone())
         return proj(rows)
 
-    monkeypatch.setattr(PARTS.talker.proj, "forward", spy)
+    monkeypatch.setattr(MODELS.talker.proj, "forward", spy)
     return seen
 
 
 def expected_rows(session: Session, reply: list[int]) -> Tensor:
     """Prompt rows, speaker row, first row, then a row for each code, built by the formulas of the model's page."""
-    thinker, talker = PARTS.thinker, PARTS.talker
+    thinker, talker = MODELS.thinker, MODELS.talker
     ids, codes = session.request.prompt.ids, torch.tensor(session.speech.codes)
     with torch.no_grad():
         embeds = thinker.embed_tokens(ids)
@@ -63,7 +63,7 @@ def test_the_talker_eats_the_prompt_then_one_reply_row_per_code_then_end_and_pad
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen, session = watch_rows(monkeypatch), spoken()
-    list(run(PARTS, session))
+    list(run(MODELS, session))
     assert len(session.speech.codes) == 40 > len(REPLY) + 2
     assert [len(rows) for rows in seen] == [len(session.request.prompt.ids) + 2] + [1] * 39
     torch.testing.assert_close(torch.cat(seen), expected_rows(session, list(REPLY)), rtol=1e-4, atol=1e-5)
@@ -71,21 +71,21 @@ def test_the_talker_eats_the_prompt_then_one_reply_row_per_code_then_end_and_pad
 
 def test_a_reply_cut_by_its_limit_speaks_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, session = watch_rows(monkeypatch), spoken(text=Sampling(max_tokens=5))
-    events = list(run(PARTS, session))
+    events = list(run(MODELS, session))
     assert events[-1].reason == "length" and session.thought.ids == list(REPLY[:5])
     torch.testing.assert_close(torch.cat(seen), expected_rows(session, list(REPLY[:5])), rtol=1e-4, atol=1e-5)
 
 
 def test_the_stop_token_is_never_read_back() -> None:
     session = spoken()
-    list(run(PARTS, session))
+    list(run(MODELS, session))
     assert session.thought.cache.length == len(session.request.prompt.ids) + len(REPLY)
     assert rig.STOP not in session.thought.ids
 
 
 def test_without_speech_the_last_token_before_the_limit_is_not_read_back() -> None:
     session = spoken(voice=None, text=Sampling(max_tokens=5))
-    events = list(run(PARTS, session))
+    events = list(run(MODELS, session))
     assert session.thought.cache.length == len(session.request.prompt.ids) + 4
     assert not any(isinstance(event, AudioChunk) for event in events)
 
@@ -93,47 +93,47 @@ def test_without_speech_the_last_token_before_the_limit_is_not_read_back() -> No
 @pytest.mark.parametrize("tries", [1, 3])
 def test_the_talker_waits_for_a_slow_thinker(tries: int) -> None:
     session, prompt_done = spoken(), spoken()
-    list(run(PARTS, prompt_done))
-    admit(PARTS, session)
+    list(run(MODELS, prompt_done))
+    admit(MODELS, session)
     while session.phase is Phase.THINKING:
-        think(PARTS, session)
+        think(MODELS, session)
         for _ in range(tries):
-            talk(PARTS, session)
+            talk(MODELS, session)
             ended = session.phase is not Phase.THINKING
             assert len(session.speech.codes) <= len(session.thought.ids) + tries * ended
     while not session.speech.over:
-        talk(PARTS, session)
+        talk(MODELS, session)
     assert session.speech.codes == prompt_done.speech.codes
 
 
 def test_a_thinker_that_is_far_ahead_changes_nothing() -> None:
     session, together = spoken(), spoken()
-    list(run(PARTS, together))
-    admit(PARTS, session)
+    list(run(MODELS, together))
+    admit(MODELS, session)
     while session.phase is Phase.THINKING:
-        think(PARTS, session)
+        think(MODELS, session)
     assert len(session.speech.rows) == len(REPLY)
     while not session.speech.over:
-        talk(PARTS, session)
+        talk(MODELS, session)
     assert session.speech.codes == together.speech.codes
 
 
 def test_feeding_the_pad_row_early_would_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two tests above can fail: a Talker that does not wait sings other codes."""
     honest, hasty = spoken(), spoken()
-    list(run(PARTS, honest))
+    list(run(MODELS, honest))
     real = loop.next_reply_row
 
-    def never_wait(parts: Parts, session: Session, speech: object) -> Tensor | None:
-        row = real(parts, session, speech)
+    def never_wait(models: Models, session: Session, speech: object) -> Tensor | None:
+        row = real(models, session, speech)
         return session.speech.tail[1] if row is None else row
 
     monkeypatch.setattr(loop, "next_reply_row", never_wait)
-    admit(PARTS, hasty)
+    admit(MODELS, hasty)
     while hasty.phase is Phase.THINKING or not hasty.speech.over:
-        think(PARTS, hasty)
+        think(MODELS, hasty)
         for _ in range(2):
-            talk(PARTS, hasty)
+            talk(MODELS, hasty)
     assert hasty.speech.codes != honest.speech.codes
 
 
@@ -141,7 +141,7 @@ def test_feeding_the_pad_row_early_would_change_the_answer(monkeypatch: pytest.M
 def test_a_stop_code_ends_the_sound_and_the_text_goes_on(stop: int) -> None:
     session = spoken()
     session.speech.choose = draws([3, 4, 5, stop], rig.CODE_IDS)
-    events = list(run(PARTS, session))
+    events = list(run(MODELS, session))
     assert session.speech.codes == [3, 4, 5]
     assert sum(len(e.samples) for e in events if isinstance(e, AudioChunk)) == 3 * 4 * 240
     assert events[-1].text == "a little song for you" and events[-1].reason == "stop"
@@ -150,20 +150,20 @@ def test_a_stop_code_ends_the_sound_and_the_text_goes_on(stop: int) -> None:
 
 def test_the_talker_has_a_limit_of_its_own() -> None:
     session = spoken(speech=Sampling(max_tokens=7))
-    assert list(run(PARTS, session))[-1].usage["codes"] == 7 == len(session.speech.codes)
+    assert list(run(MODELS, session))[-1].usage["codes"] == 7 == len(session.speech.codes)
 
 
 def test_start_and_codes_without_a_row_in_the_table_are_never_sung() -> None:
     hot = Sampling(temperature=5.0, max_tokens=200)
     session = spoken(speech=hot)
-    list(run(PARTS, session))
-    assert rig.CODEC_START in PARTS.banned_codes and 44 in PARTS.banned_codes and 43 not in PARTS.banned_codes
-    assert not PARTS.banned_codes & {rig.CODEC_PAD, rig.CODEC_END}
+    list(run(MODELS, session))
+    assert rig.CODEC_START in MODELS.banned_codes and 44 in MODELS.banned_codes and 43 not in MODELS.banned_codes
+    assert not MODELS.banned_codes & {rig.CODEC_PAD, rig.CODEC_END}
     assert set(session.speech.codes) < set(range(44))
 
 
 def test_an_answer_that_stops_at_once_has_no_sound() -> None:
-    events = list(stream(PARTS, rig.request(forced=())))
+    events = list(stream(MODELS, rig.request(forced=())))
     assert len(events) == 1
     end = events[0]
     assert isinstance(end, Finished) and end.text == "" and end.reason == "stop"
@@ -172,7 +172,7 @@ def test_an_answer_that_stops_at_once_has_no_sound() -> None:
 
 
 def test_usage_and_timings_are_those_of_the_events() -> None:
-    events = list(run(PARTS, spoken()))
+    events = list(run(MODELS, spoken()))
     end, sound = events[-1], [e for e in events if isinstance(e, AudioChunk)]
     assert end.usage == {"prompt_tokens": 14, "text_tokens": len(REPLY), "codes": 40, "samples": 40 * 4 * 240}
     assert end.timings["first_text_s"] == next(e.t for e in events if isinstance(e, TextDelta))
@@ -185,21 +185,21 @@ def test_a_failure_is_one_session_s_own(monkeypatch: pytest.MonkeyPatch, caplog:
     def broken(*_: object) -> Tensor:
         raise RuntimeError("out of rows")
 
-    other = run(PARTS, spoken())
+    other = run(MODELS, spoken())
     next(other)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "step_row", broken)
         session = spoken()
         with pytest.raises(SessionError, match=r"failed while thinking: RuntimeError: out of rows\. .*ask again"):
-            list(run(PARTS, session))
+            list(run(MODELS, session))
     assert session.phase is Phase.FAILED and session.id in caplog.text
     assert isinstance(list(other)[-1], Finished)
-    assert isinstance(list(run(PARTS, spoken()))[-1], Finished)
+    assert isinstance(list(run(MODELS, spoken()))[-1], Finished)
 
 
 def test_closing_the_iterator_cancels() -> None:
     session = spoken()
-    events = run(PARTS, session)
+    events = run(MODELS, session)
     next(events)
     events.close()
     assert session.phase is Phase.CANCELLED
@@ -208,16 +208,16 @@ def test_closing_the_iterator_cancels() -> None:
 
 def test_impossible_windows_are_refused_before_anything_is_computed() -> None:
     with pytest.raises(OptionError, match="window"):
-        stream(PARTS, rig.request(decoding=replace(rig.FAST, now=0)))
+        stream(MODELS, rig.request(decoding=replace(rig.FAST, now=0)))
 
 
 def test_speech_without_a_talker_is_refused() -> None:
     with pytest.raises(OptionError, match="speech=False"):
-        stream(replace(PARTS, talker=None, token2wav=None), rig.request())
+        stream(replace(MODELS, talker=None, token2wav=None), rig.request())
 
 
 def test_no_gradient_and_no_mode_leaks_to_the_caller() -> None:
-    for _ in run(PARTS, spoken()):
+    for _ in run(MODELS, spoken()):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
@@ -236,5 +236,5 @@ def test_only_the_drawn_transitions_exist() -> None:
 
 def test_decode_after_the_last_sound_gives_nothing() -> None:
     session = spoken()
-    list(run(PARTS, session))
-    assert session.speech.drained and decode(PARTS, session) == []
+    list(run(MODELS, session))
+    assert session.speech.drained and decode(MODELS, session) == []

@@ -16,7 +16,7 @@ from descant.engine.session import open_session, seeds
 from descant.types import AudioChunk, Event, Finished, Sampling, TextDelta
 from tests.engine import rig
 
-PARTS = rig.parts(1)
+MODELS = rig.models(1)
 HOT = Sampling(temperature=1.5, top_k=30, top_p=0.95, max_tokens=16)
 SONG = Sampling(temperature=1.0, top_k=20, top_p=0.9, repetition_penalty=1.05, max_tokens=30)
 
@@ -35,12 +35,12 @@ def content(events: Iterable[Event]) -> list[tuple[object, ...]]:
 
 
 def answer(seed: int, text: str = "user: hi") -> list[Event]:
-    return list(stream(PARTS, rig.request(text, text=HOT, speech=SONG, seed=seed)))
+    return list(stream(MODELS, rig.request(text, text=HOT, speech=SONG, seed=seed)))
 
 
 def recite(text: str, **changes: object) -> list[Event]:
     ids = tuple(rig.TOKENIZER.encode(text))
-    return list(stream(PARTS, rig.request(forced=ids, text=Sampling(max_tokens=len(ids) + 1), **changes)))
+    return list(stream(MODELS, rig.request(forced=ids, text=Sampling(max_tokens=len(ids) + 1), **changes)))
 
 
 def check_order(events: Sequence[Event]) -> None:
@@ -70,7 +70,7 @@ def test_another_seed_is_another_answer() -> None:
 
 
 def test_a_seed_decides_the_noise_as_well() -> None:
-    greedy = [list(stream(PARTS, rig.request(seed=seed))) for seed in (0, 1)]
+    greedy = [list(stream(MODELS, rig.request(seed=seed))) for seed in (0, 1)]
     assert greedy[0][-1].text == greedy[1][-1].text
     assert content(greedy[0]) != content(greedy[1])
 
@@ -83,8 +83,8 @@ def test_the_three_streams_of_a_seed_are_different() -> None:
 @settings(max_examples=12, deadline=None)
 def test_two_answers_at_once_do_not_disturb_each_other(turns: list[bool], one: int, two: int) -> None:
     requests = [rig.request(f"user: number {n}", text=HOT, speech=SONG, seed=n) for n in (one, two)]
-    alone = [content(stream(PARTS, request)) for request in requests]
-    both = [stream(PARTS, request) for request in requests]
+    alone = [content(stream(MODELS, request)) for request in requests]
+    both = [stream(MODELS, request) for request in requests]
     together: list[list[Event]] = [[], []]
     for second in turns:
         together[second] += [event for event in [next(both[second], None)] if event is not None]
@@ -95,15 +95,15 @@ def test_two_answers_at_once_do_not_disturb_each_other(turns: list[bool], one: i
 
 @pytest.mark.parametrize("cuts", [[40], [1] * 40, [3, 0, 17, 1, 19]])
 def test_the_sound_is_that_of_its_codes_however_they_arrive(cuts: list[int]) -> None:
-    session = open_session(PARTS, rig.request(forced=tuple(rig.TOKENIZER.encode("sing"))))
-    events = list(run(PARTS, session))
-    state = PARTS.token2wav.start(rig.voice(), seeds(0)[2], rig.FAST)
+    session = open_session(MODELS, rig.request(forced=tuple(rig.TOKENIZER.encode("sing"))))
+    events = list(run(MODELS, session))
+    state = MODELS.token2wav.start(rig.voice(), seeds(0)[2], rig.FAST)
     codes, pieces = session.speech.codes, []
     for size in cuts:
-        samples, state = PARTS.token2wav.push(state, codes[:size])
+        samples, state = MODELS.token2wav.push(state, codes[:size])
         pieces.append(samples)
         codes = codes[size:]
-    pieces.append(PARTS.token2wav.finish(state)[0])
+    pieces.append(MODELS.token2wav.finish(state)[0])
     streamed = np.concatenate([event.samples for event in events if isinstance(event, AudioChunk)])
     assert np.array_equal(streamed, torch.cat(pieces).numpy())
 
@@ -124,7 +124,7 @@ def test_every_delta_is_valid_unicode_and_they_join_to_the_text(text: str) -> No
 
 def test_a_character_cut_in_half_by_the_limit_is_marked_not_broken() -> None:
     ids = tuple(rig.TOKENIZER.encode("ok \N{WHITE SMILING FACE}"))
-    events = list(stream(PARTS, rig.request(forced=ids, text=Sampling(max_tokens=5), voice=None)))
+    events = list(stream(MODELS, rig.request(forced=ids, text=Sampling(max_tokens=5), voice=None)))
     assert [event.text for event in events] == ["o", "k", " ", "\ufffd", "ok \ufffd"]
 
 
