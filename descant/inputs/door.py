@@ -1,18 +1,141 @@
-"""The door: the ONE way that bytes come in. (Decoders follow.)"""
+"""The door: the ONE way that bytes come in.
+
+    source (path or bytes) -> size, kind of file, first bytes (``read``) -> decoder (image, audio, video) -> arrays
+
+Every refusal is a MediaError whose ``code`` is one of:
+
+    media.bad_source      neither a path nor bytes             media.missing         no such file
+    media.url             a URL; nothing is fetched            media.not_a_file      a directory, pipe or device
+    media.unreadable      the system will not read it          media.empty           no bytes
+    media.too_large       more bytes than the budget           media.unknown_format  first bytes of no allowed format
+    media.wrong_kind      e.g. a picture where a sound was due
+    image.decode_failed   truncated or damaged                 image.too_many_pixels decoded size over the budget
+    image.aspect          one side over 200 times the other    image.bad_array       not (H, W, 3) uint8
+    audio.decode_failed   damaged                              audio.truncated       ends before its header says
+    audio.no_stream       the file holds no sound              audio.codec           a codec that is not allowed
+    audio.empty           no samples                           audio.too_short       less than 3 mel frames
+    audio.too_long        over 300 s                           audio.bad_rate        under 8 kHz or over 96 kHz
+    audio.bad_channels    none, or more than two               audio.not_finite      NaN or infinite samples
+    audio.bad_array       not (W,) of float
+    video.decode_failed   damaged                              video.truncated       ends before its header says
+    video.no_stream       the file holds no pictures           video.codec           a codec that is not allowed
+    video.no_frames       not one frame                        video.no_sound        sound asked for, none there
+    video.too_long        over 600 s                           video.too_many_frames over the frame ceilings
+    video.too_many_pixels frames over the budget               video.bad_rate        a clip with no positive rate
+    video.bad_array       not (T, H, W, 3) uint8
+
+Decoders see only a buffer and the name of one format, so they can reach no other file, playlist or address.
+"""
 
 from __future__ import annotations
 
 import math
+import stat
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import soxr
 
 from descant.config import InputsConfig
 from descant.errors import MediaError
-from descant.inputs.audio import Samples
-from descant.inputs.image import Pixels
-from descant.inputs.limits import Budget
+from descant.inputs.audio import Samples, decode_audio, to_mono
+from descant.inputs.image import Pixels, decode_image
+from descant.inputs.limits import FORMATS, Budget, Kind, sniff
+from descant.inputs.video import decode_video
 from descant.types import Clip
+
+_KIND_WORD: dict[Kind, str] = {"image": "a picture", "audio": "a sound", "video": "a video"}
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The bytes of one file, and the format that its first bytes announce (a name of limits.FORMATS)."""
+
+    data: bytes
+    format: str
+
+
+def open_image(source: object, budget: Budget) -> Pixels:
+    """A picture (path or bytes) -> RGB (H, W, 3) uint8, upright, alpha on white."""
+    payload = read(source, "image", budget)
+    return decode_image(payload.data, payload.format, budget)
+
+
+def open_audio(source: object, rate: int, budget: Budget) -> Samples:
+    """A sound (path or bytes), or the sound of a video -> mono (W,) float32 at ``rate`` Hz."""
+    payload = read(source, "audio", budget)
+    return decode_audio(payload.data, payload.format, rate, budget)
+
+
+def open_video(source: object, inputs: InputsConfig, budget: Budget, *, with_sound: bool) -> Clip:
+    """A video (path or bytes) -> its sampled frames at their final size, and its sound when asked for."""
+    payload = read(source, "video", budget)
+    return decode_video(payload.data, payload.format, inputs, budget, with_sound=with_sound)
+
+
+def read(source: object, kind: Kind, budget: Budget) -> Payload:
+    """The bytes of a source after every check that needs no decoder."""
+    limit = budget.bytes_for(kind)
+    if isinstance(source, bytes | bytearray | memoryview):
+        name, data = "the buffer", bytes(source)
+        _check_size(name, len(data), limit)
+    elif isinstance(source, str | Path):
+        name, data = str(source), _read_file(source, limit)
+    else:
+        raise MediaError(
+            "media.bad_source",
+            f"{_KIND_WORD[kind]} was given as {type(source).__name__}; expected a path or the bytes of a file.",
+        )
+    if not data:
+        raise MediaError("media.empty", f"{name} is empty; expected {_KIND_WORD[kind]}. Was it fully written?")
+    found = sniff(data[:16])
+    allowed = FORMATS[kind]
+    if found is None:
+        raise MediaError(
+            "media.unknown_format",
+            f"{name} is no format that is read here, whatever its name says; {_KIND_WORD[kind]} is expected as "
+            f"{', '.join(sorted(allowed.values()))}. Convert it.",
+        )
+    if found not in allowed:
+        label = next(table[found] for table in FORMATS.values() if found in table)
+        raise MediaError(
+            "media.wrong_kind",
+            f"{name} is a {label} file; {_KIND_WORD[kind]} is expected as {', '.join(sorted(allowed.values()))}. "
+            "Is it passed as the right kind?",
+        )
+    return Payload(data, found)
+
+
+def _read_file(source: str | Path, limit: int) -> bytes:
+    if isinstance(source, str) and "://" in source:
+        raise MediaError("media.url", f"{source[:80]!r} is a URL; only local files are read. Download it first.")
+    try:
+        path = Path(source).expanduser()
+        status = path.stat()  # before opening: a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+            raise MediaError("media.not_a_file", f"{source} is {kind}; expected a file.")
+        _check_size(str(source), status.st_size, limit)
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise MediaError("media.missing", f"there is no file {source}. Check the path (now in {Path.cwd()}).") from None
+    except (OSError, ValueError, RuntimeError) as error:  # no permission; a NUL in the name; no home folder
+        raise MediaError(
+            "media.unreadable", f"{source!r} cannot be read: {error}. Check the path and its rights."
+        ) from None
+    _check_size(str(source), len(data), limit)
+    return data
+
+
+def _check_size(name: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise MediaError(
+            "media.too_large", f"{name} has {size:,} bytes; at most {limit:,} are read. Cut it shorter or compress it."
+        )
+
+
+# ---------------------------------------------------------------- media that are decoded already
 
 
 def check_pixels(pixels: np.ndarray) -> Pixels:
@@ -20,7 +143,7 @@ def check_pixels(pixels: np.ndarray) -> Pixels:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise MediaError(
             "image.bad_array",
-            f"the picture is an array {pixels.shape} of {pixels.dtype}; expected (H, W, 3) of uint8. Convert it to RGB.",
+            f"the picture is an array {pixels.shape} of {pixels.dtype}; expected (H, W, 3) of uint8. Make it RGB.",
         )
     return pixels
 
@@ -32,44 +155,20 @@ def check_samples(samples: np.ndarray, rate: int | None, target: int, budget: Bu
             "audio.bad_array",
             f"the sound is an array {samples.shape} of {samples.dtype}; expected (W,) of float, mono, in [-1, 1].",
         )
-    if rate is None or not budget.min_rate <= rate <= budget.max_rate:
-        raise MediaError(
-            "audio.bad_rate",
-            f"the sound has a rate of {rate} Hz; expected {budget.min_rate} to {budget.max_rate} Hz. Give Audio(..., rate=).",
-        )
-    if len(samples) / rate > budget.audio_s:
-        raise MediaError(
-            "audio.too_long",
-            f"the sound lasts {len(samples) / rate:.2f} s; at most {budget.audio_s:g} s are heard. Cut it into shorter pieces.",
-        )
-    if not np.isfinite(samples).all():
-        raise MediaError("audio.not_finite", "the sound holds NaN or infinite samples; expected numbers in [-1, 1].")
-    samples = samples.astype(np.float32, copy=False)
-    return samples if rate == target else soxr.resample(samples, rate, target, quality="HQ")
+    if rate is None:
+        raise MediaError("audio.bad_rate", "the sound is an array without a rate. Give Audio(samples, rate=16000).")
+    return to_mono([samples[None].astype(np.float32, copy=False)], rate, target, budget)
 
 
 def check_clip(clip: Clip, *, with_sound: bool) -> Clip:
-    """A decoded video as it is. Raises MediaError ("video.bad_array", "video.no_frames", "video.no_sound")."""
+    """A decoded video as it is. Raises MediaError ("video.bad_array", "video.bad_rate", "video.no_sound")."""
     frames = clip.frames
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
         raise MediaError(
-            "video.bad_array",
-            f"the clip is an array {frames.shape} of {frames.dtype}; expected (T, H, W, 3) of uint8.",
+            "video.bad_array", f"the clip is an array {frames.shape} of {frames.dtype}; expected (T, H, W, 3) of uint8."
         )
     if not (math.isfinite(clip.fps) and clip.fps > 0):
         raise MediaError("video.bad_rate", f"the clip has {clip.fps!r} frames a second; expected a positive number.")
     if with_sound and clip.sound is None:
         raise MediaError("video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False.")
     return clip
-
-
-def open_image(source: object, budget: Budget) -> Pixels:
-    raise NotImplementedError
-
-
-def open_audio(source: object, target: int, budget: Budget) -> Samples:
-    raise NotImplementedError
-
-
-def open_video(source: object, inputs: InputsConfig, budget: Budget, *, with_sound: bool) -> Clip:
-    raise NotImplementedError

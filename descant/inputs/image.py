@@ -5,16 +5,21 @@ Axes: H rows, W columns, N patches.
 
 from __future__ import annotations
 
+import io
 import math
+import struct
+import zlib
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image as Pillow
+from PIL import ImageOps
 from torch import Tensor
 
 from descant.config import InputsConfig
 from descant.errors import MediaError
+from descant.inputs.limits import Budget
 from descant.types import PixelGrid
 
 Pixels = npt.NDArray[np.uint8]
@@ -95,3 +100,57 @@ def patchify(frames: Tensor, inputs: InputsConfig) -> PixelGrid:
     blocks = frames.reshape(t, step, channels, h // merge, merge, side, w // merge, merge, side)
     patches = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, channels * step * side * side)
     return PixelGrid(patches, (t, h, w))
+
+
+# ---------------------------------------------------------------- bytes -> pixels
+
+# What Pillow's readers raise on damaged files (DecompressionBombError: Pillow's own, looser, ceiling).
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
+    struct.error, zlib.error, Pillow.DecompressionBombError, Pillow.DecompressionBombWarning,
+)  # fmt: skip
+
+
+def decode_image(data: bytes, form: str, budget: Budget) -> Pixels:
+    """Bytes of a file of format ``form`` (limits.IMAGE_FORMATS) -> RGB (H, W, 3) uint8: upright, alpha on white.
+
+    Of an animation the first frame is seen. Colour profiles are not applied (the reference does not).
+    """
+    try:
+        with Pillow.open(io.BytesIO(data), formats=(form,)) as picture:
+            _check_size(picture.width, picture.height, budget)  # only the header is read so far
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+            return np.array(_to_rgb(upright))
+    except _DAMAGE as error:
+        raise MediaError(
+            "image.decode_failed",
+            f"the {form} picture is damaged or incomplete ({type(error).__name__}); expected a whole one. Export it.",
+        ) from None
+
+
+def _check_size(width: int, height: int, budget: Budget) -> None:
+    if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
+        raise MediaError(
+            "image.aspect",
+            f"the picture has {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other. Crop it.",
+        )
+    if width * height > budget.image_pixels or max(width, height) > budget.image_side:
+        raise MediaError(
+            "image.too_many_pixels",
+            f"the picture has {width}x{height} pixels; at most {budget.image_pixels:,}, and {budget.image_side:,} "
+            "a side, are decoded. Scale it down.",
+        )
+
+
+def _to_rgb(picture: Pillow.Image) -> Pillow.Image:
+    """RGB of any mode: what is transparent shows white; 16-bit grey keeps its high byte."""
+    if picture.mode.startswith("I"):  # Pillow's own conversion would clip 16-bit grey to white
+        grey = np.asarray(picture).astype(np.int64)
+        return Pillow.fromarray(np.clip(grey >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        layered = picture.convert("RGBA")
+        white = Pillow.new("RGB", layered.size, (255, 255, 255))
+        white.paste(layered, mask=layered.getchannel("A"))
+        return white
+    return picture.convert("RGB")

@@ -1,7 +1,7 @@
 """Segments -> token ids and TMRoPE positions, in one walk.
 
 A prompt is a list of segments. Each kind of segment knows two things: which ids it contributes, and where its tokens
-stand in (time, height, width), counted from the first free position. Nothing is found by searching ids for placeholders.
+stand in (time, height, width), counted from the first free position. Nothing is found by searching for placeholders.
 
     text             t = h = w = 0 1 2 ...                            one id per token
     sound            bos, 0 1 2 ..., eos                              one id per 40 ms
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 
 import torch
 from torch import Tensor
@@ -170,4 +170,4 @@ def _chunks(stream: _Piece, span: int) -> list[_Piece]:
             cuts.append(place)
             limit += span
     cuts.append(len(tokens))
-    return [(tokens[a:b], positions[:, a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [(tokens[a:b], positions[:, a:b]) for a, b in pairwise(cuts)]

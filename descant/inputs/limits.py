@@ -47,7 +47,7 @@ class Budget:
 
 def sniff(head: bytes) -> str | None:
     """The format that the first 16 bytes announce, by the names of FORMATS; None when it is none of them."""
-    if head.startswith(b"RIFF") or head.startswith(b"FORM"):
+    if head.startswith((b"RIFF", b"FORM")):
         return {b"WAVE": "wav", b"WEBP": "WEBP", b"AIFF": "aiff", b"AIFC": "aiff"}.get(head[8:12])
     for magic, name in _MAGIC:
         if head.startswith(magic):

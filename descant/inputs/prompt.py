@@ -18,7 +18,7 @@ from descant.inputs.layout import AudioSeg, AudioVideoSeg, ImageSeg, Segment, Te
 from descant.inputs.limits import Budget
 from descant.inputs.template import ROLES, Special, render
 from descant.inputs.tokenizer import Tokenizer
-from descant.inputs.video import sample_clip, seconds_per_grid, video_grid
+from descant.inputs.video import fitted_grid, sample_clip, seconds_per_grid, video_grid
 from descant.types import Audio, Clip, Image, Message, Part, PixelGrid, Prompt, Text, Video
 
 
@@ -84,24 +84,27 @@ class _Media:
         if isinstance(part.source, np.ndarray):
             return AudioSeg(self._add_sound(door.check_samples(part.source, part.rate, rate, self.budget)))
         if part.rate is not None:
-            raise OptionError(f"rate={part.rate} was given with an audio file; a file knows its own rate. Leave it out.")
+            raise OptionError(
+                f"rate={part.rate} was given with an audio file; a file knows its own rate. Leave it out."
+            )
         return AudioSeg(self._add_sound(door.open_audio(part.source, rate, self.budget)))
 
     def add_video(self, part: Video) -> VideoSeg | AudioVideoSeg:
         inputs = self.inputs
         if isinstance(part.source, Clip):
             clip = door.check_clip(part.source, with_sound=part.use_audio)
-            frames, sound = sample_clip(clip.frames, clip.fps, inputs), clip.sound
+            grid = video_grid(sample_clip(clip.frames, clip.fps, inputs), inputs)
         else:
             clip = door.open_video(part.source, inputs, self.budget, with_sound=part.use_audio)
-            frames, sound = clip.frames, clip.sound
-        grid = video_grid(frames, inputs)
+            grid = fitted_grid(clip.frames, inputs)
         self.videos.append(grid)
         if not part.use_audio:
             return VideoSeg(*grid.grid, seconds_per_grid(inputs))
-        if sound is None:
-            raise MediaError("video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False.")
-        return AudioVideoSeg(*grid.grid, seconds_per_grid(inputs), self._add_sound(sound))
+        if clip.sound is None:
+            raise MediaError(
+                "video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False."
+            )
+        return AudioVideoSeg(*grid.grid, seconds_per_grid(inputs), self._add_sound(clip.sound))
 
     def _add_sound(self, samples: Samples) -> int:
         features = log_mel(samples, self.inputs)
@@ -144,7 +147,9 @@ def _card_part(part: object, where: str) -> Part:
     row = _card_row(part, where, required=("type", kind), optional=optional)
     value, use_audio = row[kind], row.get("use_audio_in_video", False)
     if not isinstance(value, str):
-        raise OptionError(f"{where}: {kind!r} is {_kind(value)}; expected a string" + ("" if kind == "text" else " (a path)"))
+        raise OptionError(
+            f"{where}: {kind!r} is {_kind(value)}; expected a string" + ("" if kind == "text" else " (a path)")
+        )
     if not isinstance(use_audio, bool):
         raise OptionError(f"{where}: 'use_audio_in_video' is {_kind(use_audio)}; expected true or false")
     parts: dict[str, Part] = {

@@ -35,7 +35,7 @@ def render(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool, g
     """The pieces of a conversation, media in order of appearance.
 
     When no system turn leads, the default one is put there (the one for speech when the answer is to be spoken).
-    generate: end with the opening of the assistant's turn. Raises OptionError on no messages or an unknown role or part.
+    generate: end by opening the assistant's turn. Raises OptionError on no messages, or an unknown role or part.
     """
     if not messages:
         raise OptionError("no messages were given; expected at least one. Try [descant.user('Hello')].")
@@ -46,7 +46,9 @@ def render(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool, g
         pieces += [Special(IM_START), message.role + "\n"]
         for part in message.content:
             if not isinstance(part, Text | Image | Audio | Video):
-                raise OptionError(f"a {type(part).__name__} is no part of a message; expected Text, Image, Audio or Video")
+                raise OptionError(
+                    f"a {type(part).__name__} is no part of a message; expected Text, Image, Audio or Video"
+                )
             pieces.append(part.text if isinstance(part, Text) else part)
         pieces += [Special(IM_END), "\n"]
     if generate:

@@ -45,10 +45,11 @@ FILE_SEP = "<|file_sep|>"
 
 SPECIAL_TOKENS = (
     END_OF_TEXT, IM_START, IM_END, AUDIO, AUDIO_BOS, AUDIO_EOS, BOX_END, QUAD_START, QUAD_END, VISION_BOS, VISION_EOS,
-    VISION_PAD, IMAGE, VIDEO, TOOL_CALL, TOOL_CALL_END, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX, FIM_PAD, REPO_NAME, FILE_SEP,
+    VISION_PAD, IMAGE, VIDEO, TOOL_CALL, TOOL_CALL_END, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX, FIM_PAD, REPO_NAME,
+    FILE_SEP,
 )  # fmt: skip
 
-# Qwen2's pre-tokenizer: contractions, words with at most one leading mark, single digits, punctuation, line ends, spaces.
+# Qwen2's pre-tokenizer: contractions, words with a leading mark, single digits, punctuation, line ends, spaces.
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -114,7 +115,9 @@ class Tokenizer:
     def special(self, name: str) -> int:
         """Id of a special token by its string, e.g. ``special(IM_START)``. Raises ConfigError when there is none."""
         if name not in self._specials:
-            raise ConfigError(f"the tokenizer has no special token {name!r}; it has {', '.join(sorted(self._specials))}")
+            raise ConfigError(
+                f"the tokenizer has no special token {name!r}; it has {', '.join(sorted(self._specials))}"
+            )
         return self._specials[name]
 
     def special_ids(self) -> frozenset[int]:
@@ -149,13 +152,15 @@ class Incremental:
 def byte_tokenizer(words: Sequence[str]) -> tokenizers.Tokenizer:
     """A tokenizer in which every byte is a token, except that each of ``words`` standing alone is one token.
 
-    The words are reached by ``ignore_merges`` (a whole pre-token that is in the vocabulary is taken as it is) and not by
-    merge rules, because rules for "user" would also build "us" and "use" inside other words. Special tokens come last.
+    The words are reached by ``ignore_merges`` (a whole pre-token that is in the vocabulary is taken as it is) and not
+    by merge rules, because rules for "user" would build "us" and "use" inside other words. Special tokens come last.
     """
     vocab = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     for word in words:
         if not (word.isascii() and word.isalpha()) or word in vocab:
-            raise OptionError(f"{word!r} cannot be a word of the byte tokenizer; expected ASCII letters, two or more, once")
+            raise OptionError(
+                f"{word!r} cannot be a word of the byte tokenizer; expected ASCII letters, two or more, once"
+            )
         vocab[word] = len(vocab)
     backend = _bpe(vocab, [], ignore_merges=True)
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
@@ -204,7 +209,9 @@ def _bpe(vocab: dict[str, int], merges: list[tuple[str, str]], *, ignore_merges:
 def _read(path: Path) -> str:
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
-        raise ConfigError(f"{path} has {size:,} bytes; a tokenizer file has at most {MAX_FILE_BYTES:,}. Is it the right file?")
+        raise ConfigError(
+            f"{path} has {size:,} bytes; a tokenizer file has at most {MAX_FILE_BYTES:,}. Is it the right file?"
+        )
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -224,7 +231,9 @@ def _from_json(path: Path) -> tokenizers.Tokenizer:
     state = _parse(text, path)
     model = state.get("model") if isinstance(state, dict) else None
     if not isinstance(model, dict) or model.get("type") != "BPE" or not isinstance(model.get("vocab"), dict):
-        raise ConfigError(f"{path} holds no BPE model; expected the tokenizer.json of a Qwen2-type model. Fetch it again.")
+        raise ConfigError(
+            f"{path} holds no BPE model; expected the tokenizer.json of a Qwen2-type model. Fetch it again."
+        )
     if not isinstance(model.get("merges"), list) or not isinstance(state.get("added_tokens"), list):
         raise ConfigError(f"{path} lacks 'merges' or 'added_tokens'; it seems damaged. Fetch it again.")
     return tokenizers.Tokenizer.from_str(text)
@@ -257,7 +266,9 @@ def _added_tokens(folder: Path) -> list[tuple[str, int, bool]]:
     path = folder / "added_tokens.json"
     if path.is_file():
         return [(name, int(index), True) for name, index in _parse(_read(path), path).items()]
-    raise ConfigError(f"no added tokens in {folder}: expected tokenizer_config.json or added_tokens.json beside vocab.json")
+    raise ConfigError(
+        f"no added tokens in {folder}: expected tokenizer_config.json or added_tokens.json beside vocab.json"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -280,5 +291,7 @@ def _byte_table(vocab: dict[str, int], specials: dict[str, int]) -> dict[int, by
         try:
             table[index] = bytes(alphabet[symbol] for symbol in token)
         except KeyError:
-            raise ConfigError(f"token {token!r} (id {index}) is not byte-level; expected a Qwen2-type tokenizer") from None
+            raise ConfigError(
+                f"token {token!r} (id {index}) is not byte-level; expected a Qwen2-type tokenizer"
+            ) from None
     return table
