@@ -78,8 +78,8 @@ def _tiled_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal
     return _attention(q, k.repeat(1, times, 1, 1), v.repeat(1, times, 1, 1), mask, causal=causal)
 
 
-def _layer_norm(x: Tensor, shape: tuple[int, ...], weight: Tensor | None, eps: float) -> Tensor:
-    return F.layer_norm(x, shape, weight, None, eps)
+def _layer_norm(x: Tensor, eps: float) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=eps)
 
 
 _axes, _attention, _frequencies = rope.frequency_axes, attention.grouped_attention, rope.inverse_frequencies
@@ -90,7 +90,7 @@ BREAKS: dict[str, tuple[Any, str, Any]] = {
     "theta": (rope, "inverse_frequencies", lambda dim, theta, device=None: _frequencies(dim, theta / 2, device)),
     "not causal": (decoder, "grouped_attention", lambda q, k, v, mask, causal: _attention(q, k, v, mask, causal=False)),
     "gelu for silu": (layers.F, "silu", F.gelu),
-    "layer norm": (layers.F, "rms_norm", _layer_norm),
+    "layer norm": (layers, "normalise", _layer_norm),
 }
 
 
