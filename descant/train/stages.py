@@ -25,6 +25,7 @@ TASKS = {
     "vocoder": "vocoder:VocoderTask",
     "dit": "dit:DiTTask",
     "talker": "talker:TalkerTask",
+    "assemble": "assemble:assemble",
 }
 
 

@@ -1,0 +1,79 @@
+"""The model card and the data card, made from the records that the stages of a run left behind."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from descant.train.recipe import Recipe
+from descant.weights.checkpoint import Checkpoint
+
+Record = Mapping[str, Any]
+
+
+def model_card(recipe: Recipe, checkpoint: Checkpoint, records: Mapping[str, Record]) -> str:
+    """What was trained, in how many steps and seconds, with which held-out figures of training's own."""
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in checkpoint.parts.named().items()}
+    lines = [
+        f"# Model card: {recipe.name}",
+        "",
+        "The architecture of Qwen2.5-Omni (arXiv 2503.20215) at a small size, trained from nothing by this repository:",
+        f"`python -m descant.train recipes/{recipe.name}.yaml --all --lanes 2`. Licence: Apache-2.0.",
+        "",
+        "It understands and speaks a small closed domain of English (see `descant/train/domain.py`), in one synthetic",
+        "voice. It is made to try, test and teach the system; it is not a general assistant.",
+        "",
+        "| part | parameters |",
+        "|---|--:|",
+        *(f"| {name} | {count:,} |" for name, count in parts.items()),
+        f"| **total** | **{sum(parts.values()):,}** |",
+        "",
+        "Stages, from the run's own records (figures are the trainer's, on held-out data, and not the table of the",
+        "README, which an independent recogniser judges):",
+        "",
+        "| stage | steps | minutes of one core | held-out figures |",
+        "|---|--:|--:|---|",
+        *(_stage_row(name, record) for name, record in records.items() if "steps" in record),
+        "",
+        f"Software: Python {platform.python_version()}, torch {torch.__version__}; {platform.machine()}, float32.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _stage_row(name: str, record: Record) -> str:
+    figures = ", ".join(f"{key} {value:.3g}" for key, value in record.get("metrics", {}).items())
+    return f"| {name} | {record['steps']:,} | {record.get('seconds', 0) / 60:.0f} | {figures} |"
+
+
+def data_card(runs: Path, records: Mapping[str, Record]) -> str:
+    """Where every kind of training data came from, under which licence."""
+    lines = [
+        "# Data card",
+        "",
+        "No recording of a person, no picture and no text from elsewhere was used to train this model.",
+        "",
+        "| data | source | licence |",
+        "|---|---|---|",
+        "| questions and answers | this project's grammar (`descant/train/domain.py`, `phrases.py`) | CC0 |",
+        "| pictures, sounds, videos | this project's generators (`pictures.py`, `sounds.py`, `videos.py`) | CC0 |",
+        "| word lists | this project (`descant/train/words.txt`) | CC0 |",
+        "| the voice that the model speaks with | flite, voice cmu_us_slt | BSD-style, Carnegie Mellon University |",
+        "| spoken questions | flite, voices slt, rms, kal16, kal; espeak-ng, many variants | flite: BSD-style;"
+        " espeak-ng is a GPL-3 program, whose output is not a work derived from it |",
+        "",
+        "The voices are synthetic: a microphone and a real speaker are outside of what the model has heard.",
+        "flite's voice awb and the held-out variants of espeak-ng never enter training; the evaluation uses them.",
+        "",
+    ]
+    for name in records:
+        path = runs / name / "provenance.json"
+        if path.exists():
+            told = {key: value for key, value in json.loads(path.read_text()).items() if not isinstance(value, list)}
+            lines += [f"Record of `{name}`: " + ", ".join(f"{key} {value}" for key, value in told.items()) + ".", ""]
+    return "\n".join(lines)
