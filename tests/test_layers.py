@@ -26,8 +26,7 @@ MAP: dict[str, set[str]] = {
     "evals": BELOW | {"nn", "inputs", "model", "weights", "engine", "omni", "train"},
     "__init__": BELOW | {"omni"},
     "player": BELOW,
-    "inspect": BELOW | {"nn", "inputs", "model", "weights"},
-    "cli": BELOW | {"weights", "omni", "inspect", "player", "evals", "__init__"},
+    "cli": BELOW | {"inputs", "model", "weights", "omni", "player", "evals", "__init__"},
     "demo": BELOW | {"omni", "player", "cli", "__init__"},
     "__main__": {"cli"},
 }

@@ -31,8 +31,9 @@ def parameters(fn: Function) -> list[str]:
 
 
 def is_command(fn: Function) -> bool:
-    """A command's parameters are the flags a person types: each is named, typed and documented on its own."""
-    return any("command" in ast.unparse(d) or "callback" in ast.unparse(d) for d in fn.decorator_list)
+    """A command of the CLI: its parameters are the flags a person types, each typed and documented on its own."""
+    hints = [ast.unparse(a.annotation) for a in fn.args.args if a.annotation is not None]
+    return bool(hints) and all("Option" in hint or "Argument" in hint for hint in hints)
 
 
 def size_faults(source: str, name: str) -> list[str]:

@@ -48,9 +48,17 @@ def open_model(
 
 def videos(paths: Sequence[str], sound: bool) -> list[Video]:
     """Videos, each with its sound when it has any and ``sound`` allows it."""
-    from descant.inputs.door import has_sound
-
     return [Video(path, use_audio=sound and has_sound(path)) for path in paths]
+
+
+def has_sound(path: str) -> bool:
+    """Whether a video file carries sound. It comes in by the door like everything else; nothing is decoded."""
+    from descant.inputs import container, door
+    from descant.inputs.limits import Budget
+
+    payload = door.read(path, "video", Budget())
+    with container.opened(payload.data, payload.format, "video") as file:
+        return bool(file.streams.audio)
 
 
 def speaks(omni: Omni, wanted: bool, voice: str | None) -> bool:

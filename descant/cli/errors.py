@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -43,9 +42,6 @@ def run(argv: Sequence[str] | None = None) -> int:
         code = command.main([w for w in words if w != "--debug"], prog_name="descant", standalone_mode=False)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe went away (`| head`): nothing is wrong, and nobody listens
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
         return fail(error, debug)
     if code == INTERRUPTED:

@@ -74,11 +74,9 @@ class Sinks:
                 self.take(event)
                 if isinstance(event, Finished):
                     finished = event
-        except BaseException:
-            if self.player is not None:
-                self.player.stop()
-            raise
         finally:
+            if self.player is not None and finished is None:
+                self.player.stop()
             if self.wav is not None:
                 self.wav.close()
             if self.text is not None:

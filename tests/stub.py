@@ -1,0 +1,70 @@
+"""A stand-in for a loaded model: it answers what it is told, slowly if wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descant.errors import OptionError
+from descant.types import AudioChunk, Event, Finished, Message, TextDelta
+
+if TYPE_CHECKING:
+    import torch
+
+RATE = 24000
+
+
+@dataclass
+class StubOmni:
+    """Answers every chat with ``text``, a word and a tenth of a second of sound at a time; keeps what it was asked."""
+
+    text: str = "Seven plus five is twelve."
+    voices: tuple[str, ...] = ("Nova", "Rex")
+    pause: float = 0.0  # seconds between events
+    endless: bool = False
+    calls: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def speaks(self) -> bool:
+        return bool(self.voices)
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> Iterator[Event]:
+        voice = options.get("voice")
+        if voice is not None and voice not in self.voices:
+            raise OptionError(f"unknown voice {voice!r}; this model has {', '.join(self.voices)}")
+        self.calls.append((list(messages), options))
+        return self.events(speech=options.get("speech", True))
+
+    def speak(self, text: str, **options: Any) -> Iterator[Event]:
+        self.calls.append((text, options))
+        return self.events(speech=True)
+
+    def transcribe(self, audio: Any) -> str:
+        self.calls.append((audio, {}))
+        return "what was said"
+
+    def trace(self, messages: Sequence[Message], **options: Any) -> dict[str, torch.Tensor]:
+        import torch  # here, because a process that only chats starts faster without it
+
+        self.calls.append((list(messages), options))
+        return {"text_ids": torch.arange(3), "wav": torch.zeros(4)}
+
+    def events(self, *, speech: bool) -> Iterator[Event]:
+        start, sample = time.perf_counter(), 0
+        words = self.text.split(" ")
+        while True:
+            for place, word in enumerate(words):
+                yield TextDelta(word if place == 0 else f" {word}", time.perf_counter() - start)
+                if speech:
+                    tone = np.sin(np.arange(RATE // 10) * 0.1).astype(np.float32) * 0.5
+                    yield AudioChunk(tone, sample, RATE, time.perf_counter() - start)
+                    sample += len(tone)
+                time.sleep(self.pause)
+            if not self.endless:
+                break
+        usage, timings = {"text_tokens": len(words)}, {"first_text_s": 0.1}
+        yield Finished(self.text, "stop", usage, timings, time.perf_counter() - start)
