@@ -23,8 +23,7 @@ def frequency_axes(section: Sequence[int], device: torch.device | None = None) -
 
     The official layout is contiguous, not interleaved: section [16, 24, 24] gives 16 frequencies to time first.
     """
-    counts = torch.tensor(list(section), device=device)
-    return torch.arange(len(section), device=device).repeat_interleave(counts)
+    return torch.tensor([axis for axis, count in enumerate(section) for _ in range(count)], device=device)
 
 
 def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]) -> tuple[Tensor, Tensor]:
