@@ -1,0 +1,80 @@
+"""The demo's own logic, with a stand-in for the model: the report, the table, and when it fails."""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from descant import demo
+from descant.types import Audio, Event, Image, Text, Video
+from tests.stub import StubOmni
+
+KEYS = {"question", "text", "expected", "wav", "first_text_s", "first_audio_s", "audio_s", "rtf"}
+
+
+class Pupil(StubOmni):
+    """Knows the right answers; ``wrong`` numbers the one it gets wrong, ``mute`` the one it does not say."""
+
+    wrong = mute = -1
+
+    def chat(self, messages: Any, **options: Any) -> Iterator[Event]:
+        place = len(self.calls)
+        self.text = "It was beige." if place == self.wrong else demo.questions()[place].expected
+        self.calls.append((list(messages), options))
+        return self.events(speech=place != self.mute)
+
+
+@pytest.fixture
+def pupil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pupil:
+    stub = Pupil()
+    monkeypatch.setattr("descant.omni.load", lambda name: stub)
+    monkeypatch.chdir(tmp_path)
+    return stub
+
+
+def test_four_right_answers(pupil: Pupil, capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.main() == 0
+    rows = json.loads(Path("out/demo/report.json").read_text())["questions"]
+    assert len(rows) == 4 and all(set(row) == KEYS for row in rows)
+    for row in rows:
+        with wave.open(row["wav"]) as file:
+            assert file.getnframes() / file.getframerate() == pytest.approx(row["audio_s"], abs=1e-3)
+        assert row["text"] == row["expected"] and row["first_audio_s"] >= row["first_text_s"] >= 0
+    out = capsys.readouterr().out
+    assert all(row["text"] in out for row in rows) and "What to try next" in out
+
+
+def test_it_works_twice_in_a_row(pupil: Pupil) -> None:
+    assert demo.main() == 0
+    pupil.calls.clear()
+    assert demo.main() == 0
+
+
+def test_a_wrong_answer_fails(pupil: Pupil, capsys: pytest.CaptureFixture[str]) -> None:
+    pupil.wrong = 2
+    assert demo.main() == 1
+    assert "got 'It was beige.'" in capsys.readouterr().err
+
+
+def test_a_silent_answer_fails(pupil: Pupil, capsys: pytest.CaptureFixture[str]) -> None:
+    pupil.mute = 3
+    assert demo.main() == 1
+    assert "video: no audible speech" in capsys.readouterr().err
+
+
+def test_the_questions_use_every_sense_and_files_that_are_shipped() -> None:
+    asked = [{type(part) for part in q.message.content} for q in demo.questions()]
+    assert asked == [{Text}, {Image, Audio}, {Audio, Text}, {Video, Text}]
+    for question in demo.questions():
+        for part in question.message.content:
+            assert isinstance(part, Text) or Path(str(part.source)).is_file()
+
+
+def test_spelling_counts_and_capitals_do_not() -> None:
+    assert demo.plain("Seven plus five is twelve.") == demo.plain("seven plus five, is TWELVE")
+    assert demo.plain("It was red.") != demo.plain("It was bred.")
