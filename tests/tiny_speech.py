@@ -63,3 +63,7 @@ def voice(seed: int = 0, frames: int = 30) -> Voice:
 
 def codes(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, CODES + 1, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+def draw(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

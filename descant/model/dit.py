@@ -142,7 +142,10 @@ class Layout:
     attend: Attend
 
     def mask(self, back: int, ahead: int, x: Tensor) -> Tensor | None:
-        """Allowed keys, broadcastable over (B * N, H, K, S); None when all are. x (B, T, D) tells shape and device."""
+        """Allowed keys, broadcastable over (B * N, H, K, S); None when all are. x (B, T, D) tells shape and device.
+
+        A block of padding alone may have no key at all; scaled_dot_product_attention then gives zeros.
+        """
         if back == ahead == 0 and self.real is None:
             return None
         batch, blocks = x.shape[0], x.shape[1] // self.block
@@ -150,7 +153,6 @@ class Layout:
         if real is None:
             real = torch.ones(1, blocks, self.block, dtype=torch.bool, device=x.device)
         keys = neighbours(real, back, ahead)
-        keys = keys | ~keys.any(dim=-1, keepdim=True)  # a block of padding sees padding: no row without a key
         return keys.expand(batch, -1, -1).reshape(batch * blocks, 1, 1, -1)
 
 
