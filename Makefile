@@ -55,7 +55,7 @@ train-nano: $(READY)  ## train the embedded model from nothing (two cores, under
 	  echo "train-nano speaks its training sentences with flite and espeak-ng; not found:$$missing"; \
 	  echo "Install the Debian packages:  apt-get install flite espeak-ng"; \
 	  echo "Nothing else in descant needs them."; exit 1; fi
-	@$(ONE_THREAD) $(PY) -m descant.train recipes/nano.yaml $(ARGS)
+	@$(ONE_THREAD) $(PY) -m descant.train recipes/nano.yaml --all $(ARGS)
 
 bench: $(READY)  ## time the embedded model: first text, first sound, real-time factor
 	@$(ONE_THREAD) $(OFFLINE) $(PY) benchmarks/answer.py $(ARGS)

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from descant.cli import common
-
-
-def folder_of(name: str) -> Path:
-    """The folder of a model; a folder is taken as it is, so that one with nothing but config.json will do."""
-    from descant.weights.fetch import resolve
-
-    path = Path(name)
-    return path if path.is_dir() else resolve(name)
+from descant.errors import OptionError
 
 
 def inspect(
@@ -24,29 +16,22 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show every part of a model: parameters, dtype, bytes; and draw the system. config.json alone is enough."""
-    from descant.cli.parts import parts
-    from descant.cli.picture import draw
-    from descant.weights.configfile import read_config
+    from descant.weights import inspect as look
+    from descant.weights.fetch import resolve
 
-    folder = folder_of(model)
-    config = read_config(folder)
-    found = parts(config, folder)
-    total, size = sum(p.parameters for p in found), sum(p.bytes for p in found)
+    found = look.report(resolve(model))
     if as_json:
-        body = {"model": model, "parts": [p.as_json() for p in found], "parameters": total, "bytes": size}
-        print(json.dumps(body, indent=2))
-        return
-    print(f"{'part':20}{'':24}{'parameters':>16}  {'dtype':9}{'bytes':>16}")
-    for p in found:
-        print(f"{p.name:20}{p.what:24}{p.parameters:16,}  {p.dtype:9}{p.bytes:16,}")
-    print(f"{'total':44}{total:16,}  {'':9}{size:16,}")
-    print()
-    print(draw(config))
+        print(json.dumps(look.to_json(found), indent=2))
+    else:
+        print(f"{look.table(found)}\n\n{look.draw(found)}")
 
 
 def voices(model: common.ModelArgument = "nano") -> None:
     """List the voices of a model; the first is the default."""
+    from descant.weights.fetch import resolve
     from descant.weights.voices import read_voices
 
-    for name in read_voices(folder_of(model)):
-        print(name)
+    names = list(read_voices(resolve(model)))
+    if not names:
+        raise OptionError(f"{model} has no voices: it answers in text only")
+    print("\n".join(names))
