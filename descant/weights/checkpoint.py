@@ -28,8 +28,14 @@ from descant.model.talker import Talker
 from descant.model.thinker import Thinker
 from descant.types import Voice
 from descant.weights import shards
-from descant.weights.configfile import read_config, read_generation, read_inputs, write_config
-from descant.weights.configfile import write_generation, write_inputs
+from descant.weights.configfile import (
+    read_config,
+    read_generation,
+    read_inputs,
+    write_config,
+    write_generation,
+    write_inputs,
+)
 from descant.weights.fetch import resolve
 from descant.weights.generation import GenerationDefaults
 from descant.weights.names import OPTIONAL, to_official, to_ours

@@ -52,7 +52,7 @@ def read_config(folder: str | Path) -> OmniConfig:
 
 def parse_config(top: Table) -> OmniConfig:
     """The whole file as an OmniConfig. talker and token2wav are None where sound is off or the Talker is absent."""
-    top.ignore(*inert.BASE, *inert.TOP)
+    _known(top, inert.TOP)
     top.expect("model_type", "qwen2_5_omni")
     _refuse_quantised(top)
     talker_table, wav_table = top.maybe_table("talker_config"), top.maybe_table("token2wav_config")
@@ -64,6 +64,14 @@ def parse_config(top: Table) -> OmniConfig:
         token2wav = _token2wav(wav_table if wav_table is not None else top.table("token2wav_config"))
     top.close()
     return OmniConfig(thinker, talker, token2wav)
+
+
+def _known(table: Table, names: tuple[str, ...]) -> None:
+    """The keys that change nothing; and the base class's switches that would, if they were on."""
+    table.ignore(*inert.BASE, *names)
+    for switch in ("add_cross_attention", "is_decoder", "is_encoder_decoder", "tie_encoder_decoder"):
+        table.expect(switch, False)
+    table.expect("pruned_heads", {})
 
 
 def _refuse_quantised(top: Table) -> None:
@@ -161,10 +169,10 @@ def _special(text: Table, thinker: Table, name: str, official: int) -> int:
 
 
 def _thinker(table: Table, talker: Table | None) -> ThinkerConfig:
-    table.ignore(*inert.BASE, *inert.THINKER)
+    _known(table, inert.THINKER)
     table.expect("model_type", "qwen2_5_omni_thinker")
     text_table = table.table("text_config")
-    text_table.ignore(*inert.BASE, *inert.TEXT)
+    _known(text_table, inert.TEXT)
     text_table.expect("model_type", "qwen2_5_omni_text", "qwen2")
     # the Thinker's own flag decides; older files have only the text body's
     tie = table.flag("tie_word_embeddings", text_table.flag("tie_word_embeddings", False))
@@ -190,7 +198,7 @@ def _thinker(table: Table, talker: Table | None) -> ThinkerConfig:
 
 
 def _audio(table: Table) -> AudioConfig:
-    table.ignore(*inert.BASE, *inert.AUDIO)
+    _known(table, inert.AUDIO)
     table.expect("model_type", "qwen2_5_omni_audio_encoder")
     table.expect("activation_function", "gelu")
     table.expect("scale_embedding", False)
@@ -210,7 +218,7 @@ def _audio(table: Table) -> AudioConfig:
 
 
 def _vision(table: Table, thinker: Table) -> VisionConfig:
-    table.ignore(*inert.BASE, *inert.VISION)
+    _known(table, inert.VISION)
     table.expect("model_type", "qwen2_5_omni_vision_encoder")
     table.expect("hidden_act", "silu")
     clock = thinker.integer("position_id_per_seconds", MediaIds.position_id_per_seconds)
@@ -239,7 +247,7 @@ def _vision(table: Table, thinker: Table) -> VisionConfig:
 
 
 def _talker(table: Table, thinker: ThinkerConfig) -> TalkerConfig:
-    table.ignore(*inert.BASE, *inert.TALKER)
+    _known(table, inert.TALKER)
     table.expect("model_type", "qwen2_5_omni_talker")
     table.expect("spatial_merge_size", thinker.vision.spatial_merge_size)
     table.expect("tie_word_embeddings", False)
@@ -259,7 +267,7 @@ def _talker(table: Table, thinker: ThinkerConfig) -> TalkerConfig:
 
 
 def _token2wav(table: Table) -> Token2WavConfig:
-    table.ignore(*inert.BASE, *inert.TOKEN2WAV)
+    _known(table, inert.TOKEN2WAV)
     table.expect("model_type", "qwen2_5_omni_token2wav")
     dit = _dit(table.table("dit_config"))
     vocos = table.maybe_table("vocos_config")
@@ -276,7 +284,7 @@ def _token2wav(table: Table) -> Token2WavConfig:
 
 
 def _dit(table: Table) -> DiTConfig:
-    table.ignore(*inert.BASE, *inert.DIT)
+    _known(table, inert.DIT)
     table.expect("model_type", "qwen2_5_omni_dit")
     hidden = table.integer("hidden_size", aliases=("dim",))
     heads = table.integer("num_attention_heads", aliases=("heads",))
@@ -315,7 +323,7 @@ def _dit(table: Table) -> DiTConfig:
 
 
 def _bigvgan(table: Table) -> BigVGANConfig:
-    table.ignore(*inert.BASE, *inert.BIGVGAN)
+    _known(table, inert.BIGVGAN)
     table.expect("model_type", "qwen2_5_omni_bigvgan")
     table.expect("use_bias_at_final", False)
     dilations: object = table.data.get("resblock_dilation_sizes")

@@ -1,4 +1,4 @@
-"""The safetensors files of a checkpoint, looked at by their headers: what is stored, where, in which shape and dtype."""
+"""The safetensors files of a checkpoint, seen by their headers: what is stored, where, in which shape and dtype."""
 
 from __future__ import annotations
 
