@@ -120,6 +120,8 @@ def test_the_plain_paths_build_no_mask() -> None:
     assert causal_mask(100, 0, None, device) is None
     assert causal_mask(1, 100, None, device) is None
     assert causal_mask(2, 3, None, device).tolist() == [[[[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]]]  # type: ignore[union-attr]
+    lone = causal_mask(1, 2, torch.tensor([[False, False, False]]), device)
+    assert lone is not None and lone.tolist() == [[[[0, 0, 1]]]]
     padded = causal_mask(2, 1, torch.tensor([[False, False, True]]), device)
     assert padded is not None and padded.tolist() == [[[[0, 1, 0], [0, 0, 1]]]]  # a padding query sees itself
 
