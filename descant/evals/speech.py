@@ -1,6 +1,6 @@
 """An independent ear: word error of spoken answers, judged by recognisers that this project did not train.
 
-``WhisperEar`` (Whisper tiny.en, arXiv 2212.04356, through faster-whisper) is the judge; ``SphinxEar`` (pocketsphinx) is a
+``WhisperEar`` (Whisper tiny.en, arXiv 2212.04356, through faster-whisper) is the judge, ``SphinxEar`` (pocketsphinx) a
 second opinion. Both hear 16 kHz mono. Every word error is to be read beside the same ear's error on the teacher's
 true voice: the *floor*.
 """
