@@ -120,9 +120,13 @@ class Token2Wav(nn.Module):
         """No more codes: gives the rest of the samples, a partial last block included."""
         if state.finished:
             raise SessionError("the stream is finished already")
-        left = len(state.codes) - (state.blocks - state.start) * self.codes_per_block
-        samples, state = self.window(state, -(-left // self.codes_per_block), 0, last=True)
+        samples, state = self.window(state, self.left(state), 0, last=True)
         return samples, replace(state, finished=True)
+
+    def left(self, state: CodecState) -> int:
+        """Blocks that have codes but no final mel, a partial one included."""
+        codes = len(state.codes) - (state.blocks - state.start) * self.codes_per_block
+        return -(-codes // self.codes_per_block)
 
     def ready(self, state: CodecState) -> int:
         """Blocks of the next window, or 0 while its codes and their look-ahead are incomplete."""
@@ -133,19 +137,26 @@ class Token2Wav(nn.Module):
 
     def window(self, state: CodecState, count: int, ahead: int, *, last: bool) -> tuple[Tensor, CodecState]:
         """Makes ``count`` blocks final (the last may be partial) and gives the samples that they free."""
-        d, block = state.decoding, self.cfg.dit.block_size
-        final = ahead_mel = state.vocoder.mel[:, :0]
-        if count > 0:
-            codes = state.codes[: (state.blocks - state.start + count + ahead) * self.codes_per_block]
-            x0 = noise(state.seed, state.start, len(codes) * self.cfg.dit.repeats, block, self.cfg.dit.mel_dim)
-            mel = self.solve(codes, state.voice, x0.to(self.device), d)
-            now = mel[:, (state.blocks - state.start) * block :]
-            final, ahead_mel = now[:, : count * block], now[:, count * block :]
-        samples, vocoder = self.sing(state.vocoder, final, ahead_mel, early=d.early, last=last)
+        final, unfinished = self.mel_window(state, count, ahead)
+        samples, vocoder = self.sing(state.vocoder, final, unfinished, early=state.decoding.early, last=last)
+        return samples, replace(self.advance(state, count), vocoder=vocoder)
+
+    def mel_window(self, state: CodecState, count: int, ahead: int) -> tuple[Tensor, Tensor]:
+        """The mel (M, T) of the next ``count`` blocks, and the unfinished mel of the ``ahead`` blocks after them."""
+        if count == 0:
+            return state.vocoder.mel[:, :0], state.vocoder.mel[:, :0]
+        cfg, back = self.cfg.dit, state.blocks - state.start
+        codes = state.codes[: (back + count + ahead) * self.codes_per_block]
+        x0 = noise(state.seed, state.start, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
+        mel = self.solve(codes, state.voice, x0.to(self.device), state.decoding)[:, back * cfg.block_size :]
+        return mel[:, : count * cfg.block_size], mel[:, count * cfg.block_size :]
+
+    def advance(self, state: CodecState, count: int) -> CodecState:
+        """``count`` more blocks are final; codes that no later window reads are forgotten."""
         blocks = state.blocks + count
-        start = max(0, blocks - d.back)
+        start = max(0, blocks - state.decoding.back)
         codes = state.codes[(start - state.start) * self.codes_per_block :]
-        return samples, replace(state, vocoder=vocoder, codes=codes, start=start, blocks=blocks)
+        return replace(state, codes=codes, start=start, blocks=blocks)
 
     def sing(
         self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool
@@ -180,6 +191,17 @@ class Token2Wav(nn.Module):
         if len(x0) > limit:
             raise OptionError(f"{len(x0)} mel frames in one solve; at most {limit}. Decode as a stream instead")
         return self.solve(codes.to(self.device), self.voice_rows(voice, decoding), x0.to(self.device), decoding)
+
+    @torch.no_grad()
+    def mel_windowed(self, codes: Tensor, voice: Voice, seed: int, decoding: Decoding) -> Tensor:
+        """The mel (M, T) that a stream of these codes sings: what ``mel_whole`` is compared with."""
+        state = replace(self.start(voice, seed, decoding), codes=codes.to(self.device))
+        pieces = []
+        while (count := self.ready(state)) > 0:
+            pieces.append(self.mel_window(state, count, decoding.ahead)[0])
+            state = self.advance(state, count)
+        pieces.append(self.mel_window(state, self.left(state), 0)[0])
+        return torch.cat(pieces, dim=1)
 
     def solve(self, codes: Tensor, voice: Tensor, x0: Tensor, decoding: Decoding) -> Tensor:
         """codes (C,), voice (G, D), x0 (T, M) unscaled -> mel (M, T)."""
