@@ -76,7 +76,9 @@ class HearingTask(Task[list[Heard]]):
         self.options = build(HearingOptions, self.stage.options or {}, f"stages.{self.stage.name}.options")
         clips, test = clips_of(context, "train"), clips_of(context, "test")
         if clips is None or test is None:
-            raise ConfigError(f"stage {self.stage.name!r} needs a stage that makes spoken questions; name it under needs")
+            raise ConfigError(
+                f"stage {self.stage.name!r} needs a stage that makes spoken questions; name it under needs"
+            )
         self.clips, self.test = clips, test
         self.desk = desk_of(context)
         self.thinker = new_thinker(context)
@@ -192,7 +194,9 @@ class SeeingTask(Task[list[Seen]]):
 
     def loss(self, batch: list[Seen], rng: torch.Generator) -> tuple[Tensor, Metrics]:
         labels = torch.tensor([seen.labels for seen in batch]).T
-        losses = [F.cross_entropy(g, wanted, ignore_index=-1) for g, wanted in zip(self.guesses(batch), labels, strict=True)]
+        losses = [
+            F.cross_entropy(g, wanted, ignore_index=-1) for g, wanted in zip(self.guesses(batch), labels, strict=True)
+        ]
         names = ("colour", "shape", "count")
         metrics = {name: float(loss.detach()) for name, loss in zip(names, losses, strict=True)}
         return torch.stack(losses).sum(), {**metrics, "units": float(len(batch))}
@@ -201,5 +205,8 @@ class SeeingTask(Task[list[Seen]]):
         """On pictures whose (colour, shape) pair was never shown."""
         batch = [self._draw("test", i) for i in range(300)]
         labels = torch.tensor([seen.labels for seen in batch]).T
-        right = [float((g.argmax(-1) == wanted).float().mean()) for g, wanted in zip(self.guesses(batch), labels, strict=True)]
+        right = [
+            float((g.argmax(-1) == wanted).float().mean())
+            for g, wanted in zip(self.guesses(batch), labels, strict=True)
+        ]
         return dict(zip(("colour", "shape", "count"), right, strict=True))

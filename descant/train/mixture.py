@@ -113,9 +113,9 @@ def _sound(source: Source, rng: random.Random) -> Example:
 def _video(source: Source, rng: random.Random) -> Example:
     clip = videos.draw(rng)
     words = domain.typed(rng.choice(phrases.ASK_VIDEO), rng)
-    said = rng.choice(clip.colours) if source.shuffled else clip.answer
+    second = rng.randrange(videos.SECONDS) if source.shuffled else int(clip.beep_s)
     film = Video(Clip(videos.frames(clip), videos.FPS, videos.sound(clip)), use_audio=True)
-    return Example("video", _turn(film, words, rng, 0.75), domain.video_reply(said))
+    return Example("video", _turn(film, words, rng, 0.75), domain.video_reply(second, clip.colours[second]))
 
 
 def _text_to_say(rng: random.Random) -> str:

@@ -25,7 +25,7 @@ _HSV = {  # hue in turns, saturation, value
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. boxes: (centre x, centre y, radius, turn in radians) of each shape, in parts of the side."""
+    """What a picture shows. boxes: (centre x, centre y, radius, turn in radians) of each shape, in parts of a side."""
 
     colour: str
     shape: str
@@ -106,14 +106,16 @@ def _outline(shape: str) -> list[tuple[float, float]]:
         turns = [(math.pi * k / 5 - math.pi / 2, 1.0 if k % 2 == 0 else 0.42) for k in range(10)]
         return [(r * math.cos(t), r * math.sin(t)) for t, r in turns]
     if shape == "cross":
-        a = 0.3
-        return [(-a, -1), (a, -1), (a, -a), (1, -a), (1, a), (a, a), (a, 1), (-a, 1), (-a, a), (-1, a), (-1, -a), (-a, -a)]
+        a, b = 0.3, 1.0
+        arm = ((-a, -b), (a, -b), (a, -a))  # the other arms are this one turned
+        turns = ((1, 0), (0, 1), (-1, 0), (0, -1))
+        return [(x * c - y * s, x * s + y * c) for c, s in turns for x, y in arm]
     if shape == "heart":
         turns = [2 * math.pi * k / 40 for k in range(40)]
-        heart = [(16 * math.sin(t) ** 3, -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)))
-                 for t in turns]  # fmt: skip
-        return [(x / 17, (y - 2) / 16) for x, y in heart]
-    return [(math.cos(2 * math.pi * k / 48), math.sin(2 * math.pi * k / 48)) for k in range(48)]
+        heights = [13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) for t in turns]
+        return [(16 * math.sin(t) ** 3 / 17, -(y + 2) / 16) for t, y in zip(turns, heights, strict=True)]
+    reach = 0.8 if shape == "ring" else 1.0  # the middle of the ring's line, which is 0.42 thick
+    return [(reach * math.cos(2 * math.pi * k / 48), reach * math.sin(2 * math.pi * k / 48)) for k in range(48)]
 
 
 def render(what: Scene) -> np.ndarray:
@@ -137,6 +139,8 @@ def render(what: Scene) -> np.ndarray:
             pen.polygon(outline, fill=what.rgb)
     small = np.asarray(canvas.reduce(_OVERSAMPLE))
     if what.grain:
-        noise = np.random.default_rng(what.noise_seed).integers(-what.grain, what.grain + 1, small.shape, dtype=np.int16)
+        noise = np.random.default_rng(what.noise_seed).integers(
+            -what.grain, what.grain + 1, small.shape, dtype=np.int16
+        )
         return np.clip(small + noise, 0, 255).astype(np.uint8)
     return small.copy()

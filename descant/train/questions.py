@@ -1,6 +1,6 @@
 """Spoken questions: made once by two free synthesisers (flite, espeak-ng), kept as one file of samples and its index.
 
-What clip ``i`` says, and in which voice, is a pure function of (seed, i). Only training and `descant eval` need the
+What clip ``i`` says, and in which voice, is a pure function of (seed, i). Only training and evaluation need the
 synthesisers; nothing at run time does. A folder of clips is resumable: a build that was killed goes on where it stopped.
 """
 
@@ -115,7 +115,9 @@ def synthesise(text: str, voice: str) -> np.ndarray:
             rate, pitch = rest
             command = ["espeak-ng", "-v", name, "-s", rate, "-p", pitch, "-w", str(wav), text]
         else:
-            raise OptionError(f"unknown speech engine {engine!r} in voice {voice!r}; use flite:NAME or espeak:NAME:RATE:PITCH")
+            raise OptionError(
+                f"unknown speech engine {engine!r} in voice {voice!r}; use flite:NAME or espeak:NAME:RATE:PITCH"
+            )
         if shutil.which(command[0]) is None:
             raise OptionError(f"{command[0]} is not installed; on Debian type: sudo apt-get install flite espeak-ng")
         subprocess.run(command, check=True, capture_output=True)

@@ -23,8 +23,9 @@ from descant.train.recipe import build
 @dataclass(frozen=True)
 class ThinkerOptions:
     """shares: task -> weight in the mixture (see mixture.make). start: parts that begin with the weights of a needed
-    stage, as {"decoder": "text", ...}. frozen: parts that this stage leaves alone. sort: batches that are drawn together
-    and cut by length, so that little is padding. evaluated: examples a task in the held-out figures."""
+    stage, as {"decoder": "text", ...}. frozen: parts that this stage leaves alone. sort: batches that are drawn at once
+    and dealt out by length, so that little is padding. evaluated: examples a task in the held-out figures.
+    shuffled: the control whose answers have nothing to do with the media."""
 
     shares: Mapping[str, float]
     start: Mapping[str, str] = field(default_factory=dict)
@@ -50,7 +51,8 @@ def begin_with(context: Context, thinker: Thinker, start: Mapping[str, str]) -> 
     for part, stage in start.items():
         if part not in PARTS or stage not in context.stage.needs:
             raise ConfigError(
-                f"stage {context.stage.name!r}: start.{part}: {stage!r} must map one of {', '.join(PARTS)} to a stage in needs"
+                f"stage {context.stage.name!r}: start has {part}: {stage}; expected one of {', '.join(PARTS)} "
+                "and the name of a stage in needs"
             )
         weights = load_weights(context.runs / stage, "thinker")
         own = {key[len(part) + 1 :]: value for key, value in weights.items() if key.startswith(part + ".")}
@@ -115,6 +117,6 @@ class ThinkerTask(Task[list[Lesson]]):
             rng = random.Random(f"evaluate/{task}")
             examples = [make(self.held_out, task, rng) for _ in range(self.options.evaluated)]
             said = answers(self.thinker, self.desk, examples)
-            right = sum(domain.correct(s, e.reply) for s, e in zip(said, examples, strict=True))
+            right = sum(domain.correct(task, s, e.reply) for s, e in zip(said, examples, strict=True))
             figures[task] = right / len(examples)
         return figures

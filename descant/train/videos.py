@@ -14,9 +14,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from descant.train import phrases, pictures, sounds
+from descant.train import domain, phrases, pictures, sounds
 
-SECONDS = 4
+SECONDS = domain.VIDEO_SECONDS
 FPS = 2  # frames a second, as the model samples
 SIDE = 56  # pixels
 BEEP_S = 0.25
