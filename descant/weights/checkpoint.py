@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from descant.config import InputsConfig, OmniConfig
-from descant.errors import ConfigError, WeightsError
+from descant.errors import ConfigError, OptionError, WeightsError
 from descant.model.codec import Token2Wav
 from descant.model.dit import rotary_frequencies
 from descant.model.talker import Talker
@@ -87,12 +87,12 @@ def load_checkpoint(
     float32, as it was trained. device None: the CPU. ``progress`` draws a bar on stderr.
     Raises OptionError (unknown name), ConfigError, WeightsError.
     """
-    folder = resolve(name)
+    folder, target = resolve(name), as_device(device)
     config, inputs = read_config(folder), read_inputs(folder)
     check_inputs(config, inputs)
     generation, voices = read_generation(folder, config), read_voices(folder)
     check_voices(voices, config)
-    parts, target = build_on_meta(config), torch.device(device or "cpu")
+    parts = build_on_meta(config)
     stored = compare(parts, shards.read_headers(folder))
     if dtype is None:
         dtype = torch.float32 if target.type == "cpu" else native_dtype(stored)
@@ -101,6 +101,17 @@ def load_checkpoint(
     for part in parts.named().values():
         part.eval()
     return Checkpoint(config, inputs, generation, parts.thinker, parts.talker, parts.token2wav, voices, folder)
+
+
+def as_device(device: str | torch.device | None) -> torch.device:
+    """The device by name; None: the CPU. Raises OptionError for one that is not there."""
+    try:
+        found = torch.device(device or "cpu")
+    except RuntimeError:
+        raise OptionError(f"unknown device {device!r}; expected for example cpu, cuda or cuda:1.") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"device {device!r}: torch sees no CUDA device here. Leave the option out to use the CPU.")
+    return found
 
 
 def check_inputs(config: OmniConfig, inputs: InputsConfig) -> None:

@@ -197,9 +197,9 @@ def test_missing_key_is_named(dotted: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    ["", "thinker_config.", "thinker_config.text_config.", "thinker_config.audio_config.", "thinker_config.vision_config.",
-     "talker_config.", "token2wav_config.", "token2wav_config.dit_config.", "token2wav_config.bigvgan_config.",
-     "talker_config.rope_scaling."],
+    ["", "thinker_config.", "thinker_config.text_config.", "thinker_config.audio_config.",
+     "thinker_config.vision_config.", "talker_config.", "token2wav_config.", "token2wav_config.dit_config.",
+     "token2wav_config.bigvgan_config.", "talker_config.rope_scaling."],
 )  # fmt: skip
 def test_unknown_key_is_named(where: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"unknown key {where}surprise ".replace(".", r"\.")):
