@@ -5,8 +5,9 @@
 
 For each latency preset, with the same noise on both sides:
 mean |log-mel difference| (natural log of the amplitude); codes and sound before the first chunk; real-time factors
-(seconds of work for a second of sound) of the whole solve and of the stream. Random weights say nothing about the
-difference of a trained model; they do give the real-time factors. A trained model brings its own changes to the presets.
+(seconds of work for a second of sound) of the whole solve and of the stream; how far below the sound the change is that
+comes of reading the look-ahead mel early. Random weights say nothing about the differences of a trained model; they do
+give the real-time factors. A trained model brings its own changes to the presets.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -81,10 +83,17 @@ def stream(net: Token2Wav, voice: Voice, codes: Tensor, seed: int, d: Decoding) 
     return first[0], first[1] or len(samples), time.perf_counter() - begin
 
 
-def measure(
-    net: Token2Wav, voice: Voice, codes: Tensor, seed: int, latency: Latency, base: Decoding
-) -> dict[str, float]:
-    d = decoding_for(latency, base)
+def join_snr(net: Token2Wav, voice: Voice, codes: Tensor, seed: int, d: Decoding) -> float:
+    """Decibels by which the sound is louder than what reading the look-ahead mel early changes in it."""
+    sounds = []
+    for early in (d.early, False):
+        samples, state = net.push(net.start(voice, seed, replace(d, early=early)), codes)
+        sounds.append(torch.cat([samples, net.finish(state)[0]]))
+    given, exact = sounds
+    return float(10 * torch.log10(exact.square().sum() / (given - exact).square().sum().clamp(min=1e-20)))
+
+
+def measure(net: Token2Wav, voice: Voice, codes: Tensor, seed: int, d: Decoding) -> dict[str, float]:
     frames = len(codes) * net.cfg.dit.repeats
     x0 = noise(seed, 0, frames, net.cfg.dit.block_size, net.cfg.dit.mel_dim)
     begin = time.perf_counter()
@@ -94,13 +103,16 @@ def measure(
     whole_s = time.perf_counter() - begin
     windowed = net.mel_windowed(codes, voice, seed, d)
     first_codes, first_samples, stream_s = stream(net, voice, codes, seed, d)
-    return {
+    row = {
         "difference": float((windowed - whole).abs().mean()) * mel_unit(net),
         "first_codes": first_codes,
         "first_sound_ms": 1000 * first_samples / SAMPLE_RATE,
         "whole_rtf": whole_s / (frames * FRAME_S),
         "stream_rtf": stream_s / (frames * FRAME_S),
     }
+    if d.early:
+        row["early_snr_db"] = join_snr(net, voice, codes, seed, d)
+    return row
 
 
 def main() -> None:
@@ -128,11 +140,12 @@ def main() -> None:
         print(json.dumps(rows, indent=2))
         return
     print(f"{len(codes)} codes, {len(codes) * net.cfg.dit.repeats * FRAME_S:.1f} s of sound")
-    print("latency    |log-mel| diff   first codes   first sound   RTF whole   RTF stream   stream/whole")
+    print("latency    |log-mel| diff  first codes  first sound  RTF whole  RTF stream  stream/whole  early SNR")
     for latency, r in rows.items():
+        snr = f"{r['early_snr_db']:6.1f} dB" if "early_snr_db" in r else "    exact"
         print(
-            f"{latency:9}  {r['difference']:14.5f}  {r['first_codes']:12.0f}  {r['first_sound_ms']:9.0f} ms"
-            f"  {r['whole_rtf']:10.3f}  {r['stream_rtf']:11.3f}  {r['stream_rtf'] / r['whole_rtf']:13.2f}"
+            f"{latency:9}  {r['difference']:14.5f}  {r['first_codes']:11.0f}  {r['first_sound_ms']:8.0f} ms  "
+            f"{r['whole_rtf']:9.3f}  {r['stream_rtf']:10.3f}  {r['stream_rtf'] / r['whole_rtf']:12.2f}  {snr}"
         )
 
 

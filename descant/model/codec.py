@@ -29,15 +29,16 @@ MASK64 = (1 << 64) - 1
 def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
     """The preset behind the dial. ``base`` gives what belongs to a model (guidance, sway, noise scale), not to speed.
 
-    Codes needed before the first sound, in blocks of 240 ms: low 1 + 1; balanced 2 + 1; quality 2 + 2. Low lets the
-    vocoder read the look-ahead mel early; the others hold back its right context (23 frames = 230 ms for the
-    embedded model's Vocos, 34 for the official BigVGAN), which the first window must outlast.
+    Codes needed before the first sound, in blocks of 240 ms: low 1 + 1; balanced 2 + 1; quality 2 + 2. Later windows
+    are larger, because a window computes its context anew each time. Quality alone holds back the vocoder's right
+    context (23 frames = 230 ms for the embedded model's Vocos, 34 for the official BigVGAN); the others read the
+    look-ahead mel in its place, and fade over where the final mel says otherwise.
     """
     base = base or Decoding()
     if latency == "low":  # 4 evaluations
-        return replace(base, back=2, first=1, now=1, ahead=1, solver="euler", points=5, early=True)
+        return replace(base, back=2, first=1, now=2, ahead=1, solver="euler", points=5, early=True)
     if latency == "balanced":  # 9 evaluations, as the authors' low-memory decoder
-        return replace(base, back=2, first=2, now=2, ahead=1, solver="euler", points=10, early=False)
+        return replace(base, back=2, first=2, now=3, ahead=1, solver="euler", points=10, early=True)
     if latency == "quality":  # 36 evaluations: the official solve
         return replace(base, back=4, first=2, now=4, ahead=2, solver="rk4", points=10, early=False)
     raise OptionError(f"latency {latency!r} is unknown; choose low, balanced or quality")
