@@ -23,6 +23,7 @@ EDGE_KERNEL = 7  # conv_pre and conv_post
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # whoever asks first: a tensor made in inference mode could never be trained through
 def kaiser_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
     """The low-pass filter (TAPS,) of both resamplers: a sinc under a Kaiser window, its sum 1.
 
