@@ -1,7 +1,7 @@
-"""What the teacher voice says: each reply of the domain, sentences built like them, and lists of words to read aloud.
+"""What the teacher voice says: the replies of the domain, sentences like them, and lists of words to read aloud.
 
-The Talker learns letter-to-sound from unique text, so replies alone (about a thousand) would not do. All of it is a pure
-function of the counts and the seed; nothing that the domain holds out is ever a training line.
+The Talker learns letter-to-sound from unique text, so replies alone (about a thousand) would not do. All of it is a
+pure function of the counts and the seed; nothing that the domain holds out is ever a training line.
 """
 
 from __future__ import annotations
@@ -107,9 +107,9 @@ def word_lines(count: int, seed: int, longest: int = 8) -> list[Line]:
     return list(lines.values())
 
 
-def speech_lines(phrases: int, words: int, seed: int) -> list[Line]:
+def speech_lines(phrases: int, words: int, seed: int, replies: bool = True, longest: int = 8) -> list[Line]:
     """The whole script of the teacher voice, shuffled so that every stretch of it has all kinds."""
-    replies = reply_lines()
-    lines = replies + phrase_lines(phrases, seed, [line.text for line in replies]) + word_lines(words, seed)
+    own = reply_lines() if replies else []
+    lines = own + phrase_lines(phrases, seed, [line.text for line in own]) + word_lines(words, seed, longest)
     order = np.random.default_rng([seed, 3]).permutation(len(lines))
     return [lines[i] for i in order]

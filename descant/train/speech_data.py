@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import wave
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,7 @@ from descant.train.loop import Context
 from descant.train.mel import HOP, RATE, normalised_mel
 from descant.train.recipe import build
 from descant.train.sentences import Line, speech_lines
+from descant.train.tones import Tones
 
 BLOCK = 24  # mel frames: the DiT's block of 240 ms
 LEAD_S = 0.06  # silence kept before the first phone
@@ -242,21 +243,24 @@ class Crops:
 
 @dataclass(frozen=True)
 class SpeechOptions:
-    """teacher: "flite" or "tones"; phrases and words: how many made-up lines beside the domain's replies."""
+    """teacher: "flite" or "tones"; phrases and words: how many made-up lines beside the domain's replies, if those are
+    wanted; longest: words in the longest list."""
 
     teacher: str
     mel: MelScale
     phrases: int
     words: int
+    replies: bool = True
+    longest: int = 8
 
 
 def make_speech(context: Context) -> None:
     """The task "speech": the whole script in the teacher's voice."""
     options = build(SpeechOptions, context.stage.options, f"stages.{context.stage.name}.options")
-    teachers = {"flite": Flite}
+    teachers: dict[str, Callable[[], Teacher]] = {"flite": Flite, "tones": Tones}
     if options.teacher not in teachers:
         raise ConfigError(f"unknown teacher {options.teacher!r}; known are {', '.join(teachers)}")
-    lines = speech_lines(options.phrases, options.words, context.stage.seed)
+    lines = speech_lines(options.phrases, options.words, context.stage.seed, options.replies, options.longest)
     write_corpus(context.folder, lines, teachers[options.teacher](), options.mel)
     corpus = Corpus([context.folder])
     seconds = sum(u.frames for _, u in corpus.utterances) * HOP / RATE

@@ -32,16 +32,16 @@ class VocoderOptions:
     evaluate_on: int = 40  # held-out sentences
 
 
+def magnitudes(samples: Tensor, n_fft: int, hop: int) -> Tensor:
+    """|STFT| of samples (B, W), with a floor that keeps its gradient finite: (B, n_fft / 2 + 1, frames)."""
+    spectrum = torch.stft(samples, n_fft, hop, window=torch.hann_window(n_fft), center=False, return_complex=True)
+    power: Tensor = torch.view_as_real(spectrum).square().sum(-1)
+    return torch.sqrt(power + 1e-10)
+
+
 def spectral_loss(guess: Tensor, target: Tensor, n_fft: int, hop: int) -> Tensor:
     """Spectral convergence plus log-magnitude L1 (arXiv 1910.11480) at one resolution; both (B, W)."""
-    window = torch.hann_window(n_fft)
-
-    def magnitude(samples: Tensor) -> Tensor:
-        spectrum = torch.stft(samples, n_fft, hop, window=window, center=False, return_complex=True)
-        size: Tensor = (torch.view_as_real(spectrum).square().sum(-1) + 1e-10).sqrt()
-        return size
-
-    made, real = magnitude(guess), magnitude(target)
+    made, real = magnitudes(guess, n_fft, hop), magnitudes(target, n_fft, hop)
     convergence = (made - real).norm(dim=(1, 2)) / real.norm(dim=(1, 2)).clamp_min(0.1)
     return convergence.mean() + F.l1_loss(made.clamp_min(FLOOR).log(), real.clamp_min(FLOOR).log())
 

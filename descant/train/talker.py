@@ -1,0 +1,261 @@
+"""The Talker's training: rows of a frozen Thinker in, codes of speech out, laid out as at inference time.
+
+Axes: B batch, T rows, P prompt tokens, G reply tokens, C codes, E the Thinker's width.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from descant.config import TalkerConfig
+from descant.errors import ConfigError
+from descant.model.talker import (
+    Talker,
+    opening_rows,
+    prompt_rows,
+    reply_rows,
+    step_row,
+    tail_rows,
+    teacher_rows,
+    text_stream,
+)
+from descant.model.thinker import Thinker
+from descant.nn.layers import init_normal
+from descant.train.codec import Codes, load_codec
+from descant.train.examples import Example, lesson
+from descant.train.loop import Context, Metrics, Task, load_weights
+from descant.train.mixture import Source, draw
+from descant.train.recipe import build
+from descant.train.speech_data import Corpus
+from descant.train.thinker import clips_of, desk_of, new_thinker
+from descant.types import READ_ALOUD, Prompt, user
+
+READ = "read"  # the one task of the shares that is not the mixture's: "Say: ..." with a line of the corpus
+MAX_CODES = 400  # 16 s: where a free-running evaluation gives up
+
+
+@dataclass(frozen=True)
+class TalkerOptions:
+    """shares: task -> weight, those of the Thinker's mixture and "read"; thinker: the stage whose weights are read;
+    start: a Talker stage to begin with; voice: the embedding row that stands for the voice; plain: share of lines
+    read without capital and full stop; corrupt: share of codes that are replaced in the input."""
+
+    shares: Mapping[str, float]
+    thinker: str
+    voice: int
+    start: str | None = None
+    plain: float = 0.3
+    corrupt: float = 0.1
+    sort: int = 8
+    evaluated: int = 40
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A prompt with its reply appended, the number of reply tokens, and what is said: codes (C,), the end code last."""
+
+    prompt: Prompt
+    reply: int
+    codes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.prompt.ids) + 1 + len(self.codes)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the Talker reads of one answer before its codes are known.
+
+    opening (P + 2, E) without code embeddings in its last two rows' place: see ``opening_rows``; stream (>= C - 1, E).
+    """
+
+    prompt: Tensor
+    reply: Tensor
+    positions: Tensor  # (3, P)
+    next_position: int
+
+
+@torch.no_grad()
+def thinker_rows(thinker: Thinker, prompts: list[Prompt], replies: list[int]) -> list[Rows]:
+    """One pass of the frozen Thinker over prompts with their replies appended, the last ``replies`` tokens of each."""
+    embeds = thinker.embed_many(prompts)
+    longest = max(len(e) for e in embeds)
+    padded = torch.stack([F.pad(e, (0, 0, 0, longest - len(e))) for e in embeds])
+    positions = torch.stack([F.pad(p.positions, (0, longest - p.positions.shape[1])) for p in prompts], dim=1)
+    hidden, _ = thinker(padded, positions)
+    rows = []
+    for prompt, embed, h, count in zip(prompts, embeds, hidden, replies, strict=True):
+        asked, whole = len(prompt.ids) - count, len(prompt.ids)
+        media = thinker.media_mask(prompt.ids[:asked])
+        question = prompt_rows(embed[:asked], h[:asked], media)
+        answer = reply_rows(embed[asked:], h[asked:whole])
+        rows.append(Rows(question, answer, prompt.positions[:, :asked], int(prompt.positions[:, asked:].min())))
+    return rows
+
+
+def talker_config(context: Context) -> TalkerConfig:
+    if context.recipe.model.talker is None:
+        raise ConfigError(f"recipe {context.recipe.name}: the task talker needs model.talker")
+    return context.recipe.model.talker
+
+
+class TalkerTask(Task[list[Spoken]]):
+    """Cross entropy of the codes of teacher-forced answers; batches of about equal length."""
+
+    def __init__(self, context: Context):
+        self.stage, self.cfg = context.stage, talker_config(context)
+        self.options = options = build(TalkerOptions, self.stage.options, f"stages.{self.stage.name}.options")
+        self.corpus = Corpus([context.need("speech")])
+        self.codes = Codes(context.need("codec"), self.corpus)
+        self.encoder, self.decoder = load_codec(context)
+        self.thinker = new_thinker(context)
+        self.thinker.load_state_dict(load_weights(context.runs / options.thinker, "thinker"))
+        self.thinker.requires_grad_(False).eval()
+        torch.manual_seed(self.stage.seed)
+        self.talker = Talker(self.cfg)
+        init_normal(self.talker)
+        if options.start is not None:
+            self.talker.load_state_dict(load_weights(context.runs / options.start, "talker"))
+        self.modules = {"talker": self.talker}
+        self.desk = desk_of(context)
+        self.source = Source("train", clips_of(context, "train"))
+        lines = [(i, u) for i, (_, u) in enumerate(self.corpus.utterances) if not u.held_out]
+        self.spoken_by = {u.text: i for i, u in lines}
+        self.lines = [i for i, _ in lines]
+        self._group: tuple[int, list[list[Spoken]]] = (-1, [])
+
+    # ---------------------------------------------------------------- examples
+
+    def batch(self, step: int) -> list[Spoken]:
+        """``sort`` batches are drawn at once and dealt out by length, so that little is padding."""
+        group, place = divmod(step, self.options.sort)
+        if self._group[0] != group:
+            size = self.stage.batch
+            total = size * self.options.sort
+            drawn = sorted((self.example(group * total + i) for i in range(total)), key=len)
+            batches = [drawn[i : i + size] for i in range(0, total, size)]
+            random.Random(f"deal/{self.stage.seed}/{group}").shuffle(batches)
+            self._group = (group, batches)
+        return self._group[1][place]
+
+    def example(self, number: int) -> Spoken:
+        """Example ``number``: a dialogue of the domain, or a line to read aloud."""
+        rng = random.Random(f"talker/{self.stage.seed}/{number}")
+        shares = self.options.shares
+        task = rng.choices(list(shares), list(shares.values()))[0]
+        if task == READ:
+            line = rng.choice(self.lines)
+            return self.read_aloud(line, plain=rng.random() < self.options.plain)
+        dialogue = draw(self.source, {task: 1.0}, self.stage.seed, number)
+        return self.spoken(dialogue, self.spoken_by[dialogue.reply])
+
+    def read_aloud(self, line: int, plain: bool = False) -> Spoken:
+        """A line of the corpus after "Say: ..."; ``plain``: in lower case, without its full stop."""
+        text = self.corpus.utterances[line][1].text
+        if plain:
+            text = text.lower().rstrip(".")
+        return self.spoken(Example(READ, user(READ_ALOUD.format(text=text)), text), line)
+
+    def spoken(self, example: Example, line: int) -> Spoken:
+        """An example with the codes of the utterance ``line``."""
+        learnt = lesson(self.desk, example)
+        codes = torch.cat([torch.from_numpy(self.codes.of(line)), torch.tensor([self.cfg.codec_end_id])])
+        return Spoken(learnt.prompt, len(self.desk.reply(example.reply)) - 1, codes)
+
+    # ---------------------------------------------------------------- the loss
+
+    def answer_rows(self, rows: Rows, codes: Tensor, tail: Tensor) -> Tensor:
+        """All rows of an answer that says ``codes`` (C,), (P + C + 1, E)."""
+        voice = self.thinker.embed_tokens(torch.tensor(self.options.voice))
+        opening = opening_rows(self.talker, rows.prompt, voice, rows.reply[0])
+        return teacher_rows(self.talker, opening, text_stream(rows.reply, tail, len(codes) - 1), codes)
+
+    def loss(self, batch: list[Spoken], rng: torch.Generator) -> tuple[Tensor, Metrics]:
+        read = thinker_rows(self.thinker, [one.prompt for one in batch], [one.reply for one in batch])
+        tail = tail_rows(self.thinker, self.cfg)
+        longest = max(map(len, batch))
+        inputs, positions, wanted = [], [], []
+        for one, rows in zip(batch, read, strict=True):
+            made = self.answer_rows(rows, self.corrupted(one.codes, rng), tail)
+            asked, padding = rows.prompt.shape[0], longest - len(made)
+            inputs.append(F.pad(made, (0, 0, 0, padding)))
+            after = torch.arange(longest - asked) + rows.next_position
+            positions.append(torch.cat([rows.positions, after.expand(3, -1)], dim=1))
+            wanted.append(F.pad(one.codes, (asked + 1, padding), value=-100))
+        labels = torch.stack(wanted)
+        logits, _ = self.talker(torch.stack(inputs), torch.stack(positions, dim=1))
+        learnt = labels != -100
+        guesses, right = logits[learnt], labels[learnt]
+        loss = F.cross_entropy(guesses, right)
+        accuracy = float((guesses.argmax(-1) == right).float().mean())
+        return loss, {"accuracy": accuracy, "units": float(len(right))}
+
+    def corrupted(self, codes: Tensor, rng: torch.Generator) -> Tensor:
+        """Codes with some replaced by random ones: what the model reads of its own past will not be perfect either."""
+        noise = torch.randint(self.cfg.codec_pad_id, codes.shape, generator=rng)
+        return torch.where(torch.rand(codes.shape, generator=rng) < self.options.corrupt, noise, codes)
+
+    # ---------------------------------------------------------------- held-out figures
+
+    @torch.inference_mode()
+    def say(self, example: Spoken) -> Tensor:
+        """Greedy codes (C,) of an answer, the end code left out."""
+        cfg, talker = self.cfg, self.talker
+        rows = thinker_rows(self.thinker, [example.prompt], [example.reply])[0]
+        tail = tail_rows(self.thinker, cfg)
+        voice = self.thinker.embed_tokens(torch.tensor(self.options.voice))
+        opening = opening_rows(talker, rows.prompt, voice, rows.reply[0])
+        stream = text_stream(rows.reply, tail, MAX_CODES)
+        two = torch.arange(2).expand(3, -1) + rows.next_position
+        cache = talker.new_cache()
+        logits, _ = talker(opening[None], torch.cat([rows.positions, two], dim=1)[:, None], cache)
+        said: list[int] = []
+        while len(said) < MAX_CODES:
+            code = int(logits[0, -1].argmax())
+            if code == cfg.codec_end_id:
+                break
+            said.append(min(code, cfg.codec_pad_id - 1))
+            at = torch.full((3, 1, 1), rows.next_position + 1 + len(said))
+            row = step_row(talker, torch.tensor([[said[-1]]]), stream[None, len(said) - 1 : len(said)])
+            logits, _ = talker(row, at, cache)
+        return torch.tensor(said, dtype=torch.int64)
+
+    def phones_of(self, codes: Tensor) -> list[int]:
+        """What the codec's own head hears in codes (C,): phones without repeats and pauses."""
+        logits, _ = self.decoder(self.encoder.codebook.lookup(codes)[None])
+        return collapse(logits[0].argmax(-1).tolist())
+
+    def evaluate(self) -> Metrics:
+        """Phone errors per phone, free-running and greedy, by kind of held-out line; the codec's own errors beside."""
+        figures: Metrics = {}
+        for kind in ("reply", "phrase", "words"):
+            errors, floor, phones = 0, 0, 0
+            for line in self.corpus.select(held_out=True, kind=kind)[: self.options.evaluated]:
+                true = collapse(self.corpus.phones(line).tolist())
+                errors += edits(self.phones_of(self.say(self.read_aloud(line))), true)
+                floor += edits(self.phones_of(torch.from_numpy(self.codes.of(line))), true)
+                phones += len(true)
+            if phones:
+                figures |= {f"per_{kind}": errors / phones, f"codec_{kind}": floor / phones}
+        return figures
+
+
+def collapse(labels: list[int]) -> list[int]:
+    """Labels of frames -> the phones in order; label 0 is the pause."""
+    return [p for i, p in enumerate(labels) if p and (i == 0 or p != labels[i - 1])]
+
+
+def edits(a: list[int], b: list[int]) -> int:
+    """Levenshtein distance."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        corner, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
+    return row[-1]
