@@ -160,15 +160,17 @@ def check_samples(samples: np.ndarray, rate: int | None, target: int, budget: Bu
     return to_mono([samples[None].astype(np.float32, copy=False)], rate, target, budget)
 
 
-def check_clip(clip: Clip, *, with_sound: bool) -> Clip:
-    """A decoded video as it is. Raises MediaError ("video.bad_array", "video.bad_rate", "video.no_sound")."""
+def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool) -> Clip:
+    """A decoded video, its sound at ``rate`` Hz. Raises MediaError ("video.bad_array", "video.no_sound", ...)."""
     frames = clip.frames
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape[1:]:
         raise MediaError(
             "video.bad_array", f"the clip is an array {frames.shape} of {frames.dtype}; expected (T, H, W, 3) of uint8."
         )
     if not (math.isfinite(clip.fps) and clip.fps > 0):
         raise MediaError("video.bad_rate", f"the clip has {clip.fps!r} frames a second; expected a positive number.")
-    if with_sound and clip.sound is None:
+    if not with_sound:
+        return clip
+    if clip.sound is None:
         raise MediaError("video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False.")
-    return clip
+    return Clip(frames, clip.fps, check_samples(clip.sound, rate, rate, budget))

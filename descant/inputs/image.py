@@ -53,7 +53,7 @@ def smart_resize(
     if min(height, width) < 1 or max(height, width) > MAX_ASPECT * min(height, width):
         raise MediaError(
             "image.aspect",
-            f"the picture has {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other. Crop it.",
+            f"the picture has {width} x {height} pixels; a side may be at most {MAX_ASPECT} times the other. Crop it.",
         )
     high = max(at_least, round(height / factor) * factor)
     wide = max(at_least, round(width / factor) * factor)
@@ -104,11 +104,12 @@ def patchify(frames: Tensor, inputs: InputsConfig) -> PixelGrid:
 
 # ---------------------------------------------------------------- bytes -> pixels
 
-# What Pillow's readers raise on damaged files (DecompressionBombError: Pillow's own, looser, ceiling).
+# What Pillow's readers raise on damaged files, and on files over Pillow's own ceiling (looser than ours).
 _DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-    struct.error, zlib.error, Pillow.DecompressionBombError, Pillow.DecompressionBombWarning,
+    struct.error, zlib.error,
 )  # fmt: skip
+_BOMBS = (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning)
 
 
 def decode_image(data: bytes, form: str, budget: Budget) -> Pixels:
@@ -122,6 +123,11 @@ def decode_image(data: bytes, form: str, budget: Budget) -> Pixels:
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             return np.array(_to_rgb(upright))
+    except _BOMBS:
+        raise MediaError(
+            "image.too_many_pixels",
+            f"the picture has far more than {budget.image_pixels:,} pixels; no more are decoded. Scale it down.",
+        ) from None
     except _DAMAGE as error:
         raise MediaError(
             "image.decode_failed",
@@ -133,12 +139,12 @@ def _check_size(width: int, height: int, budget: Budget) -> None:
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
         raise MediaError(
             "image.aspect",
-            f"the picture has {width}x{height} pixels; one side may be at most {MAX_ASPECT} times the other. Crop it.",
+            f"the picture has {width} x {height} pixels; a side may be at most {MAX_ASPECT} times the other. Crop it.",
         )
     if width * height > budget.image_pixels or max(width, height) > budget.image_side:
         raise MediaError(
             "image.too_many_pixels",
-            f"the picture has {width}x{height} pixels; at most {budget.image_pixels:,}, and {budget.image_side:,} "
+            f"the picture has {width} x {height} pixels; at most {budget.image_pixels:,}, and {budget.image_side:,} "
             "a side, are decoded. Scale it down.",
         )
 

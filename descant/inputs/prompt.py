@@ -92,7 +92,7 @@ class _Media:
     def add_video(self, part: Video) -> VideoSeg | AudioVideoSeg:
         inputs = self.inputs
         if isinstance(part.source, Clip):
-            clip = door.check_clip(part.source, with_sound=part.use_audio)
+            clip = door.check_clip(part.source, inputs.sampling_rate, self.budget, with_sound=part.use_audio)
             grid = video_grid(sample_clip(clip.frames, clip.fps, inputs), inputs)
         else:
             clip = door.open_video(part.source, inputs, self.budget, with_sound=part.use_audio)

@@ -14,14 +14,13 @@ import torch
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from torch import Tensor
 
 from descant.config import InputsConfig
 from descant.errors import MediaError
 from descant.inputs.audio import Collector, Samples
 from descant.inputs.container import frames as decoded_frames
 from descant.inputs.container import opened, picture_stream, sound_stream
-from descant.inputs.image import Pixels, normalise, patchify, smart_resize
+from descant.inputs.image import Pixels, normalise, patchify, resize, smart_resize
 from descant.inputs.limits import Budget
 from descant.types import Clip, PixelGrid
 
@@ -35,7 +34,7 @@ def sample_frames(times: npt.NDArray[np.float64], rate: float, inputs: InputsCon
     """Indices of the sampled frames, ascending, an even number.
 
     times (T,): timestamps in seconds, ascending; rate: the nominal frames a second. The count is duration * fps, at
-    least ``min_frames``, rounded down to even. At constant rate it is at most T, and the indices are the rounded linspace
+    least ``min_frames``, rounded down to even. At constant rate it is at most T, and the indices are the linspace
     of the authors' utilities; otherwise each sample takes the frame whose time is nearest, so that a screen recording
     that stood still is not sped up. A single frame is shown twice.
     Raises MediaError: "video.no_frames"; "video.too_many_frames" over ``max_frames`` (the utilities thin out instead,
@@ -85,9 +84,9 @@ def seconds_per_grid(inputs: InputsConfig) -> float:
     return inputs.temporal_patch_size / inputs.fps
 
 
-def video_grid(frames: Pixels | Tensor, inputs: InputsConfig) -> PixelGrid:
+def video_grid(frames: Pixels, inputs: InputsConfig) -> PixelGrid:
     """Sampled frames (T, H, W, 3) uint8 of any size -> patches. Raises MediaError ("image.aspect")."""
-    return fitted_grid(fit_frames(frames, len(frames), inputs), inputs)
+    return fitted_grid(np.stack([fit_frame(frame, len(frames), inputs) for frame in frames]), inputs)
 
 
 def fitted_grid(frames: Pixels, inputs: InputsConfig) -> PixelGrid:
@@ -95,32 +94,20 @@ def fitted_grid(frames: Pixels, inputs: InputsConfig) -> PixelGrid:
     return patchify(normalise(torch.from_numpy(frames).permute(0, 3, 1, 2), inputs), inputs)
 
 
-def fit_frames(frames: Pixels | Tensor, count: int, inputs: InputsConfig) -> Pixels:
-    """Frames (T, H, W, 3) uint8 at the size that a video of ``count`` sampled frames is seen at; long ones are smaller.
+def fit_frame(frame: Pixels, count: int, inputs: InputsConfig) -> Pixels:
+    """A frame (H, W, 3) uint8 at the size that a video of ``count`` sampled frames is seen at; long ones are smaller.
 
-    Twice, like pictures: by the authors' utilities, whose ceiling shares the video's total pixels among its frames, and
-    by the processor. Each frame is treated alone, so a video may be fitted frame by frame.
+    Twice, like pictures: by the authors' utilities, whose ceiling shares the video's total pixels among its frames,
+    then by the processor. The resampler is Pillow's, as for pictures. The processor's own (torchvision's uint8 kernel)
+    rounds elsewhere, at most two grey levels apart; the utilities resize in float32, which differs more at steep edges.
     """
-    pixels = torch.as_tensor(frames).permute(0, 3, 1, 2)
     factor = inputs.patch_size * inputs.merge_size
     share = inputs.video_total_pixels / count * inputs.temporal_patch_size
     ceiling = max(min(inputs.video_max_pixels, share), int(inputs.video_min_pixels * 1.05))
-    height, width = pixels.shape[2:]
+    height, width = frame.shape[:2]
     size = smart_resize(height, width, factor, inputs.video_min_pixels, ceiling, at_least=factor)
-    pixels = _resize(pixels, size)
-    pixels = _resize(pixels, smart_resize(*size, factor, inputs.video_min_pixels, inputs.video_max_pixels))
-    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
-
-
-def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """(T, 3, H, W) uint8 -> uint8 at ``size``: bicubic with antialiasing in float32, clamped and rounded.
-
-    What torchvision does with a tensor; against Pillow's fixed-point bicubic it may differ by one grey level.
-    """
-    if frames.shape[2:] == size:
-        return frames
-    scaled = torch.nn.functional.interpolate(frames.float(), size, mode="bicubic", antialias=True)
-    return scaled.round_().clamp_(0, 255).to(torch.uint8)
+    frame = resize(frame, size)
+    return resize(frame, smart_resize(*size, factor, inputs.video_min_pixels, inputs.video_max_pixels))
 
 
 # ---------------------------------------------------------------- bytes -> a clip
@@ -141,7 +128,7 @@ def decode_video(data: bytes, form: str, inputs: InputsConfig, budget: Budget, *
         for index, frame in enumerate(decoded_frames(container, [stream], form, "video")):
             if index in wanted and isinstance(frame, VideoFrame):
                 size = size or (frame.width, frame.height)  # a later change of resolution is scaled back
-                kept[index] = fit_frames(_upright(frame.reformat(*size))[None], len(chosen), inputs)[0]
+                kept[index] = fit_frame(_upright(frame.reformat(*size)), len(chosen), inputs)
     return Clip(np.stack([kept[index] for index in chosen]), inputs.fps, survey.sound)
 
 
@@ -190,7 +177,7 @@ def _check_pixels(width: int, height: int, budget: Budget) -> None:
     if width * height > budget.frame_pixels:
         raise MediaError(
             "video.too_many_pixels",
-            f"the video has frames of {width}x{height}; at most {budget.frame_pixels:,} pixels are decoded. Shrink it.",
+            f"the video has frames of {width} x {height}; at most {budget.frame_pixels:,} are decoded. Shrink it.",
         )
 
 
