@@ -104,8 +104,8 @@ class Omni:
 
     @property
     def voices(self) -> tuple[str, ...]:
-        """Names for ``voice=``; the first is the default (Chelsie, the authors' choice, where she is)."""
-        return tuple(sorted(self.checkpoint.voices, key=lambda name: name != "Chelsie")) if self.speaks else ()
+        """Names for ``voice=``; the first is the default."""
+        return tuple(self.checkpoint.voices) if self.speaks else ()
 
     def chat(
         self,

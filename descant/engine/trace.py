@@ -3,8 +3,12 @@
 It is the streaming path itself (`admit`, `think`, `talk`) with a notebook beside the samplers; only the sound is made
 in one piece, because windowed decoding and a whole-utterance solve differ by design.
 
-To compare with transformers' `generate`: give it ``thinker_max_new_tokens=max_text + 1`` and drop its last text id
-when the text was cut by the limit, because it never reads its last token back, so it would not speak that word.
+To compare with transformers 5.23's `generate`, mind two of its habits:
+
+- it never reads its last token back, so a text cut by the limit lacks its last word in the sound: give it
+  ``thinker_max_new_tokens=max_text + 1`` and drop its last text id;
+- it drops an attention mask of ones, and without a mask its Talker leaves out the embeddings of the pad and start codes
+  and the positions of media: pad the prompt with one token on the left, so that the mask stays.
 """
 
 from __future__ import annotations
@@ -44,7 +48,6 @@ class Notebook:
         return torch.tensor(self._ids, dtype=torch.long)
 
 
-@torch.inference_mode()
 def trace(models: Models, request: Request) -> dict[str, Tensor]:
     """Run ``request`` (its samplers greedy) to its end. All tensors are on the CPU; int64 or float32:
 
@@ -58,6 +61,13 @@ def trace(models: Models, request: Request) -> dict[str, Tensor]:
 
     The last four are there only for a request with a voice.
     """
+    with torch.inference_mode():
+        written = write_down(models, request)
+    return {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in written.items()}
+
+
+def write_down(models: Models, request: Request) -> dict[str, Tensor]:
+    """What ``trace`` returns, still on the models' device."""
     thinker, prompt = models.thinker, request.prompt
     session = open_session(models, request)
     text = session.thought.choose = Notebook(session.thought.choose)
@@ -80,7 +90,7 @@ def trace(models: Models, request: Request) -> dict[str, Tensor]:
     }
     if session.speech is not None and codes is not None and models.token2wav is not None:
         out |= {"talker_logits": codes.logits(), **sound(models.token2wav, session.speech)}
-    return {name: tensor.cpu().contiguous() for name, tensor in out.items()}
+    return out
 
 
 def joined(rows: list[Tensor], width: int) -> Tensor:
