@@ -69,6 +69,30 @@ def test_the_talker_eats_the_prompt_then_one_reply_row_per_code_then_end_and_pad
     torch.testing.assert_close(torch.cat(seen), expected_rows(session, list(REPLY)), rtol=1e-4, atol=1e-5)
 
 
+def test_positions_run_on_from_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: dict[str, list[Tensor]] = {"thinker": [], "talker": []}
+    for name, module in (("thinker", MODELS.thinker), ("talker", MODELS.talker)):
+        forward = module.decoder.forward
+
+        def spy(x: Tensor, positions: Tensor, *rest: object, name: str = name, forward: object = forward) -> object:
+            read[name].append(positions[:, 0])
+            return forward(x, positions, *rest)
+
+        monkeypatch.setattr(module.decoder, "forward", spy)
+    request = rig.request(forced=REPLY, text=Sampling(max_tokens=len(REPLY) + 1))
+    far = replace(
+        request, prompt=replace(request.prompt, next_position=100)
+    )  # as after a picture: not the row's number
+    list(stream(MODELS, far))
+    prompt = len(far.prompt.ids)
+    for name, after in (
+        ("thinker", len(REPLY)),
+        ("talker", 2 + 39),
+    ):  # a speaker row and a first row, then a row a code
+        expected = torch.cat([torch.arange(prompt), 100 + torch.arange(after)]).expand(3, -1)
+        assert torch.equal(torch.cat(read[name], 1), expected)
+
+
 def test_a_reply_cut_by_its_limit_speaks_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, session = watch_rows(monkeypatch), spoken(text=Sampling(max_tokens=5))
     events = list(run(MODELS, session))
