@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from descant.errors import WeightsError
+from descant.train.muon import Muon, matrices_of
 from descant.train.recipe import Recipe, Stage
 
 Batch = TypeVar("Batch")
@@ -116,18 +117,27 @@ class Average:
             value.copy_(kept)
 
 
+def new_optimizer(parameters: list[nn.Parameter], modules: list[nn.Module], stage: Stage) -> torch.optim.Optimizer:
+    """AdamW, or Muon for the matrices where the stage asks for it. Norms and biases do not decay."""
+    matrices = matrices_of(modules) if stage.muon else set()
+    plain = [p for p in parameters if p.ndim <= 1]
+    decayed = [p for p in parameters if p.ndim > 1 and p not in matrices]
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": plain}]
+    if stage.muon:
+        chosen = [p for p in parameters if p in matrices]
+        groups.append({"params": chosen, "weight_decay": stage.weight_decay, "matrices": True, "scale": stage.muon})
+        return Muon([g for g in groups if g["params"]], lr=stage.lr)
+    groups[1]["weight_decay"] = 0.0
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=stage.lr, betas=(0.9, 0.95), fused=True)
+
+
 class Run(Generic[Batch]):
     """One stage on its way: the task, its optimiser, its average and the step it has reached."""
 
     def __init__(self, task: Task[Batch], stage: Stage, folder: Path):
         self.task, self.stage, self.folder = task, stage, folder
         self.parameters = task.trained()
-        decayed = [p for p in self.parameters if p.ndim > 1]
-        plain = [p for p in self.parameters if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=stage.lr, betas=(0.9, 0.95), fused=True
-        )
+        self.optimizer = new_optimizer(self.parameters, list(task.modules.values()), stage)
         self.average = Average(self.parameters, stage.ema) if stage.ema else None
         self.step = 0
         self.seconds = 0.0  # spent so far, over all resumptions

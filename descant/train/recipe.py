@@ -35,6 +35,7 @@ class Stage:
     warmup: float = 0.02  # share of the steps
     floor: float = 0.05  # of the learning rate, at the end of the cosine
     weight_decay: float = 0.01
+    muon: float = 0.0  # the rate of matrices as a multiple of lr, with Muon's steps; 0: AdamW for everything
     ema: float = 0.0  # decay of the averaged weights; 0: none
     seed: int = 1
     save_every: int = 200
