@@ -46,7 +46,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class Clip:
-    """A decoded video: frames (T, H, W, 3) uint8 at ``fps`` a second; sound (W,) float32 at 16 kHz from the first frame on."""
+    """A decoded video: frames (T, H, W, 3) uint8, ``fps`` a second; sound (W,) float32 at 16 kHz from the first on."""
 
     frames: np.ndarray
     fps: float

@@ -1,1 +1,1 @@
-"""Training: data, stages, the loop with exact resume, and recipes. It uses models, inputs and weights, never the engine."""
+"""Training: data, stages, the loop with exact resume, recipes. It uses models, inputs and weights, not the engine."""

@@ -11,7 +11,8 @@ RATE = 16000  # Hz
 def speed(samples: np.ndarray, factor: float) -> np.ndarray:
     """Play faster (> 1) or slower: pitch, formants and tempo move together."""
     places = np.arange(0, len(samples) - 1, factor)
-    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+    played: np.ndarray = np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+    return played
 
 
 def band_limit(samples: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
@@ -19,7 +20,8 @@ def band_limit(samples: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray
     spectrum = np.fft.rfft(samples)
     hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
     spectrum[(hertz < low_hz) | (hertz > high_hz)] *= 0.03
-    return np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+    heard: np.ndarray = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
+    return heard
 
 
 def noisy(samples: np.ndarray, snr_db: float, rng: Generator) -> np.ndarray:
@@ -31,7 +33,8 @@ def noisy(samples: np.ndarray, snr_db: float, rng: Generator) -> np.ndarray:
         noise = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
     power = float(np.mean(samples**2)) + 1e-9
     scale = np.sqrt(power / 10 ** (snr_db / 10)) / (float(noise.std()) + 1e-9)
-    return samples + np.float32(scale) * noise
+    mixed: np.ndarray = samples + np.float32(scale) * noise
+    return mixed
 
 
 def distort(samples: np.ndarray, rng: Generator) -> np.ndarray:
@@ -44,7 +47,8 @@ def distort(samples: np.ndarray, rng: Generator) -> np.ndarray:
     out = np.pad(out, pad)
     if rng.random() < 0.6:
         out = noisy(out, rng.uniform(5, 30), rng)
-    return np.clip(out, -1.0, 1.0).astype(np.float32)
+    clip: np.ndarray = np.clip(out, -1.0, 1.0).astype(np.float32)
+    return clip
 
 
 def mask_mel(mel: np.ndarray, rng: Generator) -> np.ndarray:

@@ -99,7 +99,7 @@ def hidden_of(thinker: Thinker, prompts: Sequence[Prompt]) -> Tensor:
     longest = max(len(r) for r in rows)
     embeds = torch.stack([F.pad(r, (0, 0, 0, longest - len(r))) for r in rows])
     positions = torch.stack([F.pad(p.positions, (0, longest - p.positions.shape[1])) for p in prompts], dim=1)
-    hidden, _ = thinker(embeds, positions)
+    hidden: Tensor = thinker(embeds, positions)[0]
     return hidden
 
 

@@ -108,12 +108,12 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     if shape == "cross":
         a, b = 0.3, 1.0
         arm = ((-a, -b), (a, -b), (a, -a))  # the other arms are this one turned
-        turns = ((1, 0), (0, 1), (-1, 0), (0, -1))
-        return [(x * c - y * s, x * s + y * c) for c, s in turns for x, y in arm]
+        quarters = ((1, 0), (0, 1), (-1, 0), (0, -1))  # (cosine, sine) of each turn
+        return [(x * c - y * s, x * s + y * c) for c, s in quarters for x, y in arm]
     if shape == "heart":
-        turns = [2 * math.pi * k / 40 for k in range(40)]
-        heights = [13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) for t in turns]
-        return [(16 * math.sin(t) ** 3 / 17, -(y + 2) / 16) for t, y in zip(turns, heights, strict=True)]
+        along = [2 * math.pi * k / 40 for k in range(40)]
+        heights = [13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t) for t in along]
+        return [(16 * math.sin(t) ** 3 / 17, -(y + 2) / 16) for t, y in zip(along, heights, strict=True)]
     reach = 0.8 if shape == "ring" else 1.0  # the middle of the ring's line, which is 0.42 thick
     return [(reach * math.cos(2 * math.pi * k / 48), reach * math.sin(2 * math.pi * k / 48)) for k in range(48)]
 

@@ -1,7 +1,7 @@
 """Spoken questions: made once by two free synthesisers (flite, espeak-ng), kept as one file of samples and its index.
 
 What clip ``i`` says, and in which voice, is a pure function of (seed, i). Only training and evaluation need the
-synthesisers; nothing at run time does. A folder of clips is resumable: a build that was killed goes on where it stopped.
+synthesisers; nothing at run time does. A folder of clips is resumable: a killed build goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def _rain(rng: Generator, seconds: float) -> np.ndarray:
     hertz = np.fft.rfftfreq(len(noise), 1 / RATE)
     steady = np.fft.irfft(spectrum / (1 + hertz / rng.uniform(1500, 6000)), len(noise))
     drops = np.where(rng.random(len(noise)) < 0.001, rng.standard_normal(len(noise)), 0) * np.std(steady) * 4
-    return steady + drops
+    rain: np.ndarray = steady + drops
+    return rain
 
 
 def _click(rng: Generator, seconds: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A voice without a synthesiser: every letter is a short sound of its own, so that pico can learn to speak in a test."""
+"""A voice without a synthesiser: each letter is a short sound of its own, so that pico can learn to speak in a test."""
 
 from __future__ import annotations
 

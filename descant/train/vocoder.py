@@ -43,7 +43,8 @@ def spectral_loss(guess: Tensor, target: Tensor, n_fft: int, hop: int) -> Tensor
     """Spectral convergence plus log-magnitude L1 (arXiv 1910.11480) at one resolution; both (B, W)."""
     made, real = magnitudes(guess, n_fft, hop), magnitudes(target, n_fft, hop)
     convergence = (made - real).norm(dim=(1, 2)) / real.norm(dim=(1, 2)).clamp_min(0.1)
-    return convergence.mean() + F.l1_loss(made.clamp_min(FLOOR).log(), real.clamp_min(FLOOR).log())
+    loss: Tensor = convergence.mean() + F.l1_loss(made.clamp_min(FLOOR).log(), real.clamp_min(FLOOR).log())
+    return loss
 
 
 def vocoder_config(context: Context) -> VocosConfig:
