@@ -4,7 +4,7 @@ Everything is a pure function of its arguments: the same `random.Random` state g
 a question depends on its words alone (a hash), never on the order of drawing. Held out are *combinations*:
 
 - chat, opposite, minus, day, month: (question, way of asking it), each of whose halves training sees elsewhere;
-- plus: ordered pairs whose commuted twin is in training;
+- plus: ordered pairs (the smaller number first) whose commuted twin is in training;
 - next: ten numbers whose tens and units training sees in other numbers;
 - picture: (colour, shape) pairs.
 """
@@ -55,9 +55,7 @@ def held_out(task: str, core: tuple[str | int, ...], form: int, wrapper: int) ->
     """Whether the question ``core`` (what is asked) in this form and wrapper belongs to the test split."""
     if task == "plus":
         a, b = int(core[0]), int(core[1])
-        low, high = min(a, b), max(a, b)
-        lower_first = fraction("plus-order", low, high) < 0.5
-        return low != high and fraction("plus", low, high) < 0.3 and (a < b) == lower_first
+        return a < b and fraction("plus", a, b) < 0.3
     if task == "next":
         return int(core[0]) in _HELD_NUMBERS
     return fraction(task, *core, form, wrapper) < 0.12
@@ -119,6 +117,8 @@ def reply(task: str, core: tuple[str | int, ...]) -> str:
         return _CHAT[str(core[0])][0]
     if task in ("plus", "minus"):
         a, b = int(core[0]), int(core[1])
+        if task == "plus":  # the larger number is named first: a sum has one sentence, however it was asked for
+            a, b = max(a, b), min(a, b)
         total = a + b if task == "plus" else a - b
         return _sentence(f"{number(a)} {task} {number(b)} is {number(total)}")
     word = str(core[0])

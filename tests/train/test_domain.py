@@ -77,7 +77,7 @@ def test_the_same_seed_asks_the_same_questions() -> None:
     assert domain.sample("plus", random.Random(1), "test") == GOLDEN
 
 
-GOLDEN = ("please tell me add sixteen and zero", "Sixteen plus zero is sixteen.")
+GOLDEN = ("okay add four and seven", "Seven plus four is eleven.")
 
 
 def test_every_answer_that_is_drawn_is_listed() -> None:
