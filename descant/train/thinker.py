@@ -23,13 +23,13 @@ from descant.train.recipe import build
 @dataclass(frozen=True)
 class ThinkerOptions:
     """shares: task -> weight in the mixture (see mixture.make). start: parts that begin with the weights of a needed
-    stage, as {"decoder": "text", ...}. frozen: parts that this stage leaves alone. sort: batches that are drawn at once
+    stage, as {"decoder": "text", ...}. thaw: parts that learn only from this step on. sort: batches that are drawn at once
     and dealt out by length, so that little is padding. evaluated: examples a task in the held-out figures.
     shuffled: the control whose answers have nothing to do with the media."""
 
     shares: Mapping[str, float]
     start: Mapping[str, str] = field(default_factory=dict)
-    frozen: tuple[str, ...] = ()
+    thaw: Mapping[str, int] = field(default_factory=dict)
     sort: int = 8
     evaluated: int = 40
     shuffled: bool = False
@@ -81,13 +81,15 @@ class ThinkerTask(Task[list[Lesson]]):
         self.options = build(ThinkerOptions, self.stage.options, f"stages.{self.stage.name}.options")
         self.thinker = new_thinker(context)
         begin_with(context, self.thinker, self.options.start)
-        for part in self.options.frozen:
-            self.thinker.get_submodule(part).requires_grad_(False)
         self.modules = {"thinker": self.thinker}
         self.desk = desk_of(context)
         self.source = Source("train", clips_of(context, "train"), shuffled=self.options.shuffled)
         self.held_out = Source("test", clips_of(context, "test"), distorted=False)
         self._group: tuple[int, list[list[Lesson]]] = (-1, [])
+
+    def prepare(self, step: int) -> None:
+        for part, first in self.options.thaw.items():
+            self.thinker.get_submodule(part).requires_grad_(step >= first)
 
     def batch(self, step: int) -> list[Lesson]:
         """Step ``step`` of its group: ``sort`` batches are drawn at once and dealt out by length."""
