@@ -1,14 +1,12 @@
 """A deterministic greedy pass over one conversation, written down: how to check descant against another implementation.
 
-It is the streaming path itself (`admit`, `think`, `talk`) with a notebook beside the samplers; only the sound is made
-in one piece, because windowed decoding and a whole-utterance solve differ by design.
+It is the streaming path itself (`admit`, `think`, `talk`) with a notebook beside the samplers, and two differences: the
+sound is made in one piece, because windowed decoding and a whole-utterance solve differ by design; and a text cut by its
+limit has no row for its last token, as in transformers, which never reads that token back (an answer of `chat` speaks it).
 
-To compare with transformers 5.23's `generate`, mind two of its habits:
-
-- it never reads its last token back, so a text cut by the limit lacks its last word in the sound: give it
-  ``thinker_max_new_tokens=max_text + 1`` and drop its last text id;
-- it drops an attention mask of ones, and without a mask its Talker leaves out the embeddings of the pad and start codes
-  and the positions of media: pad the prompt with one token on the left, so that the mask stays.
+To compare with transformers 5.23's `generate`, mind that it drops an attention mask of ones, and that without a mask its
+Talker leaves out the embeddings of the pad and start codes and the positions of media: pad the prompt with one token on
+the left, so that the mask stays.
 """
 
 from __future__ import annotations
@@ -76,7 +74,10 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
         session.speech.choose = codes
     admit(models, session)
     while session.phase is Phase.THINKING or (session.speech is not None and not session.speech.over):
+        thinking = session.phase is Phase.THINKING
         think(models, session)
+        if thinking and session.reason == "length" and session.speech is not None and len(session.thought.ids) > 1:
+            session.speech.rows.pop()
         talk(models, session)
     heard = thinker.audio([clip.to(thinker.device) for clip in prompt.audio]) if prompt.audio else []
     width = thinker.cfg.text.hidden_size
