@@ -52,7 +52,7 @@ def distance(a: str, b: str) -> int:
 
 @dataclass(frozen=True)
 class HearingOptions:
-    """sounds: the share of sounds among the clips; sort: batches drawn together and dealt out by length."""
+    """sounds: the share of sounds among the clips (1: sounds alone, no spoken questions are needed); sort: batches drawn together and dealt out by length."""
 
     sounds: float = 0.25
     sort: int = 8
@@ -74,12 +74,12 @@ class HearingTask(Task[list[Heard]]):
     def __init__(self, context: Context):
         self.stage = context.stage
         self.options = build(HearingOptions, self.stage.options or {}, f"stages.{self.stage.name}.options")
-        clips, test = clips_of(context, "train"), clips_of(context, "test")
-        if clips is None or test is None:
+        self.clips, self.test = clips_of(context, "train"), clips_of(context, "test")
+        if self.clips is None and self.options.sounds < 1:
             raise ConfigError(
-                f"stage {self.stage.name!r} needs a stage that makes spoken questions; name it under needs"
+                f"stage {self.stage.name!r} has no spoken questions: name the stage that makes them under needs, "
+                "or set options.sounds to 1.0"
             )
-        self.clips, self.test = clips, test
         self.desk = desk_of(context)
         self.thinker = new_thinker(context)
         self.encoder = self.thinker.audio
@@ -100,7 +100,7 @@ class HearingTask(Task[list[Heard]]):
 
     def _draw(self, number: int) -> Heard:
         rng = np.random.default_rng([self.stage.seed, number])
-        if rng.random() < self.options.sounds:
+        if self.clips is None or rng.random() < self.options.sounds:
             kind = int(rng.integers(len(sounds.KINDS)))
             samples = sounds.make(sounds.KINDS[kind], rng, rng.uniform(0.8, 2.0))
             return Heard(log_mel(samples, self.desk.inputs), (), kind)
@@ -146,7 +146,11 @@ class HearingTask(Task[list[Heard]]):
             kind = i % len(sounds.KINDS)
             rows = self.encoder([log_mel(sounds.make(sounds.KINDS[kind], rng), self.desk.inputs)])[0]
             right += int(self.kinds(rows.mean(0)).argmax()) == kind
-        return {"cer": self.hear(self.test, count), "event": right / count}
+        figures = {"event": right / count}
+        return figures if self.test is None else {"cer": self.hear(self.test, count), **figures}
+
+
+NOTHING = len(phrases.SHAPES)  # the class of a cell in which no shape has its centre
 
 
 @dataclass(frozen=True)
@@ -156,10 +160,20 @@ class Seen:
     patches: Tensor
     grid: tuple[int, int, int]
     labels: tuple[int, int, int]  # colour, shape, count - 1
+    cells: Tensor  # (N / 4,) int64: for each row of the encoder the shape centred there, or NOTHING
+
+
+def centres(scene: pictures.Scene, high: int, wide: int) -> Tensor:
+    """Where the shapes are, on the merged grid: (high * wide,) classes."""
+    cells = torch.full((high, wide), NOTHING)
+    for x, y, _, _ in scene.boxes:
+        cells[int(y * high), int(x * wide)] = phrases.SHAPES.index(scene.shape)
+    return cells.flatten()
 
 
 class SeeingTask(Task[list[Seen]]):
-    """Colour, shape and count from the mean of the encoder's rows; one example in five is a second of video."""
+    """Colour, shape and count of the whole picture, and the shape centred in each cell of it (what a picture's mean
+    says is learnt far sooner once each part knows its own). One example in five is a second of video."""
 
     def __init__(self, context: Context):
         self.stage = context.stage
@@ -168,7 +182,8 @@ class SeeingTask(Task[list[Seen]]):
         self.encoder = self.thinker.vision
         width = self.encoder.cfg.out_hidden_size
         self.heads = nn.ModuleList([nn.Linear(width, n) for n in (len(phrases.COLOURS), len(phrases.SHAPES), 6)])
-        self.modules = {"thinker": nn.ModuleDict({"vision": self.encoder}), "heads": self.heads}
+        self.cells = nn.Linear(width, NOTHING + 1)
+        self.modules = {"thinker": nn.ModuleDict({"vision": self.encoder}), "heads": self.heads, "cells": self.cells}
 
     def batch(self, step: int) -> list[Seen]:
         size = self.stage.batch
@@ -176,28 +191,32 @@ class SeeingTask(Task[list[Seen]]):
 
     def _draw(self, split: domain.Split, number: int) -> Seen:
         rng = random.Random(f"seeing/{self.stage.seed}/{split}/{number}")
+        merge = self.desk.inputs.merge_size
         if split == "train" and number % 5 == 0:
             clip = videos.draw(rng)
             second = rng.randrange(videos.SECONDS)
             grid = video_grid(np.stack([videos.frame(clip, second)] * 2), self.desk.inputs)
-            return Seen(grid.patches, grid.grid, (phrases.COLOURS.index(clip.colours[second]), -1, -1))
+            unknown = torch.full((len(grid.patches) // merge**2,), -1)
+            return Seen(grid.patches, grid.grid, (phrases.COLOURS.index(clip.colours[second]), -1, -1), unknown)
         scene = pictures.draw(rng, split)
         grid = image_grid(pictures.render(scene), self.desk.inputs)
         labels = (phrases.COLOURS.index(scene.colour), phrases.SHAPES.index(scene.shape), scene.count - 1)
-        return Seen(grid.patches, grid.grid, labels)
+        return Seen(grid.patches, grid.grid, labels, centres(scene, grid.grid[1] // merge, grid.grid[2] // merge))
 
-    def guesses(self, batch: list[Seen]) -> list[Tensor]:
-        """Logits (B, classes) of each of the three heads."""
+    def guesses(self, batch: list[Seen]) -> tuple[list[Tensor], Tensor]:
+        """Logits (B, classes) of each of the three heads, and of all cells one after the other (sum N / 4, classes)."""
         rows = self.encoder(torch.cat([seen.patches for seen in batch]), [seen.grid for seen in batch])
-        pooled = torch.stack([part.mean(0) for part in torch.split(rows, [len(s.patches) // 4 for s in batch])])
-        return [head(pooled) for head in self.heads]
+        pooled = torch.stack([part.mean(0) for part in torch.split(rows, [len(seen.cells) for seen in batch])])
+        return [head(pooled) for head in self.heads], self.cells(rows)
 
     def loss(self, batch: list[Seen], rng: torch.Generator) -> tuple[Tensor, Metrics]:
         labels = torch.tensor([seen.labels for seen in batch]).T
-        losses = [
-            F.cross_entropy(g, wanted, ignore_index=-1) for g, wanted in zip(self.guesses(batch), labels, strict=True)
-        ]
-        names = ("colour", "shape", "count")
+        guessed, cells = self.guesses(batch)
+        losses = [F.cross_entropy(g, wanted, ignore_index=-1) for g, wanted in zip(guessed, labels, strict=True)]
+        weights = torch.ones(NOTHING + 1)
+        weights[NOTHING] = 0.3  # most cells are empty
+        losses.append(F.cross_entropy(cells, torch.cat([seen.cells for seen in batch]), weights, ignore_index=-1))
+        names = ("colour", "shape", "count", "cells")
         metrics = {name: float(loss.detach()) for name, loss in zip(names, losses, strict=True)}
         return torch.stack(losses).sum(), {**metrics, "units": float(len(batch))}
 
@@ -205,8 +224,6 @@ class SeeingTask(Task[list[Seen]]):
         """On pictures whose (colour, shape) pair was never shown."""
         batch = [self._draw("test", i) for i in range(300)]
         labels = torch.tensor([seen.labels for seen in batch]).T
-        right = [
-            float((g.argmax(-1) == wanted).float().mean())
-            for g, wanted in zip(self.guesses(batch), labels, strict=True)
-        ]
+        guessed, _ = self.guesses(batch)
+        right = [float((g.argmax(-1) == wanted).float().mean()) for g, wanted in zip(guessed, labels, strict=True)]
         return dict(zip(("colour", "shape", "count"), right, strict=True))

@@ -1,0 +1,216 @@
+"""Lessons, mixtures and the two encoder trainers: their labels, their splits and their small formulas."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from descant.errors import ConfigError, OptionError
+from descant.inputs.prompt import build_prompt
+from descant.model.thinker import Thinker
+from descant.train import domain, mixture, phrases, pictures, questions, sounds
+from descant.train.encoders import NOTHING, HearingTask, SeeingTask, centres, distance, read_off, spell
+from descant.train.examples import IGNORE, NANO_INPUTS, Desk, Example, answers, lesson, nano_tokenizer, reply_loss
+from descant.train.loop import Context
+from descant.train.recipe import Stage, read_recipe
+from descant.train.thinker import ThinkerTask, new_thinker
+from descant.types import user
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+PICO = read_recipe(RECIPES / "pico.yaml")
+
+
+def desk() -> Desk:
+    return Desk(nano_tokenizer(), NANO_INPUTS, PICO.model.thinker.ids)
+
+
+def context(runs: Path, stage: Stage) -> Context:
+    return Context(PICO, replace(stage, name="stage"), runs)
+
+
+def thinker() -> Thinker:
+    return new_thinker(context(Path(), Stage("thinker", "mind")))
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> questions.Clips:
+    """Spoken questions of every task, hummed."""
+
+    def hum(text: str, voice: str) -> np.ndarray:
+        return (0.5 * sounds.tone(300, 0.02 * len(text))).astype(np.float32)
+
+    monkeypatch.setattr(questions, "synthesise", hum)
+    list(questions.build(tmp_path / "clips", questions.plan(150, 0, "train")))
+    return questions.Clips(tmp_path / "clips")
+
+
+# ---------------------------------------------------------------- lessons
+
+
+@pytest.mark.parametrize("name", ["nano", "pico"])
+def test_recipes_know_the_ids_of_the_tokenizer(name: str) -> None:
+    ids, tokenizer = read_recipe(RECIPES / f"{name}.yaml").model.thinker, nano_tokenizer()
+    named = {"<|AUDIO|>": ids.ids.audio, "<|IMAGE|>": ids.ids.image, "<|VIDEO|>": ids.ids.video,
+             "<|audio_bos|>": ids.ids.audio_start, "<|audio_eos|>": ids.ids.audio_end,
+             "<|vision_bos|>": ids.ids.vision_start, "<|vision_eos|>": ids.ids.vision_end,
+             "<|endoftext|>": ids.pad_id, "<|im_end|>": ids.eos_id}  # fmt: skip
+    assert {name: tokenizer.special(name) for name in named} == named
+    assert ids.text.vocab_size > tokenizer.vocab_size + 2
+
+
+@pytest.mark.parametrize("task", ["plus", "colour", "sound", "video", "say"])
+def test_a_lesson_is_the_prompt_of_inference_with_its_reply(task: str) -> None:
+    example = mixture.make(mixture.Source("test", distorted=False), task, random.Random(0))
+    prompt = build_prompt([example.question], nano_tokenizer(), NANO_INPUTS, PICO.model.thinker.ids, speech=True)
+    made, length = lesson(desk(), example), len(prompt.ids)
+    assert torch.equal(made.prompt.ids[:length], prompt.ids)
+    assert torch.equal(made.prompt.positions[:, :length], prompt.positions)
+    learnt = made.labels != IGNORE
+    assert not learnt[: length - 1].any() and learnt[length - 1 :].all()
+    written = made.labels[learnt].tolist()
+    assert desk().tokenizer.decode(written) == example.reply and written[-1] == desk().reply("")[0]
+    assert made.prompt.ids[length:].tolist() == written[:-1]
+    steps = made.prompt.positions[:, length:]
+    assert (steps == torch.arange(prompt.next_position, prompt.next_position + steps.shape[1])).all()
+
+
+def test_the_loss_of_a_batch_is_the_mean_over_its_reply_tokens() -> None:
+    source, model = mixture.Source("train", distorted=False), thinker()
+    made = [
+        lesson(desk(), mixture.make(source, task, random.Random(1))) for task in ("chat", "colour", "sound", "video")
+    ]
+    with torch.no_grad():
+        whole, losses, owners = reply_loss(model, made)
+        alone = [reply_loss(model, [one]) for one in made]
+    torch.testing.assert_close(losses, torch.cat([each for _, each, _ in alone]), atol=2e-5, rtol=1e-4)
+    assert owners.tolist() == [i for i, (_, each, _) in enumerate(alone) for _ in each]
+    assert float(whole) == pytest.approx(float(losses.mean()))
+
+
+def test_what_the_user_says_has_no_loss() -> None:
+    """The reply's loss does not ask the prompt's own tokens to be predicted."""
+    model = thinker()
+    one = lesson(desk(), Example("say", user("Say: hello"), "hello"))
+    loss, _, _ = reply_loss(model, [one])
+    hidden, _ = model(model.embed(one.prompt)[None], one.prompt.positions[:, None])
+    learnt = one.labels != IGNORE
+    by_hand = F.cross_entropy(model.logits(hidden[0, learnt]), one.labels[learnt])
+    assert float(loss.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
+    assert int(learnt.sum()) == len("hello") + 1
+
+
+def test_a_thinker_overfits_a_few_lessons_and_then_says_them() -> None:
+    torch.manual_seed(0)
+    model, source = thinker(), mixture.Source("train", distorted=False)
+    examples = [mixture.make(source, task, random.Random(2)) for task in ("chat", "colour", "sound", "video")]
+    made = [lesson(desk(), example) for example in examples]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        loss, _, _ = reply_loss(model, made)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if float(loss) < 0.02:
+            break
+    assert float(loss) < 0.05
+    assert answers(model, desk(), examples) == [example.reply for example in examples]
+
+
+# ---------------------------------------------------------------- mixtures
+
+
+def test_every_task_of_the_recipe_can_be_drawn(clips: questions.Clips) -> None:
+    source = mixture.Source("train", clips)
+    shares = (read_recipe(RECIPES / "nano.yaml").stage("joint").options or {})["shares"]
+    for task in shares:
+        example = mixture.make(source, task, random.Random(3))
+        assert example.task == task and example.reply
+        assert len(lesson(desk(), example)) > 10
+
+
+def test_the_order_of_drawing_does_not_matter() -> None:
+    source, shares = mixture.Source("train"), {"plus": 1.0, "colour": 1.0}
+    forward = [mixture.draw(source, shares, 5, n).reply for n in range(8)]
+    assert [mixture.draw(source, shares, 5, n).reply for n in reversed(range(8))] == forward[::-1]
+
+
+def test_spoken_tasks_need_clips() -> None:
+    with pytest.raises(OptionError, match="make them with the data stage"):
+        mixture.make(mixture.Source("train"), "asked:plus", random.Random(0))
+
+
+@pytest.mark.parametrize("task", ["colour", "sound", "video"])
+def test_shuffled_answers_are_right_only_by_chance(task: str) -> None:
+    honest, shuffled = mixture.Source("train"), mixture.Source("train", shuffled=True)
+    same = 0
+    for seed in range(150):
+        a, b = (mixture.make(source, task, random.Random(seed)) for source in (honest, shuffled))
+        same += domain.correct(task, a.reply, b.reply)
+    assert same / 150 < 0.45
+
+
+# ---------------------------------------------------------------- the trainers
+
+
+def test_parts_thaw_when_they_are_told_to(tmp_path: Path) -> None:
+    options = {"shares": {"sound": 1}, "thaw": {"audio": 2}, "sort": 1}
+    task = ThinkerTask(context(tmp_path, Stage("thinker", "mind", steps=4, batch=2, options=options)))
+    before = {name: value.clone() for name, value in task.thinker.audio.named_parameters()}
+    optimizer = torch.optim.AdamW(task.trained(), lr=1e-2)
+    for step in range(4):
+        task.prepare(step)
+        optimizer.zero_grad()
+        loss, _ = task.loss(task.batch(step), torch.Generator())
+        loss.backward()
+        optimizer.step()
+        moved = [not torch.equal(v, before[n]) for n, v in task.thinker.audio.named_parameters() if "bos_eos" not in n]
+        assert all(moved) if step >= 2 else not any(moved)
+
+
+def test_batches_depend_on_the_step_alone(tmp_path: Path) -> None:
+    stage = Stage("thinker", "mind", steps=9, batch=3, options={"shares": {"plus": 1, "chat": 1}, "sort": 4})
+    straight = ThinkerTask(context(tmp_path, stage))
+    seen = [[one.prompt.ids for one in straight.batch(step)] for step in range(6)]
+    resumed = ThinkerTask(context(tmp_path, stage)).batch(5)
+    assert all(torch.equal(a, b.prompt.ids) for a, b in zip(seen[5], resumed, strict=True))
+
+
+def test_a_start_must_be_one_of_the_needs(tmp_path: Path) -> None:
+    options = {"shares": {"plus": 1}, "start": {"decoder": "text"}}
+    with pytest.raises(ConfigError, match="a stage in needs"):
+        ThinkerTask(context(tmp_path, Stage("thinker", "mind", options=options)))
+
+
+def test_letters_are_read_off_as_ctc_says() -> None:
+    classes = spell("Seven, all!")
+    assert read_off(classes) == "seven al"  # without a blank between them, equal letters are one
+    blank = [c for pair in zip(classes, [0] * len(classes), strict=True) for c in pair]
+    assert read_off(blank) == "seven all"
+
+
+@pytest.mark.parametrize("a, b, edits", [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3)])
+def test_distance(a: str, b: str, edits: int) -> None:
+    assert distance(a, b) == distance(b, a) == edits
+
+
+def test_hearing_without_clips_must_be_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sounds to 1\.0"):
+        HearingTask(context(tmp_path, Stage("hearing", "mind")))
+
+
+def test_cells_say_where_the_shapes_are(tmp_path: Path) -> None:
+    scene = pictures.scene("blue", "ring", 3, random.Random(0))
+    placed = replace(scene, boxes=((0.1, 0.1, 0.05, 0), (0.9, 0.1, 0.05, 0), (0.9, 0.9, 0.05, 0)))
+    ring = phrases.SHAPES.index("ring")
+    assert (centres(placed, 2, 3) == ring).tolist() == [True, False, True, False, False, True]
+    seen = SeeingTask(context(tmp_path, Stage("seeing", "mind", batch=10))).batch(0)
+    for one in seen:
+        assert len(one.cells) == one.grid[1] * one.grid[2] // 4 * one.grid[0]
+        if one.labels[2] >= 0:
+            assert 1 <= int((one.cells != NOTHING).sum()) <= one.labels[2] + 1
