@@ -198,9 +198,10 @@ class SeeingTask(Task[list[Seen]]):
             grid = video_grid(np.stack([videos.frame(clip, second)] * 2), self.desk.inputs)
             unknown = torch.full((len(grid.patches) // merge**2,), -1)
             return Seen(grid.patches, grid.grid, (phrases.COLOURS.index(clip.colours[second]), -1, -1), unknown)
-        scene = pictures.draw(rng, split)
+        scene = pictures.draw(rng, split, unnamed=0.5 if split == "train" else 0.0)
         grid = image_grid(pictures.render(scene), self.desk.inputs)
-        labels = (phrases.COLOURS.index(scene.colour), phrases.SHAPES.index(scene.shape), scene.count - 1)
+        colour = -1 if scene.colour == pictures.UNNAMED else phrases.COLOURS.index(scene.colour)
+        labels = (colour, phrases.SHAPES.index(scene.shape), scene.count - 1)
         return Seen(grid.patches, grid.grid, labels, centres(scene, grid.grid[1] // merge, grid.grid[2] // merge))
 
     def guesses(self, batch: list[Seen]) -> tuple[list[Tensor], Tensor]:

@@ -88,7 +88,8 @@ def _turn(media: Part, question: Part | str, rng: random.Random, media_first: fl
 
 
 def _picture(source: Source, task: str, attribute: str, rng: random.Random) -> Example:
-    scene = pictures.draw(rng, source.split)
+    colourless = source.split == "train" and attribute in ("shape", "count")
+    scene = pictures.draw(rng, source.split, unnamed=0.5 if colourless else 0.0)
     said = pictures.draw(rng, source.split) if source.shuffled else scene
     reply = domain.picture_reply(attribute, said.colour, said.shape, said.count)
     shown = Image(pictures.render(scene))

@@ -15,7 +15,10 @@ from PIL import Image, ImageDraw
 
 from descant.train import domain, phrases
 
+RGB = tuple[int, int, int]
 SIDE = 112  # pixels: nano looks at about this many
+UNNAMED = ""
+_CONTRAST = 110  # least distance of an unnamed colour from the background, in RGB steps
 _OVERSAMPLE = 2  # drawn larger and scaled down, so that edges are smooth
 _HSV = {  # hue in turns, saturation, value
     "red": (0.0, 0.9, 0.88), "green": (0.35, 0.85, 0.65), "blue": (0.62, 0.85, 0.85), "yellow": (0.155, 0.9, 0.97),
@@ -27,11 +30,11 @@ _HSV = {  # hue in turns, saturation, value
 class Scene:
     """What a picture shows. boxes: (centre x, centre y, radius, turn in radians) of each shape, in parts of a side."""
 
-    colour: str
+    colour: str  # UNNAMED: a colour of no name, which teaches shape and count apart from colour
     shape: str
     boxes: tuple[tuple[float, float, float, float], ...]
-    rgb: tuple[int, int, int]
-    background: tuple[tuple[int, int, int], tuple[int, int, int]]  # top and bottom of a gradient
+    rgb: RGB
+    background: tuple[RGB, RGB]  # top and bottom of a gradient
     grain: int  # amplitude of the noise, 0..255
     size: tuple[int, int]  # width, height in pixels
     noise_seed: int
@@ -41,7 +44,7 @@ class Scene:
         return len(self.boxes)
 
 
-def tint(colour: str, rng: random.Random) -> tuple[int, int, int]:
+def tint(colour: str, rng: random.Random) -> RGB:
     """A colour of that name, a little different each time."""
     hue, saturation, value = _HSV[colour]
     if saturation:
@@ -54,7 +57,15 @@ def tint(colour: str, rng: random.Random) -> tuple[int, int, int]:
     return round(r * 255), round(g * 255), round(b * 255)
 
 
-def _backdrop(colour: str, rng: random.Random) -> tuple[int, int, int]:
+def _any_colour(top: RGB, bottom: RGB, rng: random.Random) -> RGB:
+    """Any colour that stands out against both ends of the background."""
+    while True:
+        rgb = (rng.randrange(256), rng.randrange(256), rng.randrange(256))
+        if min(math.dist(rgb, top), math.dist(rgb, bottom)) > _CONTRAST:
+            return rgb
+
+
+def _backdrop(colour: str, rng: random.Random) -> RGB:
     """Grey, or pale and tinted; far enough in lightness from white or black shapes."""
     low, high = (0.3, 0.65) if colour == "white" else (0.35, 0.85) if colour == "black" else (0.1, 0.95)
     r, g, b = colorsys.hsv_to_rgb(rng.random(), rng.choice((0.0, 0.0, 0.1, 0.15)), rng.uniform(low, high))
@@ -75,8 +86,14 @@ def _place(count: int, rng: random.Random) -> tuple[tuple[float, float, float, f
                 return tuple(boxes)
 
 
-def draw(rng: random.Random, split: domain.Split) -> Scene:
-    """A random scene whose (colour, shape) pair belongs to ``split``; counts 1 to 6 equally often."""
+def draw(rng: random.Random, split: domain.Split, unnamed: float = 0.0) -> Scene:
+    """A random scene whose (colour, shape) pair belongs to ``split``; counts 1 to 6 equally often.
+
+    unnamed: share of scenes in a colour without a name. Without them a pair that is never shown is learnt as a pair
+    that cannot be: red things that are never circles make every red circle something else.
+    """
+    if unnamed and rng.random() < unnamed:
+        return scene(UNNAMED, rng.choice(phrases.SHAPES), rng.randrange(1, 7), rng)
     while True:
         colour, shape = rng.choice(phrases.COLOURS), rng.choice(phrases.SHAPES)
         if domain.held_out_pair(colour, shape) == (split == "test"):
@@ -90,7 +107,8 @@ def scene(colour: str, shape: str, count: int, rng: random.Random) -> Scene:
     bottom = _backdrop(colour, rng) if rng.random() < 0.3 else top
     side = rng.choice((SIDE, SIDE, SIDE, 160, 224))
     width = side if rng.random() < 0.8 else round(side * rng.uniform(0.75, 1.35))
-    return Scene(colour, shape, _place(count, rng), tint(colour, rng), (top, bottom), rng.choice((0, 4, 8, 16)),
+    rgb = _any_colour(top, bottom, rng) if colour == UNNAMED else tint(colour, rng)
+    return Scene(colour, shape, _place(count, rng), rgb, (top, bottom), rng.choice((0, 4, 8, 16)),
                  (width, side), rng.randrange(2**31))  # fmt: skip
 
 
