@@ -52,7 +52,8 @@ def distance(a: str, b: str) -> int:
 
 @dataclass(frozen=True)
 class HearingOptions:
-    """sounds: the share of sounds among the clips (1: sounds alone, no spoken questions are needed); sort: batches drawn together and dealt out by length."""
+    """sounds: the share of sounds among the clips (1: sounds alone, no spoken questions are needed).
+    sort: batches drawn together and dealt out by length."""
 
     sounds: float = 0.25
     sort: int = 8

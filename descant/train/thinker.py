@@ -23,8 +23,8 @@ from descant.train.recipe import build
 @dataclass(frozen=True)
 class ThinkerOptions:
     """shares: task -> weight in the mixture (see mixture.make). start: parts that begin with the weights of a needed
-    stage, as {"decoder": "text", ...}. thaw: parts that learn only from this step on. sort: batches that are drawn at once
-    and dealt out by length, so that little is padding. evaluated: examples a task in the held-out figures.
+    stage, as {"decoder": "text", ...}. thaw: parts that learn only from this step on. sort: batches that are drawn
+    at once and dealt out by length, so that little is padding. evaluated: examples a task in the held-out figures.
     shuffled: the control whose answers have nothing to do with the media."""
 
     shares: Mapping[str, float]

@@ -191,7 +191,7 @@ def test_a_whole_answer_is_the_reference_s(pair: Pair, name: str, record: Record
 
 
 def test_a_cut_answer_is_the_reference_s(pair: Pair) -> None:
-    """The reference does not read its last token back, so it never speaks it; `chat` does, and there the codes differ."""
+    """The reference never reads its last token back, so it does not speak it; `chat` does: there the codes differ."""
     talk = TALKS["one image"]
     ours = pair.ours.trace(talk, max_text=WORDS, max_codes=CODES)
     same, more = (ask_reference(pair, talk, tiny.ID["<|im_end|>"], words) for words in (WORDS, WORDS + 1))
