@@ -27,30 +27,34 @@ from descant.model.talker import (
 )
 from descant.model.thinker import Thinker
 from descant.nn.layers import init_normal
+from descant.train import domain, phrases
 from descant.train.codec import Codes, load_codec
 from descant.train.examples import Example, lesson
 from descant.train.loop import Context, Metrics, Task, load_weights
-from descant.train.mixture import Source, draw
+from descant.train.mixture import Source, draw, make
 from descant.train.recipe import build
 from descant.train.speech_data import Corpus
 from descant.train.thinker import clips_of, desk_of, new_thinker
 from descant.types import READ_ALOUD, Prompt, user
 
-READ = "read"  # the one task of the shares that is not the mixture's: "Say: ..." with a line of the corpus
+KINDS = ("reply", "phrase", "words")  # shares that are not tasks of the mixture: lines of the corpus to read aloud
+SHORT_QUESTIONS = sorted({ask for _, _, asks in phrases.CHAT for ask in asks if len(ask) <= 12})
 MAX_CODES = 400  # 16 s: where a free-running evaluation gives up
 
 
 @dataclass(frozen=True)
 class TalkerOptions:
-    """shares: task -> weight, those of the Thinker's mixture and "read"; thinker: the stage whose weights are read;
+    """shares: task of the Thinker's mixture, or kind of line to read aloud -> weight; thinker: the stage to read from;
     start: a Talker stage to begin with; voice: the embedding row that stands for the voice; plain: share of lines
-    read without capital and full stop; corrupt: share of codes that are replaced in the input."""
+    read without capital and full stop; bare: share of them that answer some short question instead of "Say: ...", which
+    is half as many rows; corrupt: share of codes that are replaced in the input."""
 
     shares: Mapping[str, float]
     thinker: str
     voice: int
     start: str | None = None
     plain: float = 0.3
+    bare: float = 0.7
     corrupt: float = 0.1
     sort: int = 8
     evaluated: int = 40
@@ -70,15 +74,12 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Rows:
-    """What the Talker reads of one answer before its codes are known.
-
-    opening (P + 2, E) without code embeddings in its last two rows' place: see ``opening_rows``; stream (>= C - 1, E).
-    """
+    """What the Thinker gives of one answer: h + e of the prompt (P, E) and of the reply (G, E), and their places."""
 
     prompt: Tensor
     reply: Tensor
     positions: Tensor  # (3, P)
-    next_position: int
+    next_position: int  # of the first reply token
 
 
 @torch.no_grad()
@@ -125,9 +126,14 @@ class TalkerTask(Task[list[Spoken]]):
         self.modules = {"talker": self.talker}
         self.desk = desk_of(context)
         self.source = Source("train", clips_of(context, "train"))
-        lines = [(i, u) for i, (_, u) in enumerate(self.corpus.utterances) if not u.held_out]
-        self.spoken_by = {u.text: i for i, u in lines}
-        self.lines = [i for i, _ in lines]
+        self.spoken_by = {u.text: i for i, (_, u) in enumerate(self.corpus.utterances) if not u.held_out}
+        self.lines = {kind: self.corpus.select(held_out=False, kind=kind) for kind in KINDS}
+        unspoken = set(domain.replies("train")) - set(self.spoken_by)
+        if unspoken and set(options.shares) - set(KINDS):
+            raise ConfigError(
+                f"{len(unspoken)} replies of the domain were never spoken, such as {min(unspoken)!r}: make the "
+                "stage speech again, or take only lines to read aloud as shares"
+            )
         self._group: tuple[int, list[list[Spoken]]] = (-1, [])
 
     # ---------------------------------------------------------------- examples
@@ -149,18 +155,21 @@ class TalkerTask(Task[list[Spoken]]):
         rng = random.Random(f"talker/{self.stage.seed}/{number}")
         shares = self.options.shares
         task = rng.choices(list(shares), list(shares.values()))[0]
-        if task == READ:
-            line = rng.choice(self.lines)
-            return self.read_aloud(line, plain=rng.random() < self.options.plain)
+        if task in KINDS:
+            line = rng.choice(self.lines[task])
+            asked = rng.choice(SHORT_QUESTIONS) if rng.random() < self.options.bare else READ_ALOUD
+            return self.read_aloud(line, asked, plain=rng.random() < self.options.plain)
         dialogue = draw(self.source, {task: 1.0}, self.stage.seed, number)
+        while dialogue.reply not in self.spoken_by:  # a sentence that the corpus keeps for its held-out figures
+            dialogue = make(self.source, task, rng)
         return self.spoken(dialogue, self.spoken_by[dialogue.reply])
 
-    def read_aloud(self, line: int, plain: bool = False) -> Spoken:
-        """A line of the corpus after "Say: ..."; ``plain``: in lower case, without its full stop."""
+    def read_aloud(self, line: int, asked: str = READ_ALOUD, plain: bool = False) -> Spoken:
+        """A line of the corpus, said after ``asked``; ``plain``: in lower case, without its full stop."""
         text = self.corpus.utterances[line][1].text
         if plain:
             text = text.lower().rstrip(".")
-        return self.spoken(Example(READ, user(READ_ALOUD.format(text=text)), text), line)
+        return self.spoken(Example("say", user(asked.format(text=text)), text), line)
 
     def spoken(self, example: Example, line: int) -> Spoken:
         """An example with the codes of the utterance ``line``."""
@@ -189,9 +198,9 @@ class TalkerTask(Task[list[Spoken]]):
             positions.append(torch.cat([rows.positions, after.expand(3, -1)], dim=1))
             wanted.append(F.pad(one.codes, (asked + 1, padding), value=-100))
         labels = torch.stack(wanted)
-        logits, _ = self.talker(torch.stack(inputs), torch.stack(positions, dim=1))
+        hidden, _ = self.talker.decoder(self.talker.proj(torch.stack(inputs)), torch.stack(positions, dim=1))
         learnt = labels != -100
-        guesses, right = logits[learnt], labels[learnt]
+        guesses, right = self.talker.codec_head(hidden[learnt]), labels[learnt]  # the head where it counts, only
         loss = F.cross_entropy(guesses, right)
         accuracy = float((guesses.argmax(-1) == right).float().mean())
         return loss, {"accuracy": accuracy, "units": float(len(right))}
@@ -234,7 +243,7 @@ class TalkerTask(Task[list[Spoken]]):
     def evaluate(self) -> Metrics:
         """Phone errors per phone, free-running and greedy, by kind of held-out line; the codec's own errors beside."""
         figures: Metrics = {}
-        for kind in ("reply", "phrase", "words"):
+        for kind in KINDS:
             errors, floor, phones = 0, 0, 0
             for line in self.corpus.select(held_out=True, kind=kind)[: self.options.evaluated]:
                 true = collapse(self.corpus.phones(line).tolist())

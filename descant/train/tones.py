@@ -8,9 +8,8 @@ import numpy as np
 
 from descant.train.mel import RATE
 
-LETTER_S = 0.04  # seconds: one code
-VOWEL_S = 0.08  # seconds: two codes, so that text and speech do not run in step
-PAUSE_S = 0.08  # at both ends
+LETTER_S = 0.04  # seconds: one code, so that text and speech run in step and a minute's training is enough
+PAUSE_S = 0.04  # at both ends
 PITCH = 180.0  # Hz
 
 
@@ -25,9 +24,8 @@ class Tones:
         phones = [("pau", PAUSE_S)]
         for letter in text.lower().rstrip("."):
             known = letter in string.ascii_lowercase
-            seconds = VOWEL_S if letter in "aeiou" else LETTER_S
-            sounds.append(letter_sound(letter, seconds) if known else np.zeros(round(LETTER_S * RATE), np.float32))
-            phones.append((letter if known else "pau", phones[-1][1] + len(sounds[-1]) / RATE))
+            sounds.append(letter_sound(letter) if known else np.zeros(round(LETTER_S * RATE), np.float32))
+            phones.append((letter if known else "pau", phones[-1][1] + LETTER_S))
         sounds.append(sounds[0])
         phones.append(("pau", phones[-1][1] + PAUSE_S))
         return np.concatenate(sounds), phones
@@ -36,11 +34,11 @@ class Tones:
         return {"generator": "descant.train.tones", "version": "1", "voice": "tones", "licence": "Apache-2.0"}
 
 
-def letter_sound(letter: str, seconds: float) -> np.ndarray:
+def letter_sound(letter: str) -> np.ndarray:
     """Samples (W,) float32: harmonics of PITCH under two peaks, at one of 6 low and one of 5 high places."""
     low, high = divmod(ord(letter) - ord("a"), 5)
     peaks = (400.0 + 250.0 * low, 2400.0 + 900.0 * high)  # Hz
-    t = np.arange(round(seconds * RATE)) / RATE
+    t = np.arange(round(LETTER_S * RATE)) / RATE
     frequencies = np.arange(1, 40) * PITCH
     gains = np.exp(-(((frequencies - np.array(peaks)[:, None]) / 200.0) ** 2)).sum(0)
     wave: np.ndarray = (gains[:, None] * np.sin(2 * np.pi * frequencies[:, None] * t)).sum(0)
