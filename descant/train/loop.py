@@ -259,7 +259,7 @@ def load_weights(folder: Path, module: str) -> dict[str, Tensor]:
 
 def run_stage(task: Task[Any], stage: Stage, folder: Path, stop_after: int | None = None) -> bool:
     """Trains a stage from wherever it stands. Returns whether it is finished."""
-    if (folder / "final.safetensors").exists():
+    if (folder / "final.json").exists():  # written last: a kill before it makes the run finish again
         print(f"{stage.name} is finished already: {folder / 'final.safetensors'}", flush=True)
         return True
     run = Run(task, stage, folder)

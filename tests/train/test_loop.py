@@ -125,6 +125,15 @@ def test_half_written_checkpoint_is_not_the_latest(tmp_path: Path) -> None:
     assert again.step == 7
 
 
+def test_killed_while_finishing_it_finishes_again(tmp_path: Path) -> None:
+    run_stage(Toy(), STAGE, tmp_path)
+    kept = (tmp_path / "final.safetensors").read_bytes()
+    (tmp_path / "final.json").unlink()
+    (tmp_path / "final.safetensors").write_bytes(b"")
+    assert run_stage(Toy(), STAGE, tmp_path)
+    assert (tmp_path / "final.safetensors").read_bytes() == kept
+
+
 def test_final_weights_are_the_average(tmp_path: Path) -> None:
     run_stage(Toy(), STAGE, tmp_path)
     final = load_weights(tmp_path, "net")
