@@ -5,28 +5,34 @@ from __future__ import annotations
 import json
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from descant import demo
-from descant.types import Audio, Event, Image, Text, Video
+from descant.types import Audio, AudioChunk, Event, Image, Text, Video
 from tests.stub import StubOmni
 
 KEYS = {"question", "text", "expected", "wav", "first_text_s", "first_audio_s", "audio_s", "rtf"}
 
 
 class Pupil(StubOmni):
-    """Knows the right answers; ``wrong`` numbers the one it gets wrong, ``mute`` the one it does not say."""
+    """Knows the right answers. The numbers of one it gets wrong, one it does not say, and one it says in silence."""
 
-    wrong = mute = -1
+    wrong = mute = hush = -1
 
     def chat(self, messages: Any, **options: Any) -> Iterator[Event]:
         place = len(self.calls)
         self.text = "It was beige." if place == self.wrong else demo.questions()[place].expected
         self.calls.append((list(messages), options))
-        return self.events(speech=place != self.mute)
+        events = self.events(speech=place != self.mute)
+        return (silenced(event) for event in events) if place == self.hush else events
+
+
+def silenced(event: Event) -> Event:
+    return replace(event, samples=event.samples * 0) if isinstance(event, AudioChunk) else event
 
 
 @pytest.fixture
@@ -61,8 +67,9 @@ def test_a_wrong_answer_fails(pupil: Pupil, capsys: pytest.CaptureFixture[str]) 
     assert "got 'It was beige.'" in capsys.readouterr().err
 
 
-def test_a_silent_answer_fails(pupil: Pupil, capsys: pytest.CaptureFixture[str]) -> None:
-    pupil.mute = 3
+@pytest.mark.parametrize("fault", ["mute", "hush"])
+def test_a_silent_answer_fails(pupil: Pupil, capsys: pytest.CaptureFixture[str], fault: str) -> None:
+    setattr(pupil, fault, 3)
     assert demo.main() == 1
     assert "video: no audible speech" in capsys.readouterr().err
 

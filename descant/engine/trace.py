@@ -1,12 +1,12 @@
-"""A deterministic greedy pass over one conversation, written down: how to check descant against another implementation.
+"""A deterministic greedy pass over one conversation, written down: how to check descant against another system.
 
 It is the streaming path itself (`admit`, `think`, `talk`) with a notebook beside the samplers, and two differences:
-the sound is made in one piece, because windowed decoding and a whole-utterance solve differ by design; and a text cut by
-its limit has no row for its last token, as in transformers, which never reads it back (an answer of `chat` speaks it).
+the sound is made in one piece, because windowed decoding and a whole-utterance solve differ by design; and a text cut
+by its limit has no row for its last token, as in transformers, which never reads it back (`chat` speaks it).
 
 To compare with transformers 5.23's `generate`, mind that it drops an attention mask of ones, and that without a mask
-its Talker leaves out the embeddings of the pad and start codes and the positions of media: pad the prompt with one token on
-the left, so that the mask stays.
+its Talker leaves out the embeddings of the pad and start codes and the positions of media: pad the prompt with one
+token on the left, so that the mask stays.
 """
 
 from __future__ import annotations
