@@ -76,8 +76,9 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
     while session.phase is Phase.THINKING or (session.speech is not None and not session.speech.over):
         thinking = session.phase is Phase.THINKING
         think(models, session)
-        if thinking and session.reason == "length" and session.speech is not None and len(session.thought.ids) > 1:
-            session.speech.rows.pop()
+        speech, cut = session.speech, thinking and session.reason == "length"
+        if cut and speech is not None and speech.rows and len(session.thought.ids) > 1:  # no rows: the sound is over
+            speech.rows.pop()
         talk(models, session)
     heard = thinker.audio([clip.to(thinker.device) for clip in prompt.audio]) if prompt.audio else []
     width = thinker.cfg.text.hidden_size

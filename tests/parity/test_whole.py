@@ -202,12 +202,13 @@ def test_a_cut_answer_is_the_reference_s(pair: Pair) -> None:
 
 def test_the_stream_says_what_the_trace_says(pair: Pair) -> None:
     talk = TALKS["text"]
-    traced = pair.ours.trace(talk, max_text=WORDS, max_codes=CODES)
+    omni = stopping(pair.ours, late_id(pair.ours, talk))  # a text cut by its limit would differ by its last word
+    traced = omni.trace(talk, max_text=WORDS, max_codes=CODES)
     greedy = descant.Sampling(repetition_penalty=1.05, max_tokens=CODES)
     system = descant.system("You are a helpful assistant.")
-    events = list(pair.ours.chat([system, *talk], max_tokens=WORDS, talker_sampling=greedy, seed=1))
+    events = list(omni.chat([system, *talk], max_tokens=WORDS, talker_sampling=greedy, seed=1))
     assert events[-1].usage["codes"] == len(traced["codes"])
-    assert events[-1].text == pair.ours.models.tokenizer.decode(traced["text_ids"].tolist())
+    assert events[-1].text == omni.models.tokenizer.decode(traced["text_ids"].tolist()[:-1])
 
 
 def deaf(rows: Tensor) -> Tensor:
