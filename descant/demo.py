@@ -72,7 +72,7 @@ def questions() -> list[Question]:
             "video",
             f"[video.mp4, with its sound] {beep}",
             user(Video(media("video.mp4"), use_audio=True), beep),
-            "It was purple.",
+            "In second one it was purple.",
         ),
     ]
 
