@@ -119,6 +119,9 @@ def _step(folder: Path) -> int:
 def test_half_written_checkpoint_is_not_the_latest(tmp_path: Path) -> None:
     run = Run(Toy(), STAGE, tmp_path)
     run.train(stop_after=7)
+    place = (tmp_path / "latest.pt").stat().st_ino
+    run.save()
+    assert (tmp_path / "latest.pt").stat().st_ino != place  # renamed over the old one, never written into it
     (tmp_path / "latest.pt.tmp").write_bytes(b"cut off")
     again = Run(Toy(), STAGE, tmp_path)
     again.resume()
