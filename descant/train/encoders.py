@@ -24,7 +24,7 @@ from descant.train.examples import Desk
 from descant.train.loop import Context, Metrics, Task
 from descant.train.questions import Clips
 from descant.train.recipe import build
-from descant.train.thinker import clips_of, desk_of, new_thinker
+from descant.train.setting import clips_of, desk_of, new_thinker
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"  # class 0 of the CTC head is its blank, class i + 1 is letter i
 
@@ -48,6 +48,18 @@ def distance(a: str, b: str) -> int:
         for j, y in enumerate(b, 1):
             corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
     return row[-1]
+
+
+def ctc_loss(head: nn.Module, rows: Sequence[Tensor], letters: Sequence[Sequence[int]]) -> Tensor:
+    """Connectionist temporal classification: rows of each clip (T_i, D) and the classes of its letters.
+
+    The mean over clips of the loss per letter; a clip too short for its letters counts nothing.
+    """
+    lengths = torch.tensor([len(r) for r in rows])
+    logits = head(nn.utils.rnn.pad_sequence(list(rows))).log_softmax(-1)  # (T, B, classes)
+    wanted = torch.tensor([c for classes in letters for c in classes])
+    sizes = torch.tensor([len(classes) for classes in letters])
+    return F.ctc_loss(logits, wanted, lengths, sizes, zero_infinity=True)
 
 
 @dataclass(frozen=True)
@@ -115,21 +127,13 @@ class HearingTask(Task[list[Heard]]):
         noises = [i for i, heard in enumerate(batch) if heard.kind >= 0]
         spoken = event = rows[0].new_zeros(())
         if speech:
-            spoken = self._ctc([rows[i] for i in speech], [batch[i].letters for i in speech])
+            spoken = ctc_loss(self.letters, [rows[i] for i in speech], [batch[i].letters for i in speech])
         if noises:
             guessed = self.kinds(torch.stack([rows[i].mean(0) for i in noises]))
             event = F.cross_entropy(guessed, torch.tensor([batch[i].kind for i in noises]))
         seconds = sum(heard.mel.shape[1] for heard in batch) / 100
         metrics = {"ctc": float(spoken.detach()), "event": float(event.detach()), "units": seconds}
         return (len(speech) * spoken + len(noises) * 0.5 * event) / len(batch), metrics
-
-    def _ctc(self, rows: list[Tensor], letters: list[tuple[int, ...]]) -> Tensor:
-        """The mean over clips of the loss per letter."""
-        lengths = torch.tensor([len(r) for r in rows])
-        logits = self.letters(nn.utils.rnn.pad_sequence(rows)).log_softmax(-1)  # (T, B, classes)
-        wanted = torch.tensor([c for classes in letters for c in classes])
-        sizes = torch.tensor([len(classes) for classes in letters])
-        return F.ctc_loss(logits, wanted, lengths, sizes, zero_infinity=True)
 
     def hear(self, clips: Clips, limit: int) -> float:
         """Character errors per character on the first clips of a set."""

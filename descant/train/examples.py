@@ -40,12 +40,16 @@ def nano_tokenizer() -> Tokenizer:
 
 @dataclass(frozen=True)
 class Example:
-    """What the user says and shows, and the right reply. mask_seed: distort the spectrograms too (training only)."""
+    """What the user says and shows, and the right reply.
+
+    mask_seed: distort the spectrograms too (training only); heard: the words that are spoken in the question, if any.
+    """
 
     task: str
     question: Message
     reply: str
     mask_seed: int | None = None
+    heard: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Lesson:
     task: str
     prompt: Prompt
     labels: Tensor  # int64; IGNORE where nothing is to be learnt; labels[t] is the id after token t
+    heard: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -90,12 +95,11 @@ def lesson(desk: Desk, example: Example) -> Lesson:
     labels = torch.full((len(ids),), IGNORE)
     labels[len(prompt.ids) - 1 :] = torch.tensor(reply)
     whole = replace(prompt, ids=ids, positions=torch.cat([prompt.positions, steps], dim=1))
-    return Lesson(example.task, whole, labels)
+    return Lesson(example.task, whole, labels, example.heard)
 
 
-def hidden_of(thinker: Thinker, prompts: Sequence[Prompt]) -> Tensor:
-    """One pass over several prompts, padded on the right where no real token can see it: (B, T, D)."""
-    rows = thinker.embed_many(prompts)
+def hidden_of(thinker: Thinker, rows: Sequence[Tensor], prompts: Sequence[Prompt]) -> Tensor:
+    """One pass over several embedded prompts, padded on the right where no real token can see it: (B, T, D)."""
     longest = max(len(r) for r in rows)
     embeds = torch.stack([F.pad(r, (0, 0, 0, longest - len(r))) for r in rows])
     positions = torch.stack([F.pad(p.positions, (0, longest - p.positions.shape[1])) for p in prompts], dim=1)
@@ -103,17 +107,25 @@ def hidden_of(thinker: Thinker, prompts: Sequence[Prompt]) -> Tensor:
     return hidden
 
 
-def reply_loss(thinker: Thinker, lessons: Sequence[Lesson]) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross entropy of the replies, the mean over all their tokens.
+def reply_losses(
+    thinker: Thinker, rows: Sequence[Tensor], lessons: Sequence[Lesson], together: int = 8
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy of each reply token; rows: the embedded prompts, in the order of the lessons.
 
-    Returns (loss, token losses (K,), index of the lesson of each of the K tokens (K,)).
+    Lessons pass the decoder ``together`` at a time, the shortest first, so that little is padding.
+    Returns (losses (K,), index of the lesson of each of the K tokens (K,)).
     """
-    hidden = hidden_of(thinker, [one.prompt for one in lessons])
-    longest = hidden.shape[1]
-    labels = torch.stack([F.pad(one.labels, (0, longest - len(one)), value=IGNORE) for one in lessons])
-    learnt = labels != IGNORE
-    losses = F.cross_entropy(thinker.logits(hidden[learnt]), labels[learnt], reduction="none")
-    return losses.mean(), losses, learnt.nonzero()[:, 0]
+    order = sorted(range(len(lessons)), key=lambda i: len(lessons[i]))
+    losses, owners = [], []
+    for start in range(0, len(order), together):
+        group = order[start : start + together]
+        hidden = hidden_of(thinker, [rows[i] for i in group], [lessons[i].prompt for i in group])
+        longest = hidden.shape[1]
+        labels = torch.stack([F.pad(lessons[i].labels, (0, longest - len(lessons[i])), value=IGNORE) for i in group])
+        learnt = labels != IGNORE
+        losses.append(F.cross_entropy(thinker.logits(hidden[learnt]), labels[learnt], reduction="none"))
+        owners.append(torch.tensor(group)[learnt.nonzero()[:, 0]])
+    return torch.cat(losses), torch.cat(owners)
 
 
 @torch.inference_mode()

@@ -52,7 +52,7 @@ def make(source: Source, task: str, rng: random.Random) -> Example:
         return Example(task, user(domain.typed(words, rng, digits=0.1 if source.split == "train" else 0.0)), reply)
     if kind == "asked":
         clip, spoken = _speech(source, name, rng)
-        return Example(task, user(clip), spoken.reply, _mask(source, rng))
+        return Example(task, user(clip), spoken.reply, _mask(source, rng), spoken.text)
     if task in domain.IMAGE_TASKS or kind == "aloud":
         return _picture(source, task, name or task, rng)
     if task == "sound":
@@ -64,7 +64,7 @@ def make(source: Source, task: str, rng: random.Random) -> Example:
         return Example(task, user(READ_ALOUD.format(text=text)), text)
     if task == "write":
         clip, spoken = _speech(source, rng.choice(list(source.by_task)), rng)
-        return Example(task, user(clip, TRANSCRIBE), spoken.text, _mask(source, rng))
+        return Example(task, user(clip, TRANSCRIBE), spoken.text, _mask(source, rng), spoken.text)
     raise OptionError(f"unknown task {task!r} in a mixture")
 
 
@@ -94,8 +94,8 @@ def _picture(source: Source, task: str, attribute: str, rng: random.Random) -> E
     reply = domain.picture_reply(attribute, said.colour, said.shape, said.count)
     shown = Image(pictures.render(scene))
     if task.startswith("aloud:"):
-        clip, _ = _speech(source, attribute, rng)
-        return Example(task, _turn(shown, clip, rng, 0.7), reply, _mask(source, rng))
+        clip, spoken = _speech(source, attribute, rng)
+        return Example(task, _turn(shown, clip, rng, 0.7), reply, _mask(source, rng), spoken.text)
     words = domain.typed(domain.picture_question(attribute, rng), rng)
     return Example(task, _turn(shown, words, rng, 0.6), reply)
 

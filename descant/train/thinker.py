@@ -3,47 +3,40 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from descant.errors import ConfigError, WeightsError
 from descant.model.thinker import Thinker
-from descant.nn.layers import init_normal
 from descant.train import domain
-from descant.train.examples import NANO_INPUTS, Desk, Lesson, answers, lesson, nano_tokenizer, reply_loss
+from descant.train.encoders import LETTERS, ctc_loss, spell
+from descant.train.examples import Lesson, answers, lesson, reply_losses
 from descant.train.loop import Context, Metrics, Task, load_weights
 from descant.train.mixture import Source, draw, make
-from descant.train.questions import Clips
 from descant.train.recipe import build
+from descant.train.setting import clips_of, desk_of, new_thinker
 
 
 @dataclass(frozen=True)
 class ThinkerOptions:
     """shares: task -> weight in the mixture (see mixture.make). start: parts that begin with the weights of a needed
-    stage, as {"decoder": "text", ...}. thaw: parts that learn only from this step on. sort: batches that are drawn
-    at once and dealt out by length, so that little is padding. evaluated: examples a task in the held-out figures.
-    shuffled: the control whose answers have nothing to do with the media."""
+    stage, as {"decoder": "text", ...}. thaw: parts that learn only from this step on. letters: the stage whose CTC head
+    keeps the ears spelling while they learn with the Thinker ("": none), and its weight ctc. evaluated: examples a
+    task in the held-out figures. shuffled: the control whose answers have nothing to do with the media."""
 
     shares: Mapping[str, float]
     start: Mapping[str, str] = field(default_factory=dict)
     thaw: Mapping[str, int] = field(default_factory=dict)
-    sort: int = 8
+    letters: str = ""
+    ctc: float = 0.2
     evaluated: int = 40
     shuffled: bool = False
 
 
 PARTS = ("audio", "vision", "decoder")
-
-
-def new_thinker(context: Context) -> Thinker:
-    """The recipe's Thinker with fresh weights, the same for every stage and seed."""
-    torch.manual_seed(0)
-    thinker = Thinker(context.recipe.model.thinker)
-    init_normal(thinker)
-    return thinker
 
 
 def begin_with(context: Context, thinker: Thinker, start: Mapping[str, str]) -> None:
@@ -61,56 +54,50 @@ def begin_with(context: Context, thinker: Thinker, start: Mapping[str, str]) -> 
         thinker.get_submodule(part).load_state_dict(own)
 
 
-def desk_of(context: Context) -> Desk:
-    return Desk(nano_tokenizer(), NANO_INPUTS, context.recipe.model.thinker.ids)
-
-
-def clips_of(context: Context, name: str) -> Clips | None:
-    """The spoken questions that a needed stage made, or None where no such stage is needed."""
-    for need in context.stage.needs:
-        if context.recipe.stage(need).task == "questions":
-            return Clips(context.runs / need / name)
-    return None
-
-
 class ThinkerTask(Task[list[Lesson]]):
-    """Cross entropy of the replies in a mixture of tasks; batches of about equal length."""
+    """Cross entropy of the replies in a mixture of tasks; every batch holds all kinds."""
 
     def __init__(self, context: Context):
         self.stage = context.stage
         self.options = build(ThinkerOptions, self.stage.options, f"stages.{self.stage.name}.options")
         self.thinker = new_thinker(context)
         begin_with(context, self.thinker, self.options.start)
-        self.modules = {"thinker": self.thinker}
+        self.modules: dict[str, nn.Module] = {"thinker": self.thinker}
+        self.letters: nn.Linear | None = None
+        if self.options.letters:
+            self.letters = nn.Linear(self.thinker.cfg.audio.output_dim, len(LETTERS) + 1)
+            self.letters.load_state_dict(load_weights(context.runs / self.options.letters, "letters"))
+            self.modules["letters"] = self.letters
         self.desk = desk_of(context)
         self.source = Source("train", clips_of(context, "train"), shuffled=self.options.shuffled)
         self.held_out = Source("test", clips_of(context, "test"), distorted=False)
-        self._group: tuple[int, list[list[Lesson]]] = (-1, [])
 
     def prepare(self, step: int) -> None:
         for part, first in self.options.thaw.items():
             self.thinker.get_submodule(part).requires_grad_(step >= first)
 
     def batch(self, step: int) -> list[Lesson]:
-        """Step ``step`` of its group: ``sort`` batches are drawn at once and dealt out by length."""
-        group, place = divmod(step, self.options.sort)
-        if self._group[0] != group:
-            self._group = (group, self._deal(group))
-        return self._group[1][place]
-
-    def _deal(self, group: int) -> list[list[Lesson]]:
-        size = self.stage.batch
-        total = size * self.options.sort
-        numbers = range(group * total, (group + 1) * total)
-        drawn = [lesson(self.desk, draw(self.source, self.options.shares, self.stage.seed, n)) for n in numbers]
-        drawn.sort(key=len)
-        batches = [drawn[i : i + size] for i in range(0, total, size)]
-        random.Random(f"deal/{self.stage.seed}/{group}").shuffle(batches)
-        return batches
+        size, options = self.stage.batch, self.options
+        numbers = range(step * size, (step + 1) * size)
+        return [lesson(self.desk, draw(self.source, options.shares, self.stage.seed, n)) for n in numbers]
 
     def loss(self, batch: list[Lesson], rng: torch.Generator) -> tuple[Tensor, Metrics]:
-        loss, _, _ = reply_loss(self.thinker, batch)
-        return loss, {"units": float(sum(map(len, batch)))}
+        rows = self.thinker.embed_many([one.prompt for one in batch])
+        losses, _ = reply_losses(self.thinker, rows, batch)
+        loss = losses.mean()
+        metrics = {"reply": float(loss.detach()), "units": float(sum(map(len, batch)))}
+        spoken = [i for i, one in enumerate(batch) if one.heard]
+        if self.letters is None or not spoken:
+            return loss, metrics
+        spelt = self._spelling([rows[i] for i in spoken], [batch[i] for i in spoken])
+        return loss + self.options.ctc * spelt, {**metrics, "ctc": float(spelt.detach())}
+
+    def _spelling(self, rows: Sequence[Tensor], spoken: Sequence[Lesson]) -> Tensor:
+        """CTC of what was said, on the rows that the ears gave for it."""
+        assert self.letters is not None
+        sound = self.desk.ids.audio
+        clips = [r[one.prompt.ids == sound] for r, one in zip(rows, spoken, strict=True)]
+        return ctc_loss(self.letters, clips, [spell(one.heard) for one in spoken])
 
     def evaluate(self) -> Metrics:
         """Right answers to held-out questions, a share for each task."""

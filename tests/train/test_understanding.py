@@ -16,10 +16,11 @@ from descant.inputs.prompt import build_prompt
 from descant.model.thinker import Thinker
 from descant.train import domain, mixture, phrases, pictures, questions, sounds
 from descant.train.encoders import NOTHING, HearingTask, SeeingTask, centres, distance, read_off, spell
-from descant.train.examples import IGNORE, NANO_INPUTS, Desk, Example, answers, lesson, nano_tokenizer, reply_loss
+from descant.train.examples import IGNORE, NANO_INPUTS, Desk, Example, answers, lesson, nano_tokenizer, reply_losses
 from descant.train.loop import Context
 from descant.train.recipe import Stage, read_recipe
-from descant.train.thinker import ThinkerTask, new_thinker
+from descant.train.setting import new_thinker
+from descant.train.thinker import ThinkerTask
 from descant.types import user
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -80,28 +81,29 @@ def test_a_lesson_is_the_prompt_of_inference_with_its_reply(task: str) -> None:
     assert (steps == torch.arange(prompt.next_position, prompt.next_position + steps.shape[1])).all()
 
 
-def test_the_loss_of_a_batch_is_the_mean_over_its_reply_tokens() -> None:
+def test_a_batch_has_the_losses_of_its_lessons_alone() -> None:
     source, model = mixture.Source("train", distorted=False), thinker()
     made = [
         lesson(desk(), mixture.make(source, task, random.Random(1))) for task in ("chat", "colour", "sound", "video")
     ]
     with torch.no_grad():
-        whole, losses, owners = reply_loss(model, made)
-        alone = [reply_loss(model, [one]) for one in made]
-    torch.testing.assert_close(losses, torch.cat([each for _, each, _ in alone]), atol=2e-5, rtol=1e-4)
-    assert owners.tolist() == [i for i, (_, each, _) in enumerate(alone) for _ in each]
-    assert float(whole) == pytest.approx(float(losses.mean()))
+        rows = model.embed_many([one.prompt for one in made])
+        alone = [reply_losses(model, [row], [one])[0] for row, one in zip(rows, made, strict=True)]
+        for together in (1, 2, 4):
+            losses, owners = reply_losses(model, rows, made, together)
+            for i, expected in enumerate(alone):
+                torch.testing.assert_close(losses[owners == i], expected, atol=2e-5, rtol=1e-4)
 
 
 def test_what_the_user_says_has_no_loss() -> None:
     """The reply's loss does not ask the prompt's own tokens to be predicted."""
     model = thinker()
     one = lesson(desk(), Example("say", user("Say: hello"), "hello"))
-    loss, _, _ = reply_loss(model, [one])
+    losses, _ = reply_losses(model, [model.embed(one.prompt)], [one])
     hidden, _ = model(model.embed(one.prompt)[None], one.prompt.positions[:, None])
     learnt = one.labels != IGNORE
     by_hand = F.cross_entropy(model.logits(hidden[0, learnt]), one.labels[learnt])
-    assert float(loss.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
+    assert float(losses.detach().mean()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
     assert int(learnt.sum()) == len("hello") + 1
 
 
@@ -112,13 +114,13 @@ def test_a_thinker_overfits_a_few_lessons_and_then_says_them() -> None:
     made = [lesson(desk(), example) for example in examples]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(150):
-        loss, _, _ = reply_loss(model, made)
+        loss = reply_losses(model, model.embed_many([one.prompt for one in made]), made)[0].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if float(loss) < 0.02:
+        if float(loss.detach()) < 0.02:
             break
-    assert float(loss) < 0.05
+    assert float(loss.detach()) < 0.05
     assert answers(model, desk(), examples) == [example.reply for example in examples]
 
 
@@ -159,7 +161,7 @@ def test_shuffled_answers_are_right_only_by_chance(task: str) -> None:
 
 
 def test_parts_thaw_when_they_are_told_to(tmp_path: Path) -> None:
-    options = {"shares": {"sound": 1}, "thaw": {"audio": 2}, "sort": 1}
+    options = {"shares": {"sound": 1}, "thaw": {"audio": 2}}
     task = ThinkerTask(context(tmp_path, Stage("thinker", "mind", steps=4, batch=2, options=options)))
     before = {name: value.clone() for name, value in task.thinker.audio.named_parameters()}
     optimizer = torch.optim.AdamW(task.trained(), lr=1e-2)
@@ -174,7 +176,7 @@ def test_parts_thaw_when_they_are_told_to(tmp_path: Path) -> None:
 
 
 def test_batches_depend_on_the_step_alone(tmp_path: Path) -> None:
-    stage = Stage("thinker", "mind", steps=9, batch=3, options={"shares": {"plus": 1, "chat": 1}, "sort": 4})
+    stage = Stage("thinker", "mind", steps=9, batch=3, options={"shares": {"plus": 1, "chat": 1}})
     straight = ThinkerTask(context(tmp_path, stage))
     seen = [[one.prompt.ids for one in straight.batch(step)] for step in range(6)]
     resumed = ThinkerTask(context(tmp_path, stage)).batch(5)

@@ -1,0 +1,31 @@
+"""What the trainers of understanding start from: the Thinker, its tokenizer and inputs, and the spoken questions."""
+
+from __future__ import annotations
+
+import torch
+
+from descant.model.thinker import Thinker
+from descant.nn.layers import init_normal
+from descant.train.examples import NANO_INPUTS, Desk, nano_tokenizer
+from descant.train.loop import Context
+from descant.train.questions import Clips
+
+
+def new_thinker(context: Context) -> Thinker:
+    """The recipe's Thinker with fresh weights, the same for every stage and seed."""
+    torch.manual_seed(0)
+    thinker = Thinker(context.recipe.model.thinker)
+    init_normal(thinker)
+    return thinker
+
+
+def desk_of(context: Context) -> Desk:
+    return Desk(nano_tokenizer(), NANO_INPUTS, context.recipe.model.thinker.ids)
+
+
+def clips_of(context: Context, name: str) -> Clips | None:
+    """The spoken questions that a needed stage made, or None where no such stage is needed."""
+    for need in context.stage.needs:
+        if context.recipe.stage(need).task == "questions":
+            return Clips(context.runs / need / name)
+    return None
