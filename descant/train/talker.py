@@ -33,8 +33,8 @@ from descant.train.examples import Example, lesson
 from descant.train.loop import Context, Metrics, Task, load_weights
 from descant.train.mixture import Source, draw, make
 from descant.train.recipe import build
-from descant.train.speech_data import Corpus
 from descant.train.setting import clips_of, desk_of, new_thinker
+from descant.train.speech_data import Corpus
 from descant.types import READ_ALOUD, Prompt, user
 
 KINDS = ("reply", "phrase", "words")  # shares that are not tasks of the mixture: lines of the corpus to read aloud
