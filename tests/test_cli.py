@@ -152,7 +152,8 @@ def test_an_answer_cannot_steer_the_terminal(omni: StubOmni, capsys: pytest.Capt
 # ---------------------------------------------------------------- a process of its own: flushing, interrupting
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a background job inherits is to ignore it
 from descant.cli import common, main
 from tests.stub import StubOmni
 common.open_model = lambda name, **options: StubOmni(pause=0.05, endless=True)
