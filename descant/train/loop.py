@@ -57,6 +57,10 @@ class Task(ABC, Generic[Batch]):
     def trained(self) -> list[nn.Parameter]:
         return [p for module in self.modules.values() for p in module.parameters() if p.requires_grad]
 
+    def slowed(self) -> Mapping[nn.Module, float]:
+        """Parts that take AdamW steps at this share of the stage's rate: learnt before, and not to be lost."""
+        return {}
+
     def prepare(self, step: int) -> None:
         """Called before each step: for changes of state at a given step (the k-means start of a codebook)."""
 
@@ -117,18 +121,24 @@ class Average:
             value.copy_(kept)
 
 
-def new_optimizer(parameters: list[nn.Parameter], modules: list[nn.Module], stage: Stage) -> torch.optim.Optimizer:
-    """AdamW, or Muon for the matrices where the stage asks for it. Norms and biases do not decay."""
-    matrices = matrices_of(modules) if stage.muon else set()
-    plain = [p for p in parameters if p.ndim <= 1]
-    decayed = [p for p in parameters if p.ndim > 1 and p not in matrices]
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": plain}]
+def new_optimizer(task: Task[Any], stage: Stage) -> torch.optim.Optimizer:
+    """AdamW, or Muon for the matrices where the stage asks for it. Norms and biases do not decay.
+
+    A group's ``factor`` multiplies the stage's rate.
+    """
+    slow = {p: factor for module, factor in task.slowed().items() for p in module.parameters()}
+    matrices = matrices_of(task.modules.values()) - slow.keys() if stage.muon else set()
+    groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
+    for parameter in task.trained():
+        is_matrix, plain, factor = parameter in matrices, parameter.ndim <= 1, slow.get(parameter, 1.0)
+        group = {"params": [], "weight_decay": 0.0 if plain else stage.weight_decay, "factor": factor}
+        if is_matrix:
+            group.update(matrices=True, scale=stage.muon)
+        groups.setdefault((is_matrix, plain, factor), group)["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups)]
     if stage.muon:
-        chosen = [p for p in parameters if p in matrices]
-        groups.append({"params": chosen, "weight_decay": stage.weight_decay, "matrices": True, "scale": stage.muon})
-        return Muon([g for g in groups if g["params"]], lr=stage.lr)
-    groups[1]["weight_decay"] = 0.0
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=stage.lr, betas=(0.9, 0.95), fused=True)
+        return Muon(ordered, lr=stage.lr)
+    return torch.optim.AdamW(ordered, lr=stage.lr, betas=(0.9, 0.95), fused=True)
 
 
 class Run(Generic[Batch]):
@@ -137,7 +147,7 @@ class Run(Generic[Batch]):
     def __init__(self, task: Task[Batch], stage: Stage, folder: Path):
         self.task, self.stage, self.folder = task, stage, folder
         self.parameters = task.trained()
-        self.optimizer = new_optimizer(self.parameters, list(task.modules.values()), stage)
+        self.optimizer = new_optimizer(task, stage)
         self.average = Average(self.parameters, stage.ema) if stage.ema else None
         self.step = 0
         self.seconds = 0.0  # spent so far, over all resumptions
@@ -148,7 +158,7 @@ class Run(Generic[Batch]):
         stage = self.stage
         self.task.prepare(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(stage, self.step)
+            group["lr"] = learning_rate(stage, self.step) * group.get("factor", 1.0)
         loss, metrics = self.task.loss(self.task.batch(self.step), generator(stage.seed, self.step))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

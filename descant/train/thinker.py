@@ -23,13 +23,15 @@ from descant.train.setting import clips_of, desk_of, new_thinker
 @dataclass(frozen=True)
 class ThinkerOptions:
     """shares: task -> weight in the mixture (see mixture.make). start: parts that begin with the weights of a needed
-    stage, as {"decoder": "text", ...}. thaw: parts that learn only from this step on. letters: the stage whose CTC head
+    stage, as {"decoder": "text", ...}. thaw: parts that learn only from this step on. slow: parts that
+    learn at a share of the rate. letters: the stage whose CTC head
     keeps the ears spelling while they learn with the Thinker ("": none), and its weight ctc. evaluated: examples a
     task in the held-out figures. shuffled: the control whose answers have nothing to do with the media."""
 
     shares: Mapping[str, float]
     start: Mapping[str, str] = field(default_factory=dict)
     thaw: Mapping[str, int] = field(default_factory=dict)
+    slow: Mapping[str, float] = field(default_factory=dict)
     letters: str = ""
     ctc: float = 0.2
     evaluated: int = 40
@@ -71,6 +73,9 @@ class ThinkerTask(Task[list[Lesson]]):
         self.desk = desk_of(context)
         self.source = Source("train", clips_of(context, "train"), shuffled=self.options.shuffled)
         self.held_out = Source("test", clips_of(context, "test"), distorted=False)
+
+    def slowed(self) -> Mapping[nn.Module, float]:
+        return {self.thinker.get_submodule(part): factor for part, factor in self.options.slow.items()}
 
     def prepare(self, step: int) -> None:
         for part, first in self.options.thaw.items():

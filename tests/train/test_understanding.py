@@ -17,7 +17,7 @@ from descant.model.thinker import Thinker
 from descant.train import domain, mixture, phrases, pictures, questions, sounds
 from descant.train.encoders import NOTHING, HearingTask, SeeingTask, centres, distance, read_off, spell
 from descant.train.examples import IGNORE, NANO_INPUTS, Desk, Example, answers, lesson, nano_tokenizer, reply_losses
-from descant.train.loop import Context
+from descant.train.loop import Context, new_optimizer
 from descant.train.recipe import Stage, read_recipe
 from descant.train.setting import new_thinker
 from descant.train.thinker import ThinkerTask
@@ -216,3 +216,17 @@ def test_cells_say_where_the_shapes_are(tmp_path: Path) -> None:
         assert len(one.cells) == one.grid[1] * one.grid[2] // 4 * one.grid[0]
         if one.labels[2] >= 0:
             assert 1 <= int((one.cells != NOTHING).sum()) <= one.labels[2] + 1
+
+
+def test_slow_parts_take_gentle_adamw_steps_and_the_rest_muon(tmp_path: Path) -> None:
+    options = {"shares": {"sound": 1}, "slow": {"audio": 0.25}}
+    stage = Stage("thinker", "mind", steps=4, batch=2, lr=1e-3, muon=8.0, options=options)
+    task = ThinkerTask(context(tmp_path, stage))
+    groups = new_optimizer(task, stage).param_groups
+    of = {p: group for group in groups for p in group["params"]}
+    assert len(of) == len(task.trained())
+    assert all(of[p]["factor"] == 0.25 and not of[p]["matrices"] for p in task.thinker.audio.parameters())
+    assert all(of[p]["factor"] == 1.0 for p in task.thinker.decoder.parameters())
+    first = task.thinker.decoder.layers[0].get_submodule("self_attn.q_proj")
+    assert of[first.weight]["matrices"] and not of[task.thinker.decoder.embed_tokens.weight]["matrices"]
+    assert of[first.weight]["weight_decay"] == stage.weight_decay and of[first.bias]["weight_decay"] == 0.0
