@@ -55,7 +55,9 @@ train-nano: $(READY)  ## train the embedded model from nothing (two cores, under
 	  echo "train-nano speaks its training sentences with flite and espeak-ng; not found:$$missing"; \
 	  echo "Install the Debian packages:  apt-get install flite espeak-ng"; \
 	  echo "Nothing else in descant needs them."; exit 1; fi
-	@$(ONE_THREAD) $(PY) -m descant.train recipes/nano.yaml --all $(ARGS)
+	@$(ONE_THREAD) $(PY) -m descant.train recipes/nano.yaml --all --runs runs/nano $(ARGS)
+	@mkdir -p descant/assets/nano && cp runs/nano/assemble/model/* descant/assets/nano/
+	@echo "nano is in descant/assets/nano. Try: make demo"
 
 bench: $(READY)  ## time the embedded model: first text, first sound, real-time factor
 	@$(ONE_THREAD) $(OFFLINE) $(PY) benchmarks/answer.py $(ARGS)

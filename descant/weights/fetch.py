@@ -35,6 +35,10 @@ def resolve(name: str | Path) -> Path:
         return folder
     if folder.exists():
         raise OptionError(f"{folder} is a file; a model is a folder that holds config.json and the weights.")
+    if text == "nano":
+        raise WeightsError(
+            "the embedded model nano is not in this checkout. Train it (two cores, about three hours): make train-nano"
+        )
     looks_local = not isinstance(name, str) or text.startswith((".", "/", "~"))
     if not looks_local and REPOSITORY.fullmatch(text):
         return _fetch(text)

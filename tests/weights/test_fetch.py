@@ -32,6 +32,12 @@ def test_embedded_name(assets: Path) -> None:
         resolve("empty")
 
 
+def test_a_checkout_without_nano_says_how_to_make_it(assets: Path) -> None:
+    (assets / "nano" / "config.json").unlink()
+    with pytest.raises(WeightsError, match="not in this checkout.*make train-nano"):
+        resolve("nano")
+
+
 def test_folder(ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve(ours) == ours
     assert resolve(str(ours)) == ours
