@@ -16,14 +16,9 @@ import numpy as np
 import soxr
 
 from descant.errors import OptionError
+from descant.train.domain import number
 
 EAR_RATE = 16_000  # Hz; what both recognisers were trained on
-
-ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-).split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 # Words that sound the same are the same to an ear: each maps to one spelling, in the reference as in the hypothesis.
 HOMOPHONES = {
@@ -38,13 +33,10 @@ SYMBOLS = {"+": " plus ", "=": " equals ", "%": " percent ", "&": " and "}
 
 def spell_number(value: int) -> str:
     """0..999 in words, without "and": 342 -> "three hundred forty two"."""
-    if value < 20:
-        return ONES[value]
-    if value < 100:
-        tens, ones = divmod(value, 10)
-        return TENS[tens - 2] + (f" {ONES[ones]}" if ones else "")
     hundreds, rest = divmod(value, 100)
-    return f"{ONES[hundreds]} hundred" + (f" {spell_number(rest)}" if rest else "")
+    if not hundreds:
+        return number(rest)
+    return f"{number(hundreds)} hundred" + (f" {number(rest)}" if rest else "")
 
 
 def words(text: str) -> list[str]:
