@@ -9,37 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from descant.model.thinker import Thinker
 from descant.train import domain, mixture
 from descant.train.examples import Desk, Example, answers
 from descant.train.loop import Context, load_weights
-from descant.train.recipe import Recipe, read_recipe
+from descant.train.recipe import Recipe
 from descant.train.setting import desk_of, new_thinker
-from descant.train.stages import run_one
 from descant.types import Audio, Image, Part
 
 STAGES = ("seeing", "listening", "mind", "mind-shuffled")
 CHANCE = {"colour": 1 / 8, "sound": 1 / 10}
 ASKED = 60  # questions of each kind
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Recipe:
-    return read_recipe(Path(__file__).parents[2] / "recipes" / "pico.yaml")
-
-
-@pytest.fixture(scope="module")
-def runs(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run of the understanding half."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    folder = tmp_path_factory.mktemp("pico")
-    for name in STAGES:
-        assert run_one(recipe, name, folder)
-    return folder
 
 
 def right(

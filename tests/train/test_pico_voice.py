@@ -14,29 +14,13 @@ from descant.train.codec import CodecDecoder, load_codec
 from descant.train.dit import DiTTask
 from descant.train.loop import Context, Metrics, generator, load_weights
 from descant.train.mel import normalised_mel
-from descant.train.recipe import Recipe, read_recipe
+from descant.train.recipe import Recipe
 from descant.train.stages import run_one
 from descant.train.talker import TalkerTask, collapse, edits
 from descant.train.vocoder import VocoderTask
 
 STAGES = ("voice-data", "codec", "vocoder", "dit", "text", "talker")
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def recipe() -> Recipe:
-    return read_recipe(Path(__file__).parents[2] / "recipes" / "pico.yaml")
-
-
-@pytest.fixture(scope="module")
-def runs(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run of the speaking half."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    folder = tmp_path_factory.mktemp("pico")
-    for name in STAGES:
-        assert run_one(recipe, name, folder)
-    return folder
 
 
 def figures(runs: Path, stage: str) -> Metrics:
