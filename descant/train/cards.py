@@ -73,7 +73,13 @@ def data_card(runs: Path, records: Mapping[str, Record]) -> str:
     ]
     for name in records:
         path = runs / name / "provenance.json"
-        if path.exists():
-            told = {key: value for key, value in json.loads(path.read_text()).items() if not isinstance(value, list)}
-            lines += [f"Record of `{name}`: " + ", ".join(f"{key} {value}" for key, value in told.items()) + ".", ""]
-    return "\n".join(lines)
+        told = json.loads(path.read_text()) if path.exists() else []
+        for record in told if isinstance(told, list) else [told]:
+            lines += [
+                f"Record of `{name}`: " + ", ".join(f"{key} {_plain(value)}" for key, value in record.items()) + "."
+            ]
+    return "\n".join([*lines, ""])
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
