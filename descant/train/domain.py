@@ -22,7 +22,6 @@ from descant.train import phrases
 Split = Literal["train", "test"]
 TEXT_TASKS = ("chat", "plus", "minus", "opposite", "next", "day", "month")
 IMAGE_TASKS = ("colour", "shape", "count", "describe")
-SOUND_TASK = "sound"
 VIDEO_TASK = "video"
 LIMIT = 20  # the largest number in sums and differences
 VIDEO_SECONDS = 4  # of every video, one colour each

@@ -15,8 +15,6 @@ from descant.train.examples import Example
 from descant.train.questions import RATE, Clips, Spoken, word_list
 from descant.types import READ_ALOUD, TRANSCRIBE, Audio, Clip, Image, Message, Part, Video, user
 
-ASKED_ALOUD = ("colour", "shape", "count")  # questions about pictures that are spoken too
-
 
 @dataclass(frozen=True)
 class Source:

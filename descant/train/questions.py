@@ -11,19 +11,18 @@ import random
 import shutil
 import subprocess
 import tempfile
-import wave
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import soxr
 
 from descant.errors import OptionError
 from descant.train import domain
 from descant.train.loop import Context
 from descant.train.recipe import build as build_options
+from descant.train.speech_data import read_wav
 
 RATE = 16000  # Hz, the rate of every clip
 FLITE = ("slt", "rms", "kal16", "kal")
@@ -87,14 +86,6 @@ def plan(count: int, seed: int, split: domain.Split, voices: Sequence[str] = ())
     return clips
 
 
-def _read_wav(path: Path) -> np.ndarray:
-    """A 16-bit mono file -> float32 (W,) at RATE."""
-    with wave.open(str(path)) as file:
-        rate = file.getframerate()
-        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float32) / 32768
-    return samples if rate == RATE else soxr.resample(samples, rate, RATE)
-
-
 def trim(samples: np.ndarray, margin_s: float = 0.06) -> np.ndarray:
     """Cut the silence around the speech, keeping a margin."""
     loud = np.flatnonzero(np.abs(samples) > 0.01)
@@ -121,7 +112,7 @@ def synthesise(text: str, voice: str) -> np.ndarray:
         if shutil.which(command[0]) is None:
             raise OptionError(f"{command[0]} is not installed; on Debian type: sudo apt-get install flite espeak-ng")
         subprocess.run(command, check=True, capture_output=True)
-        return trim(_read_wav(wav))
+        return trim(read_wav(wav, RATE))
 
 
 class Clips:

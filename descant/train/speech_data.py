@@ -66,6 +66,14 @@ class Teacher(Protocol):
     def provenance(self) -> dict[str, str]: ...
 
 
+def read_wav(path: Path, rate: int) -> np.ndarray:
+    """A 16-bit mono file of a synthesiser -> samples (W,) float32 at ``rate`` Hz."""
+    with wave.open(str(path)) as file:
+        own = file.getframerate()
+        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float32) / 32768
+    return samples if own == rate else soxr.resample(samples, own, rate)
+
+
 class Flite:
     """The flite synthesiser as the teacher: a build-time tool, called once a sentence."""
 
@@ -85,10 +93,7 @@ class Flite:
             path = str(Path(folder) / "line.wav")
             command = [self.program, "-voice", self.voice, "-psdur", "-o", path, "-t", text + " "]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            with wave.open(path) as file:
-                rate = file.getframerate()
-                raw = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-        samples = soxr.resample(raw.astype(np.float32) / 32768, rate, RATE)
+            samples = read_wav(Path(path), RATE)
         phones = [(name, float(end)) for name, end in re.findall(r"(\w+):([\d.]+)", printed)]
         return samples, phones
 

@@ -29,7 +29,7 @@ from descant.model.thinker import Thinker
 from descant.nn.layers import init_normal
 from descant.train import domain, phrases
 from descant.train.codec import Codes, load_codec
-from descant.train.examples import Example, lesson
+from descant.train.examples import Example, hidden_of, lesson
 from descant.train.loop import Context, Metrics, Task, load_weights
 from descant.train.mixture import Source, draw, make
 from descant.train.recipe import build
@@ -86,10 +86,7 @@ class Rows:
 def thinker_rows(thinker: Thinker, prompts: list[Prompt], replies: list[int]) -> list[Rows]:
     """One pass of the frozen Thinker over prompts with their replies appended, the last ``replies`` tokens of each."""
     embeds = thinker.embed_many(prompts)
-    longest = max(len(e) for e in embeds)
-    padded = torch.stack([F.pad(e, (0, 0, 0, longest - len(e))) for e in embeds])
-    positions = torch.stack([F.pad(p.positions, (0, longest - p.positions.shape[1])) for p in prompts], dim=1)
-    hidden, _ = thinker(padded, positions)
+    hidden = hidden_of(thinker, embeds, prompts)
     rows = []
     for prompt, embed, h, count in zip(prompts, embeds, hidden, replies, strict=True):
         asked, whole = len(prompt.ids) - count, len(prompt.ids)
