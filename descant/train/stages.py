@@ -53,7 +53,7 @@ def run_one(recipe: Recipe, name: str, runs: Path, stop_after: int | None = None
     return task is None or run_stage(task, stage, runs / name, stop_after)
 
 
-def run_all(path: Path, runs: Path, lanes: int) -> None:
+def run_all(path: Path, runs: Path, lanes: int, threads: int = 1) -> None:
     """Runs every unfinished stage, each in a process of its own, ``lanes`` at a time, no two of one lane together."""
     recipe = read_recipe(path)
     waiting = [name for name in recipe.order() if not finished(runs, name)]
@@ -66,7 +66,7 @@ def run_all(path: Path, runs: Path, lanes: int) -> None:
                 ready = all(finished(runs, need) for need in stage.needs)
                 if ready and stage.lane not in busy and len(running) < lanes:
                     command = [sys.executable, "-m", "descant.train", str(path), "--stage", name, "--runs", str(runs)]
-                    running[name] = subprocess.Popen(command)
+                    running[name] = subprocess.Popen([*command, "--threads", str(threads)])
                     busy.add(stage.lane)
                     waiting.remove(name)
             time.sleep(0.2)

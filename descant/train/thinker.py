@@ -23,14 +23,12 @@ from descant.train.setting import clips_of, desk_of, new_thinker
 @dataclass(frozen=True)
 class ThinkerOptions:
     """shares: task -> weight in the mixture (see mixture.make). start: parts that begin with the weights of a needed
-    stage, as {"decoder": "text", ...}. thaw: parts that learn only from this step on. slow: parts that
-    learn at a share of the rate. letters: the stage whose CTC head
-    keeps the ears spelling while they learn with the Thinker ("": none), and its weight ctc. evaluated: examples a
-    task in the held-out figures. shuffled: the control whose answers have nothing to do with the media."""
+    stage, as {"decoder": "text", ...}. slow: parts that learn at a share of the rate. letters: the stage whose CTC
+    head keeps the ears spelling while they learn with the Thinker ("": none), and its weight ctc. evaluated: examples
+    a task in the held-out figures. shuffled: the control whose answers have nothing to do with the media."""
 
     shares: Mapping[str, float]
     start: Mapping[str, str] = field(default_factory=dict)
-    thaw: Mapping[str, int] = field(default_factory=dict)
     slow: Mapping[str, float] = field(default_factory=dict)
     letters: str = ""
     ctc: float = 0.2
@@ -76,10 +74,6 @@ class ThinkerTask(Task[list[Lesson]]):
 
     def slowed(self) -> Mapping[nn.Module, float]:
         return {self.thinker.get_submodule(part): factor for part, factor in self.options.slow.items()}
-
-    def prepare(self, step: int) -> None:
-        for part, first in self.options.thaw.items():
-            self.thinker.get_submodule(part).requires_grad_(step >= first)
 
     def batch(self, step: int) -> list[Lesson]:
         size, options = self.stage.batch, self.options

@@ -160,21 +160,6 @@ def test_shuffled_answers_are_right_only_by_chance(task: str) -> None:
 # ---------------------------------------------------------------- the trainers
 
 
-def test_parts_thaw_when_they_are_told_to(tmp_path: Path) -> None:
-    options = {"shares": {"sound": 1}, "thaw": {"audio": 2}}
-    task = ThinkerTask(context(tmp_path, Stage("thinker", "mind", steps=4, batch=2, options=options)))
-    before = {name: value.clone() for name, value in task.thinker.audio.named_parameters()}
-    optimizer = torch.optim.AdamW(task.trained(), lr=1e-2)
-    for step in range(4):
-        task.prepare(step)
-        optimizer.zero_grad()
-        loss, _ = task.loss(task.batch(step), torch.Generator())
-        loss.backward()
-        optimizer.step()
-        moved = [not torch.equal(v, before[n]) for n, v in task.thinker.audio.named_parameters() if "bos_eos" not in n]
-        assert all(moved) if step >= 2 else not any(moved)
-
-
 def test_batches_depend_on_the_step_alone(tmp_path: Path) -> None:
     stage = Stage("thinker", "mind", steps=9, batch=3, options={"shares": {"plus": 1, "chat": 1}})
     straight = ThinkerTask(context(tmp_path, stage))
