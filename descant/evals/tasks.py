@@ -101,15 +101,14 @@ def _without(item: Callable[[str, random.Random], Item]) -> Callable[[str, rando
     return muted
 
 
-def shuffled(items: Sequence[Item], seed: int) -> list[Item]:
-    """The same questions, each with the right answer of another question of its task: a control."""
-    answers: dict[str, list[str]] = {}
-    for item in items:
-        answers.setdefault(item.task, []).append(item.expected)
-    rng = random.Random(f"shuffled/{seed}")
-    for group in answers.values():
-        rng.shuffle(group)
-    return [replace(item, expected=answers[item.task].pop()) for item in items]
+def mislabelled(row: Row, items: Sequence[Item], seed: int) -> list[Item]:
+    """The items of a row, each with the right answer of a fresh question of its task: a control.
+
+    Dealing the same answers out anew would hit more often than chance: one answer in n comes back to its question.
+    """
+    return [
+        replace(item, expected=other.expected) for item, other in zip(items, row.items(len(items), seed), strict=True)
+    ]
 
 
 PICTURE_CHANCE = 100 * (1 / 8 + 1 / 8 + 1 / 6) / 3  # eight colours, eight shapes, one to six of them

@@ -39,7 +39,10 @@ class AssembleOptions:
 
 
 def assemble(context: Context) -> None:
-    """Write the model folder ``runs/<stage>/model``: float16 weights, configs, tokenizer, the voice and two cards."""
+    """Write the model folder ``runs/<stage>/model``: float16 weights, configs, tokenizer, the voice and two cards.
+
+    What a person wrote into ``runs/notes.md`` about the run goes into the model card.
+    """
     options = build(AssembleOptions, context.stage.options, f"stages.{context.stage.name}.options")
     folder = context.folder / "model"
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +50,9 @@ def assemble(context: Context) -> None:
     checkpoint = gather(context, options, folder)
     save_checkpoint(checkpoint, folder, torch.float16)
     records = {name: _record(context, name) for name in context.recipe.stages}
-    (folder / "MODEL_CARD.md").write_text(model_card(context.recipe, checkpoint, records))
+    told = context.runs / "notes.md"
+    notes = told.read_text() if told.exists() else ""
+    (folder / "MODEL_CARD.md").write_text(model_card(context.recipe, checkpoint, records, notes))
     (folder / "DATA_CARD.md").write_text(data_card(context.runs, records))
     (context.folder / "final.json").write_text(json.dumps({"model": str(folder)}))
     print(f"{context.stage.name}: wrote {folder}", flush=True)

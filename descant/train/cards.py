@@ -16,8 +16,11 @@ from descant.weights.checkpoint import Checkpoint
 Record = Mapping[str, Any]
 
 
-def model_card(recipe: Recipe, checkpoint: Checkpoint, records: Mapping[str, Record]) -> str:
-    """What was trained, in how many steps and seconds, with which held-out figures of training's own."""
+def model_card(recipe: Recipe, checkpoint: Checkpoint, records: Mapping[str, Record], notes: str = "") -> str:
+    """What was trained, in how many steps and seconds, with which held-out figures of training's own.
+
+    notes: Markdown on what was done by hand in this run, so that nobody takes it for what the recipe alone gives.
+    """
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in checkpoint.parts.named().items()}
     lines = [
         f"# Model card: {recipe.name}",
@@ -40,6 +43,7 @@ def model_card(recipe: Recipe, checkpoint: Checkpoint, records: Mapping[str, Rec
         "|---|--:|--:|---|",
         *(_stage_row(name, record) for name, record in records.items() if "steps" in record),
         "",
+        *([notes.strip(), ""] if notes.strip() else []),
         f"Software: Python {platform.python_version()}, torch {torch.__version__}; {platform.machine()}, float32.",
         "",
     ]

@@ -60,20 +60,22 @@ def test_the_folder_loads_with_the_stages_weights(recipe: Recipe, parts: Parts, 
 
 
 def test_the_cards_tell_what_the_run_recorded(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("By hand: nothing.\n")
     assemble(Context(recipe, recipe.stage("assemble"), tmp_path))
     model, data = ((tmp_path / "assemble" / "model" / name).read_text() for name in ("MODEL_CARD.md", "DATA_CARD.md"))
-    assert "| settle | 7 | 2 | loss 0.5 |" in model and "CC0" in data
+    assert "| joint | 7 | 2 | loss 0.5 |" in model and "CC0" in data
+    assert "\nBy hand: nothing.\n" in model
     assert "Record of `speech`: generator flite." in data
     assert "Record of `questions`: generator espeak-ng, voices a." in data
 
 
 def test_a_stage_that_has_not_finished_is_named(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
-    (tmp_path / "settle" / "final.safetensors").unlink()
-    with pytest.raises(WeightsError, match="settle"):
+    (tmp_path / "joint" / "final.safetensors").unlink()
+    with pytest.raises(WeightsError, match="joint"):
         assemble(Context(recipe, recipe.stage("assemble"), tmp_path))
 
 
 def test_parts_are_named_in_full(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
-    options = {**(recipe.stage("assemble").options or {}), "parts": {"thinker": "settle"}}
+    options = {**(recipe.stage("assemble").options or {}), "parts": {"thinker": "joint"}}
     with pytest.raises(ConfigError, match="thinker, talker, dit, vocoder"):
         assemble(Context(recipe, replace(recipe.stage("assemble"), options=options), tmp_path))
