@@ -6,6 +6,7 @@ DescantError
 ├── ConfigError     a config file with a missing, unknown or impossible key
 ├── WeightsError    a checkpoint that is missing, truncated, mismatched or unsafe
 └── SessionError    one request that failed or was cancelled; nothing else is lost by it
+    └── BusyError   no room for it now; carries an estimate of when there will be
 """
 
 
@@ -35,3 +36,11 @@ class WeightsError(DescantError):
 
 class SessionError(DescantError):
     """One request that failed or was cancelled. The model and other sessions stay usable."""
+
+
+class BusyError(SessionError):
+    """There is no room for a request now. ``retry_s``: seconds until there may be (None: nobody knows)."""
+
+    def __init__(self, message: str, retry_s: float | None = None):
+        super().__init__(message)
+        self.retry_s = retry_s

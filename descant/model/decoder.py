@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from descant.config import DecoderConfig
 from descant.nn.attention import causal_mask, grouped_attention
-from descant.nn.cache import KVCache
+from descant.nn.cache import Cache, KVCache
 from descant.nn.layers import RMSNorm, SwiGLU
 from descant.nn.rope import mrope, rotate
 
@@ -22,7 +22,7 @@ class Step:
     sin: Tensor
     mask: Tensor | None
     causal: bool  # no mask is needed: the plain causal pass over a whole sequence
-    cache: KVCache | None
+    cache: Cache | None
 
 
 class Attention(nn.Module):
@@ -78,8 +78,8 @@ class Decoder(nn.Module):
         return KVCache.empty(self.cfg.num_hidden_layers)
 
     def forward(
-        self, x: Tensor, positions: Tensor, cache: KVCache | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, KVCache | None]:
+        self, x: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Cache | None]:
         """x (B, T, D) with TMRoPE ids positions (3, B, T) -> (hidden (B, T, D) after the final norm, cache).
 
         cache: what was seen before; it is extended in place by these T tokens and returned.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from descant.config import TalkerConfig
 from descant.model.decoder import Decoder
 from descant.model.thinker import Thinker
-from descant.nn.cache import KVCache
+from descant.nn.cache import Cache, KVCache
 
 
 class Talker(nn.Module):
@@ -51,8 +51,8 @@ class Talker(nn.Module):
         return self.decoder.embed_tokens.weight[code]
 
     def forward(
-        self, rows: Tensor, positions: Tensor, cache: KVCache | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, KVCache | None]:
+        self, rows: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Cache | None]:
         """rows (B, T, E), TMRoPE ids positions (3, B, T) -> (logits (B, T, C) float32, cache); see Decoder."""
         hidden, cache = self.decoder(self.proj(rows), positions, cache, mask)
         return self.codec_head(hidden).float(), cache

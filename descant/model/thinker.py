@@ -13,7 +13,7 @@ from descant.errors import SessionError
 from descant.model.audio import AudioEncoder
 from descant.model.decoder import Decoder
 from descant.model.vision import VisionEncoder
-from descant.nn.cache import KVCache
+from descant.nn.cache import Cache, KVCache
 from descant.types import PixelGrid, Prompt
 
 
@@ -77,10 +77,10 @@ class Thinker(nn.Module):
         return list(torch.split(rows, [picture.patches.shape[0] // unit for picture in pictures]))
 
     def forward(
-        self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, KVCache | None]:
+        self, embeds: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Cache | None]:
         """embeds (B, T, D), positions (3, B, T) -> (hidden (B, T, D) after the final norm, cache); see Decoder."""
-        out: tuple[Tensor, KVCache | None] = self.decoder(embeds, positions, cache, mask)
+        out: tuple[Tensor, Cache | None] = self.decoder(embeds, positions, cache, mask)
         return out
 
     def logits(self, hidden: Tensor) -> Tensor:

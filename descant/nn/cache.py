@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 _FIRST = 64  # tokens; the first allocation. Later ones double, so n appends copy O(n) values in total
+
+
+class Cache(Protocol):
+    """What a decoder asks of its past: how long it is, and to add to one layer and give all of it."""
+
+    @property
+    def length(self) -> int:
+        """Tokens before the ones that are being passed now."""
+        ...
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add k, v (B, H, T, D); returns all of that layer, (B, H, S, D) each."""
+        ...
 
 
 class KVCache:

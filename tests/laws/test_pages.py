@@ -1,0 +1,170 @@
+"""Paged == private: whatever sessions join, leave, fork, roll back or share, each reads only its own past."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor
+
+from descant.config import DecoderConfig
+from descant.errors import BusyError
+from descant.model.decoder import Decoder, sequential_positions
+from descant.nn.pages import Batch, Pages, Table
+
+CFG = DecoderConfig(40, 16, 16, 24, 2, 4, 2, 8, (1, 1, 2), rope_theta=1e4)
+SCHEDULES = 60
+
+
+@pytest.fixture(scope="module")
+def body() -> Decoder:
+    torch.manual_seed(0)
+    return Decoder(CFG).eval()
+
+
+def store(size: int = 4, limit: int = 400) -> Pages:
+    return Pages(
+        CFG.num_hidden_layers, CFG.num_key_value_heads, CFG.head_dim, size=size, limit=limit, like=torch.ones(1)
+    )
+
+
+def rows(length: int, rng: random.Random) -> Tensor:
+    return torch.randn(length, CFG.hidden_size, generator=torch.Generator().manual_seed(rng.randrange(2**31)))
+
+
+def whole(body: Decoder, x: Tensor) -> Tensor:
+    out: Tensor = body(x[None], sequential_positions(1, 0, len(x)))[0][0]
+    return out
+
+
+class Reader:
+    """A session: all the rows it was ever given, its table, and the last output row."""
+
+    def __init__(self, table: Table, past: Tensor):
+        self.table, self.past = table, past
+
+    def check(self, body: Decoder, hidden: Tensor) -> None:
+        torch.testing.assert_close(hidden, whole(body, self.past)[-len(hidden) :], rtol=1e-4, atol=1e-5)
+
+
+def feed(body: Decoder, reader: Reader, x: Tensor) -> None:
+    batch = Batch([reader.table], len(x))
+    at = sequential_positions(1, reader.table.length, len(x))
+    hidden, _ = body(x[None], at, batch, batch.mask)
+    reader.past = torch.cat((reader.past, x))
+    reader.check(body, hidden[0])
+
+
+def step(body: Decoder, readers: list[Reader], rng: random.Random) -> None:
+    x = torch.stack([rows(1, rng) for _ in readers])
+    at = torch.tensor([reader.table.length for reader in readers]).expand(3, -1)[..., None]
+    batch = Batch([reader.table for reader in readers])
+    hidden, _ = body(x, at, batch, batch.mask)
+    for reader, fresh, out in zip(readers, x, hidden, strict=True):
+        reader.past = torch.cat((reader.past, fresh))
+        reader.check(body, out)
+
+
+@pytest.mark.parametrize("seed", range(SCHEDULES))
+@torch.no_grad()
+def test_any_schedule_reads_as_if_alone(body: Decoder, seed: int) -> None:
+    rng = random.Random(seed)
+    pages = store(size=rng.choice([1, 3, 4, 16]))
+    readers: list[Reader] = []
+    for _ in range(25):
+        act = rng.choice(["join", "step", "step", "step", "feed", "fork", "cut", "leave"])
+        if act == "join" or not readers:
+            readers.append(Reader(Table(pages), torch.empty(0, CFG.hidden_size)))
+            feed(body, readers[-1], rows(rng.randrange(1, 12), rng))
+        elif act == "step":
+            step(body, rng.sample(readers, rng.randrange(1, len(readers) + 1)), rng)
+        elif act == "feed":
+            feed(body, rng.choice(readers), rows(rng.randrange(1, 9), rng))
+        elif act == "fork":
+            model = rng.choice(readers)
+            readers.append(Reader(model.table.fork(), model.past.clone()))
+        elif act == "cut":
+            reader = rng.choice(readers)
+            length = rng.randrange(1, reader.table.length + 1)
+            reader.table.truncate(length)
+            reader.past = reader.past[:length]
+        else:
+            readers.pop(rng.randrange(len(readers))).table.free()
+        pages.check([reader.table for reader in readers])
+    for reader in readers:
+        reader.table.free()
+    assert pages.used == 0
+
+
+@pytest.mark.parametrize("size", [2, 5])
+@torch.no_grad()
+def test_an_adopted_past_is_the_past(body: Decoder, size: int) -> None:
+    rng, pages = random.Random(size), store(size)
+    common = rows(11, rng)
+    keys = [bytes([i]) for i in range(11 // size)]
+    first = Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    feed(body, first, common)
+    first.table.publish(keys)
+    first.table.free()  # what it leaves is remembered
+    assert pages.used == 0
+    assert pages.remembered == len(keys)
+    second = Reader(Table(pages), common)
+    had = second.table.adopt(keys)
+    assert had == len(keys) * size
+    second.past = common[:had]
+    feed(body, second, rows(7, rng))
+    second.table.truncate(had - 1)  # writing where a known page is would change what others adopt
+    second.past = second.past[: had - 1]
+    feed(body, second, rows(3, rng))
+    third = Reader(Table(pages), common)
+    third.table.adopt([*keys, b"unknown"])
+    third.past = common[:had]
+    feed(body, third, rows(2, rng))
+    pages.check([second.table, third.table])
+
+
+@torch.no_grad()
+def test_a_poisoned_session_poisons_nobody(body: Decoder) -> None:
+    rng, pages = random.Random(0), store()
+    sick, well = (Reader(Table(pages), torch.empty(0, CFG.hidden_size)) for _ in range(2))
+    feed(body, well, rows(2, rng))
+    batch = Batch([sick.table], 9)
+    body(torch.full((1, 9, CFG.hidden_size), float("nan")), sequential_positions(1, 0, 9), batch, batch.mask)
+    x = torch.stack([rows(1, rng), rows(1, rng)])
+    both = Batch([sick.table, well.table])
+    hidden, _ = body(x, torch.tensor([9, 2]).expand(3, -1)[..., None], both, both.mask)
+    well.past = torch.cat((well.past, x[1]))
+    well.check(body, hidden[1])
+    sick.table.free()
+    heir = Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    feed(body, heir, rows(3, rng))  # on pages that were poisoned
+    step(body, [heir, well], rng)
+
+
+def test_a_full_store_says_so_and_stays_whole() -> None:
+    pages = store(size=2, limit=3)
+    table, other = Table(pages), Table(pages)
+    table.reserve(4)
+    with pytest.raises(BusyError, match="all 3 pages"):
+        other.reserve(4)
+    assert pages.used == 3
+    other.free()
+    pages.check([table])
+    other.reserve(2)
+
+
+def test_a_page_is_not_released_twice() -> None:
+    pages = store()
+    page = pages.take()
+    pages.release(page)
+    with pytest.raises(RuntimeError, match="more often"):
+        pages.release(page)
+
+
+def test_a_failed_forward_leaves_the_tables_as_they_were(body: Decoder) -> None:
+    pages = store()
+    table = Table(pages)
+    batch = Batch([table], 2)
+    batch.append(0, torch.ones(1, 2, 2, 8), torch.ones(1, 2, 2, 8))  # and the second layer never comes
+    assert table.length == 0
