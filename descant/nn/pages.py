@@ -76,7 +76,7 @@ class Pages:
         return self._counts[page] > 1
 
     def own(self, page: int) -> int:
-        """A page with the same content that nobody else refers to (a copy, where others do). Takes over the reference."""
+        """A page with the same content that nobody else refers to: this one, or a copy. Takes the reference over."""
         if not self.shared(page):
             return page
         fresh = self.take()
