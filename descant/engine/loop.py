@@ -1,14 +1,15 @@
-"""The loop that makes an answer: think one token, sing one code, decode what is ready, emit.
+"""The stages of a step, each over all the sessions that are ready for it: read, think, talk, decode.
 
-Text never waits for sound, nor sound for the whole text: one turn is one token, at most one code (the Talker eats
-exactly one reply row for a code, and waits when the Thinker is behind) and at most one codec window. When the text is
-complete the Talker runs on by itself.
+Text never waits for sound, nor sound for the whole text: a step is one token, at most one code (the Talker eats exactly
+one reply row for a code, and waits when the Thinker is behind) and at most one codec window. When the text is complete
+the Talker runs on by itself. A session that fails leaves alone: what several share is a forward pass, and a pass that
+fails is tried again with each of them by itself.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from descant.engine.session import ENDS, RATE, Models, Phase, Request, Session, Speech, finished, open_session
 from descant.errors import DescantError, SessionError
-from descant.model.decoder import sequential_positions
-from descant.model.talker import Talker, opening_rows, prompt_rows, reply_rows, step_row
-from descant.types import AudioChunk, Event, Prompt, TextDelta
+from descant.model.talker import first_row, prompt_rows, reply_rows, speaker_row, step_row
+from descant.nn.pages import Batch
+from descant.types import AudioChunk, Event, TextDelta
 
 log = logging.getLogger(__name__)
 
@@ -29,125 +30,186 @@ def stream(models: Models, request: Request) -> Iterator[Event]:
 
 
 def run(models: Models, session: Session) -> Iterator[Event]:
-    """All turns of one session. Closing the iterator cancels it; a failure is a SessionError and harms nothing else."""
+    """All steps of one session. Closing the iterator cancels it; a failure is a SessionError and harms nothing else."""
     try:
-        yield from turns(models, session)
-    except DescantError:
-        session.enter(Phase.FAILED)
-        raise
-    except Exception as error:  # the request boundary: whatever went wrong belongs to this session alone
-        failed_in = session.phase
-        log.exception("session %s failed in phase %s", session.id, failed_in.value)
-        session.enter(Phase.FAILED)
-        reason = f"{type(error).__name__}: {error}"
-        raise SessionError(f"failed while {failed_in.value}: {reason}. The model is unharmed; ask again") from error
+        while not session.ended:
+            step(models, session)
+            yield from take(session)
+        if session.error is not None:
+            raise session.error
+        yield finished(session)
     finally:
-        if session.phase not in ENDS:
+        if not session.ended:
             session.enter(Phase.CANCELLED)
 
 
-def turns(models: Models, session: Session) -> Iterator[Event]:
-    """admit -> (think -> talk -> decode -> emit)* -> Finished."""
-    admit(models, session)
-    while session.phase not in ENDS:
-        yield from think(models, session)
-        talk(models, session)
-        yield from decode(models, session)
-        settle(session)
-    yield finished(session)
+def step(models: Models, session: Session) -> None:
+    """One step of a session that has the model to itself."""
+    if session.phase is Phase.PREFILL:
+        fenced([[session]], lambda group: read(models, group[0]))
+    think(models, [session])
+    talk(models, [session])
+    decode(models, [session])
+    settle(session)
 
 
-@torch.inference_mode()
-def admit(models: Models, session: Session) -> None:
-    """Read the prompt: encoders, then the Thinker over all of it; keep its rows for the Talker."""
-    thinker, prompt, thought = models.thinker, session.request.prompt, session.thought
-    embeds = thinker.embed(prompt)
-    positions = prompt.positions.to(embeds.device)[:, None]
-    hidden, _ = thinker(embeds[None], positions, thought.cache)
-    thought.hidden = hidden[:, -1:].clone()  # a copy, so that the prompt's other rows can be freed
-    if session.speech is not None:
-        media = thinker.media_mask(prompt.ids.to(embeds.device))
-        session.speech.prompt = prompt_rows(embeds, hidden[0], media)
-    session.enter(Phase.THINKING)
+def take(session: Session) -> list[Event]:
+    """The events that are new, and none of a cancelled session."""
+    fresh, session.out = session.out, []
+    return [] if session.phase is Phase.CANCELLED else fresh
 
 
-@torch.inference_mode()
-def think(models: Models, session: Session) -> list[Event]:
-    """Choose one token, and consume it: the row of a consumed token is what the Talker eats.
+def fenced(groups: Sequence[Sequence[Session]], act: Callable[[Sequence[Session]], None]) -> None:
+    """The request boundary: ``act`` on every group; a group that fails is tried one by one, and who fails alone ends."""
+    for group in groups:
+        try:
+            with torch.inference_mode():
+                act(group)
+        except Exception as error:  # whatever went wrong belongs to one session alone
+            if len(group) > 1:
+                fenced([[session] for session in group], act)
+            else:
+                fail(group[0], error)
+
+
+def fail(session: Session, error: Exception) -> None:
+    """End a session with the error that its user gets."""
+    phase = session.phase
+    if isinstance(error, DescantError):
+        session.error = error
+    else:
+        log.error("session %s failed in phase %s", session.id, phase.value, exc_info=error)
+        reason = f"{type(error).__name__}: {error}"
+        session.error = SessionError(f"failed while {phase.value}: {reason}. The model is unharmed; ask again")
+        session.error.__cause__ = error
+    session.enter(Phase.FAILED)
+
+
+def read(models: Models, session: Session, tokens: int | None = None) -> None:
+    """Read the next ``tokens`` of the prompt (None: all): the Thinker, and the Talker behind it."""
+    prompt, thought, thinker = session.request.prompt, session.thought, models.thinker
+    if thought.embeds is None:
+        thought.embeds = thinker.embed(prompt)
+    start = thought.cache.length
+    stop = len(prompt.ids) if tokens is None else min(start + tokens, len(prompt.ids))
+    embeds, positions = thought.embeds[start:stop], prompt.positions[:, None, start:stop].to(thinker.device)
+    batch = Batch([thought.cache], stop - start)
+    hidden, _ = thinker(embeds[None], positions, batch, batch.mask)
+    if session.speech is not None and models.talker is not None:
+        media = thinker.media_mask(prompt.ids[start:stop].to(thinker.device))
+        rows = models.talker.proj(prompt_rows(embeds[None], hidden, media))
+        models.talker.decoder(rows, positions, Batch([session.speech.cache], stop - start))
+    if stop == len(prompt.ids):
+        thought.logits, thought.embeds = thinker.logits(hidden[0, -1]), None
+        session.enter(Phase.THINKING)
+
+
+def think(models: Models, sessions: Sequence[Session]) -> None:
+    """Write one token in every session that thinks, and consume it: the row of a consumed token is what the Talker eats.
 
     The stop token is never consumed and has no row. The last token before the length limit is consumed all the same
     when there is speech: its word must be spoken.
     """
-    if session.phase is not Phase.THINKING:
-        return []
+    thinking = [session for session in sessions if session.phase is Phase.THINKING]
+    fenced([[session] for session in thinking], lambda group: choose_token(models, group[0]))
+    hungry = [session for session in thinking if not session.ended and session.thought.logits is None]
+    fenced([hungry] if hungry else [], lambda group: consume(models, group))
+
+
+def choose_token(models: Models, session: Session) -> None:
+    """Draw an id and write it; logits None afterwards says that the id is to be consumed."""
     thought, limit = session.thought, session.request.text.max_tokens
-    assert thought.hidden is not None
-    chosen = thought.choose(models.thinker.logits(thought.hidden[0, -1]))
+    assert thought.logits is not None
+    chosen = thought.choose(sound_scores(thought.logits))
     if chosen in models.stop_ids:
-        return end_text(session, "stop")
+        end_text(session, "stop")
+        return
     thought.ids.append(chosen)
-    events = write(session, thought.writer.push(chosen))
+    write(session, thought.writer.push(chosen))
     full = len(thought.ids) >= limit
-    speaking = session.speech is not None and not session.speech.over
-    if speaking or not full:
-        consume(models, session, chosen)
-    return events + end_text(session, "length") if full else events
+    if not full or (session.speech is not None and not session.speech.over):
+        thought.logits = None
+    if full:
+        end_text(session, "length")
 
 
-def consume(models: Models, session: Session, token: int) -> None:
-    """Feed one token to the Thinker; its row (hidden + embedding) joins the Talker's queue."""
-    thinker, thought = models.thinker, session.thought
-    assert thought.hidden is not None
-    embed = thinker.embed_tokens(torch.tensor([[token]], device=thinker.device))
-    position = session.request.prompt.next_position + len(thought.ids) - 1
-    thought.hidden, _ = thinker(embed, sequential_positions(1, position, 1, thinker.device), thought.cache)
-    if session.speech is not None and not session.speech.over:
-        session.speech.rows.append(reply_rows(embed, thought.hidden)[0, 0])
+def sound_scores(logits: Tensor) -> Tensor:
+    """The logits, if they are numbers."""
+    if not bool(logits.isfinite().all()):
+        raise SessionError("the model's scores are not numbers: the input, or the weights, are broken")
+    return logits
 
 
-def write(session: Session, text: str) -> list[Event]:
+def consume(models: Models, sessions: Sequence[Session]) -> None:
+    """Feed the Thinker the token that each session has just written; its row (hidden + embedding) joins the Talker's
+    queue."""
+    thinker, thoughts = models.thinker, [session.thought for session in sessions]
+    embeds = thinker.embed_tokens(torch.tensor([[thought.ids[-1]] for thought in thoughts], device=thinker.device))
+    at = [s.request.prompt.next_position + len(s.thought.ids) - 1 for s in sessions]
+    batch = Batch([thought.cache for thought in thoughts])
+    hidden, _ = thinker(embeds, each_at(at, thinker.device), batch, batch.mask)
+    logits, rows = thinker.logits(hidden[:, -1]), reply_rows(embeds, hidden)[:, 0]
+    for session, scores, row in zip(sessions, logits, rows, strict=True):
+        session.thought.logits = scores
+        if session.speech is not None and not session.speech.over:
+            session.speech.rows.append(row)
+
+
+def each_at(positions: Sequence[int], device: torch.device) -> Tensor:
+    """One text position for each row of a batch, (3, B, 1) int64."""
+    return torch.tensor(positions, device=device).expand(3, -1)[..., None]
+
+
+def write(session: Session, text: str) -> None:
     """Text that became readable, as an event (none while a character is still incomplete)."""
     if not text:
-        return []
+        return
     now = session.now()
     if session.first_text is None:
         session.first_text = now
     session.thought.pieces.append(text)
-    return [TextDelta(text, now)]
+    session.out.append(TextDelta(text, now))
 
 
-def end_text(session: Session, reason: Literal["stop", "length"]) -> list[Event]:
+def end_text(session: Session, reason: Literal["stop", "length"]) -> None:
     """The text is complete; an answer without a single row has nothing to say aloud."""
     session.reason = reason
     speech = session.speech
-    if speech is not None and not speech.rows and speech.prompt is not None:
+    if speech is not None and not session.thought.ids:
         speech.over = True
     session.enter(Phase.SPEAKING)
-    return write(session, session.thought.writer.flush())
+    write(session, session.thought.writer.flush())
 
 
-@torch.inference_mode()
-def talk(models: Models, session: Session) -> None:
-    """Sing one code, if there is a row for it."""
+def talk(models: Models, sessions: Sequence[Session]) -> None:
+    """Sing one code in every session that has a row for it."""
+    ready = [s for s in sessions if s.phase in (Phase.THINKING, Phase.SPEAKING) and s.speech and not s.speech.over]
+    fenced([[session] for session in ready], lambda group: lay_out(models, group[0]))
+    fed = [s for s in ready if not s.ended and s.speech and s.speech.feed is not None]
+    first, later = ([s for s in fed if bool(s.speech and s.speech.codes) is begun] for begun in (False, True))
+    fenced([[session] for session in first] + ([later] if later else []), lambda group: sing(models, group))
+    sung = [s for s in fed if not s.ended and s.speech and s.speech.logits is not None]
+    fenced([[session] for session in sung], lambda group: choose_code(models, group[0]))
+
+
+def lay_out(models: Models, session: Session) -> None:
+    """What the Talker reads to sing the next code: speaker's and first row, then one row for each code.
+
+    Nothing when the Thinker is behind: feeding the pad row now would change the answer.
+    """
     speech, talker = session.speech, models.talker
-    if speech is None or talker is None or speech.over:
-        return
-    reply = next_reply_row(models, session, speech)
+    assert speech is not None and talker is not None
+    reply = next_reply_row(session, speech)
     if reply is None:
-        return  # the Thinker is behind: feeding the pad row now would change the answer
-    rows, positions = talker_input(models, talker, session.request.prompt, speech, reply)
-    hidden, _ = talker.decoder(talker.proj(rows), positions, speech.cache)
-    code = speech.choose(talker.codec_head(hidden[0, -1]).float())
-    if code in models.stop_codes:
-        speech.over = True
-    else:
-        speech.codes.append(code)
-        speech.over = len(speech.codes) >= session.request.speech.max_tokens
-    if speech.over:
-        speech.rows.clear()
+        return
+    if speech.codes:
+        speech.feed = step_row(talker, torch.tensor(speech.codes[-1:], device=talker.device), reply)
+        return
+    bos = models.thinker.embed_tokens(torch.tensor(speech.voice.bos_token, device=talker.device))
+    speech.feed = torch.stack((speaker_row(talker, bos), first_row(talker, reply)))
 
 
-def next_reply_row(models: Models, session: Session, speech: Speech) -> Tensor | None:
+def next_reply_row(session: Session, speech: Speech) -> Tensor | None:
     """The head of the text stream, (E,): reply rows, then text_end once, then text_pad for ever; None: wait."""
     if speech.rows:
         return speech.rows.popleft()
@@ -158,30 +220,44 @@ def next_reply_row(models: Models, session: Session, speech: Speech) -> Tensor |
     return row
 
 
-def talker_input(
-    models: Models, talker: Talker, prompt: Prompt, speech: Speech, reply: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What the Talker reads to sing the next code: its prefill once, then one row for each code.
-
-    reply (E,) -> rows (1, T, E), positions (3, 1, T).
-    """
-    if speech.prompt is None:
-        row = step_row(talker, torch.tensor(speech.codes[-1], device=talker.device), reply)
-        position = prompt.next_position + 1 + len(speech.codes)  # the speaker's row and the first row come before
-        return row[None, None], sequential_positions(1, position, 1, talker.device)
-    bos = models.thinker.embed_tokens(torch.tensor(speech.voice.bos_token, device=talker.device))
-    rows = opening_rows(talker, speech.prompt, bos, reply)
-    speech.prompt = None
-    positions = torch.cat([prompt.positions, sequential_positions(1, prompt.next_position, 2)[:, 0]], 1)
-    return rows[None], positions[:, None].to(talker.device)
+def sing(models: Models, sessions: Sequence[Session]) -> None:
+    """One pass of the Talker over the rows that were laid out; several sessions bring one row each."""
+    talker, voices = models.talker, [session.speech for session in sessions if session.speech is not None]
+    assert talker is not None
+    rows = torch.stack([speech.feed for speech in voices if speech.feed is not None])
+    new = rows.shape[1]
+    last = [s.request.prompt.next_position + 1 + len(v.codes) for s, v in zip(sessions, voices, strict=True)]
+    at = each_at(last, talker.device) + torch.arange(1 - new, 1, device=talker.device)
+    batch = Batch([speech.cache for speech in voices], new)
+    logits, _ = talker(rows, at, batch, batch.mask)
+    for speech, scores in zip(voices, logits[:, -1], strict=True):
+        speech.logits, speech.feed = scores, None
 
 
-@torch.inference_mode()
-def decode(models: Models, session: Session) -> list[Event]:
+def choose_code(models: Models, session: Session) -> None:
+    """Draw a code, or end the sound."""
+    speech = session.speech
+    assert speech is not None and speech.logits is not None
+    code = speech.choose(sound_scores(speech.logits))
+    speech.logits = None
+    if code in models.stop_codes:
+        speech.over = True
+    else:
+        speech.codes.append(code)
+        speech.over = len(speech.codes) >= session.request.speech.max_tokens
+    if speech.over:
+        speech.rows.clear()
+
+
+def decode(models: Models, sessions: Sequence[Session]) -> None:
     """Push the codes that are new; emit the sound that is ready."""
+    speaking = [s for s in sessions if not s.ended and s.speech and not s.speech.drained]
+    fenced([[session] for session in speaking], lambda group: sound(models, group[0]))
+
+
+def sound(models: Models, session: Session) -> None:
     speech, token2wav = session.speech, models.token2wav
-    if speech is None or token2wav is None or speech.drained:
-        return []
+    assert speech is not None and token2wav is not None
     fresh, speech.pushed = speech.codes[speech.pushed :], len(speech.codes)
     pieces = []
     if fresh:
@@ -191,14 +267,18 @@ def decode(models: Models, session: Session) -> list[Event]:
         samples, speech.codec = token2wav.finish(speech.codec)
         pieces.append(samples)
         speech.drained = True
-    sound = torch.cat(pieces) if pieces else torch.empty(0)
-    if not len(sound):
-        return []
+    emit(session, speech, torch.cat(pieces) if pieces else torch.empty(0))
+
+
+def emit(session: Session, speech: Speech, samples: Tensor) -> None:
+    """Sound that became ready, as an event."""
+    if not len(samples):
+        return
     now, start = session.now(), speech.samples
     if session.first_audio is None:
         session.first_audio = now
-    speech.samples += len(sound)
-    return [AudioChunk(sound.float().cpu().numpy(), start, RATE, now)]
+    speech.samples += len(samples)
+    session.out.append(AudioChunk(samples.float().cpu().numpy(), start, RATE, now))
 
 
 def settle(session: Session) -> None:

@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from descant.engine.sampling import Choose, Sampler
-from descant.errors import OptionError
+from descant.errors import DescantError, OptionError
 from descant.inputs.tokenizer import Incremental, Tokenizer
 from descant.model.codec import CodecState, Token2Wav
+from descant.model.decoder import Decoder
 from descant.model.talker import Talker, tail_rows
 from descant.model.thinker import Thinker
-from descant.nn.cache import KVCache
-from descant.types import Decoding, Finished, Prompt, Sampling, Voice
+from descant.nn.pages import Pages, Table
+from descant.types import Decoding, Event, Finished, Prompt, Sampling, Voice
 
 RATE = 24000  # Hz, the sound that leaves every vocoder of this family
 
@@ -79,27 +80,32 @@ class Request:
 
 @dataclass
 class Thought:
-    """The Thinker's half. hidden (1, 1, D): the last output row, from which the next id is chosen."""
+    """The Thinker's half. embeds (P, D): the prompt as the decoder reads it, while it is not read to its end.
+    logits (V,): from which the next id is chosen."""
 
     choose: Choose
     writer: Incremental
-    cache: KVCache
-    hidden: Tensor | None = None
+    cache: Table
+    embeds: Tensor | None = None
+    logits: Tensor | None = None
     ids: list[int] = field(default_factory=list)  # without the stop id
     pieces: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Speech:
-    """The Talker's half and the codec's. rows: reply rows h + e, (E,) each, that wait to be eaten, one per code."""
+    """The Talker's half and the codec's. rows: reply rows h + e, (E,) each, that wait to be eaten, one per code.
+    feed (T, E): what the Talker reads next: its first two rows at once, then one for each code. logits (C,): from which
+    the next code is chosen."""
 
     voice: Voice
     choose: Choose
-    cache: KVCache
+    cache: Table
     codec: CodecState
     tail: Tensor  # (2, E): the text_end row, the text_pad row
-    prompt: Tensor | None = None  # (P, E) prompt rows, dropped once the Talker has read them
     rows: deque[Tensor] = field(default_factory=deque)
+    feed: Tensor | None = None
+    logits: Tensor | None = None
     ended: bool = False  # the text_end row has been eaten; from here on text_pad rows
     codes: list[int] = field(default_factory=list)  # without the stop code
     over: bool = False  # no more codes: a stop code, the limit, or nothing to say
@@ -120,15 +126,28 @@ class Session:
     reason: Literal["stop", "length"] = "stop"
     first_text: float | None = None  # seconds since the request was complete
     first_audio: float | None = None
+    error: DescantError | None = None  # why it failed
+    out: list[Event] = field(default_factory=list)  # events that nobody has taken yet
+
+    @property
+    def ended(self) -> bool:
+        return self.phase in ENDS
 
     def now(self) -> float:
         return time.perf_counter() - self.request.clock
 
     def enter(self, phase: Phase) -> None:
-        """The one transition function."""
+        """The one transition function. Whoever ends gives back all that was lent to it."""
         if phase not in NEXT[self.phase]:
             raise RuntimeError(f"a session in phase {self.phase.value} cannot enter {phase.value}")
         self.phase = phase
+        if phase in ENDS:
+            self.thought.cache.free()
+            self.thought.embeds = self.thought.logits = None
+            if self.speech is not None:
+                self.speech.cache.free()
+                self.speech.rows.clear()
+                self.speech.feed = self.speech.logits = None
 
 
 def seeds(seed: int) -> tuple[int, int, int]:
@@ -148,8 +167,39 @@ class Forced:
         return next(self._rest)
 
 
-def open_session(models: Models, request: Request) -> Session:
-    """A new session in phase PREFILL."""
+@dataclass(frozen=True)
+class Stores:
+    """Where the sessions of one engine keep their pasts. talker None: a model without a voice."""
+
+    thinker: Pages
+    talker: Pages | None
+
+
+PAGE = 16  # tokens
+
+
+def new_stores(models: Models, tokens: int, codes: int, page: int = PAGE) -> Stores:
+    """Empty stores with room for so many tokens of the Thinker, and rows of the Talker; they grow as they are used."""
+
+    def store(decoder: Decoder, room: int) -> Pages:
+        cfg, like = decoder.cfg, decoder.embed_tokens.weight
+        size = cfg.num_hidden_layers, cfg.num_key_value_heads, cfg.head_dim
+        return Pages(*size, size=page, limit=-(-room // page), like=like)
+
+    talker = models.talker and store(models.talker.decoder, codes)
+    return Stores(store(models.thinker.decoder, tokens), talker)
+
+
+def room(request: Request) -> tuple[int, int]:
+    """The most tokens of the Thinker and rows of the Talker that a request can come to hold."""
+    prompt = len(request.prompt.ids)
+    spoken = 0 if request.voice is None else prompt + 1 + request.speech.max_tokens
+    return prompt + request.text.max_tokens, spoken
+
+
+def open_session(models: Models, request: Request, stores: Stores | None = None) -> Session:
+    """A new session in phase PREFILL; stores None: its own."""
+    stores = stores or new_stores(models, *room(request))
     text_seed, speech_seed, noise_seed = seeds(request.seed)
     thinker = models.thinker
     choose: Choose
@@ -158,10 +208,10 @@ def open_session(models: Models, request: Request) -> Session:
         choose = Sampler(request.text, vocab_size=vocab, seed=text_seed, prompt=prompt)
     else:
         choose = Forced(request.forced, min(models.stop_ids))
-    thought = Thought(choose, models.tokenizer.incremental(), thinker.new_cache())
+    thought = Thought(choose, models.tokenizer.incremental(), Table(stores.thinker))
     if request.voice is None:
         return Session(request, thought, None)
-    if models.talker is None or models.token2wav is None:
+    if models.talker is None or models.token2wav is None or stores.talker is None:
         raise OptionError("this model has no voice: it comes without a Talker; ask with speech=False")
     choose = Sampler(
         request.speech,
@@ -173,7 +223,7 @@ def open_session(models: Models, request: Request) -> Session:
     with torch.inference_mode():
         codec = models.token2wav.start(request.voice, noise_seed, request.decoding)
         tail = tail_rows(thinker, models.talker.cfg)
-    return Session(request, thought, Speech(request.voice, choose, models.talker.new_cache(), codec, tail))
+    return Session(request, thought, Speech(request.voice, choose, Table(stores.talker), codec, tail))
 
 
 def codec_ids(talker: Talker, length: int) -> Tensor:

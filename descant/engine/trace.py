@@ -1,6 +1,6 @@
 """A deterministic greedy pass over one conversation, written down: how to check descant against another system.
 
-It is the streaming path itself (`admit`, `think`, `talk`) with a notebook beside the samplers, and two differences:
+It is the streaming path itself (`read`, `think`, `talk`) with a notebook beside the samplers, and two differences:
 the sound is made in one piece, because windowed decoding and a whole-utterance solve differ by design; and a text cut
 by its limit has no row for its last token, as in transformers, which never reads it back (`chat` speaks it).
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from descant.engine.loop import admit, talk, think
+from descant.engine.loop import read, talk, think
 from descant.engine.sampling import Choose
 from descant.engine.session import Models, Phase, Request, Speech, open_session
 from descant.model.codec import Token2Wav
@@ -72,14 +72,16 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
     codes = Notebook(session.speech.choose) if session.speech else None
     if session.speech is not None and codes is not None:
         session.speech.choose = codes
-    admit(models, session)
+    read(models, session)
     while session.phase is Phase.THINKING or (session.speech is not None and not session.speech.over):
         thinking = session.phase is Phase.THINKING
-        think(models, session)
+        think(models, [session])
         speech, cut = session.speech, thinking and session.reason == "length"
         if cut and speech is not None and speech.rows and len(session.thought.ids) > 1:  # no rows: the sound is over
             speech.rows.pop()
-        talk(models, session)
+        talk(models, [session])
+        if session.error is not None:
+            raise session.error
     heard = thinker.audio([clip.to(thinker.device) for clip in prompt.audio]) if prompt.audio else []
     width = thinker.cfg.text.hidden_size
     out = {

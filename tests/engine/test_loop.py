@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from descant.engine import loop
-from descant.engine.loop import admit, decode, run, stream, talk, think
-from descant.engine.session import NEXT, Models, Phase, Session, open_session
+from descant.engine.loop import decode, read, run, stream, talk, think
+from descant.engine.session import NEXT, Phase, Session, open_session
 from descant.errors import OptionError, SessionError
 from descant.model.talker import opening_rows, step_row, tail_rows
 from descant.types import AudioChunk, Finished, Sampling, TextDelta
@@ -31,6 +31,11 @@ def spoken(**changes: object) -> Session:
     """A session that recites REPLY; its codes are the greedy ones."""
     limits = Sampling(max_tokens=len(REPLY) + 1)
     return open_session(MODELS, rig.request(**({"forced": REPLY, "text": limits} | changes)))
+
+
+@torch.inference_mode()
+def begin(session: Session) -> None:
+    read(MODELS, session)
 
 
 def watch_rows(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
@@ -65,7 +70,7 @@ def test_the_talker_eats_the_prompt_then_one_reply_row_per_code_then_end_and_pad
     seen, session = watch_rows(monkeypatch), spoken()
     list(run(MODELS, session))
     assert len(session.speech.codes) == 40 > len(REPLY) + 2
-    assert [len(rows) for rows in seen] == [len(session.request.prompt.ids) + 2] + [1] * 39
+    assert [len(rows) for rows in seen] == [len(session.request.prompt.ids), 2] + [1] * 39
     torch.testing.assert_close(torch.cat(seen), expected_rows(session, list(REPLY)), rtol=1e-4, atol=1e-5)
 
 
@@ -100,45 +105,51 @@ def test_a_reply_cut_by_its_limit_speaks_its_last_word(monkeypatch: pytest.Monke
     torch.testing.assert_close(torch.cat(seen), expected_rows(session, list(REPLY[:5])), rtol=1e-4, atol=1e-5)
 
 
+def read_of(session: Session) -> int:
+    """Tokens that the Thinker has read when the text is complete."""
+    begin(session)
+    while session.phase is Phase.THINKING:
+        think(MODELS, [session])
+    return session.thought.cache.length
+
+
 def test_the_stop_token_is_never_read_back() -> None:
     session = spoken()
-    list(run(MODELS, session))
-    assert session.thought.cache.length == len(session.request.prompt.ids) + len(REPLY)
+    assert read_of(session) == len(session.request.prompt.ids) + len(REPLY)
     assert rig.STOP not in session.thought.ids
 
 
 def test_without_speech_the_last_token_before_the_limit_is_not_read_back() -> None:
     session = spoken(voice=None, text=Sampling(max_tokens=5))
-    events = list(run(MODELS, session))
-    assert session.thought.cache.length == len(session.request.prompt.ids) + 4
-    assert not any(isinstance(event, AudioChunk) for event in events)
+    assert read_of(session) == len(session.request.prompt.ids) + 4
+    assert not any(isinstance(event, AudioChunk) for event in stream(MODELS, session.request))
 
 
 @pytest.mark.parametrize("tries", [1, 3])
 def test_the_talker_waits_for_a_slow_thinker(tries: int) -> None:
     session, prompt_done = spoken(), spoken()
     list(run(MODELS, prompt_done))
-    admit(MODELS, session)
+    begin(session)
     while session.phase is Phase.THINKING:
-        think(MODELS, session)
+        think(MODELS, [session])
         for _ in range(tries):
-            talk(MODELS, session)
+            talk(MODELS, [session])
             ended = session.phase is not Phase.THINKING
             assert len(session.speech.codes) <= len(session.thought.ids) + tries * ended
     while not session.speech.over:
-        talk(MODELS, session)
+        talk(MODELS, [session])
     assert session.speech.codes == prompt_done.speech.codes
 
 
 def test_a_thinker_that_is_far_ahead_changes_nothing() -> None:
     session, together = spoken(), spoken()
     list(run(MODELS, together))
-    admit(MODELS, session)
+    begin(session)
     while session.phase is Phase.THINKING:
-        think(MODELS, session)
+        think(MODELS, [session])
     assert len(session.speech.rows) == len(REPLY)
     while not session.speech.over:
-        talk(MODELS, session)
+        talk(MODELS, [session])
     assert session.speech.codes == together.speech.codes
 
 
@@ -148,16 +159,16 @@ def test_feeding_the_pad_row_early_would_change_the_answer(monkeypatch: pytest.M
     list(run(MODELS, honest))
     real = loop.next_reply_row
 
-    def never_wait(models: Models, session: Session, speech: object) -> Tensor | None:
-        row = real(models, session, speech)
+    def never_wait(session: Session, speech: object) -> Tensor | None:
+        row = real(session, speech)
         return session.speech.tail[1] if row is None else row
 
     monkeypatch.setattr(loop, "next_reply_row", never_wait)
-    admit(MODELS, hasty)
+    begin(hasty)
     while hasty.phase is Phase.THINKING or not hasty.speech.over:
-        think(MODELS, hasty)
+        think(MODELS, [hasty])
         for _ in range(2):
-            talk(MODELS, hasty)
+            talk(MODELS, [hasty])
     assert hasty.speech.codes != honest.speech.codes
 
 
@@ -261,4 +272,6 @@ def test_only_the_drawn_transitions_exist() -> None:
 def test_decode_after_the_last_sound_gives_nothing() -> None:
     session = spoken()
     list(run(MODELS, session))
-    assert session.speech.drained and decode(MODELS, session) == []
+    assert session.speech.drained
+    decode(MODELS, [session])
+    assert session.out == []
