@@ -1,0 +1,195 @@
+"""Batched == alone: whoever comes, goes, fails or is cut off, every other answer is what it would have been alone."""
+
+from __future__ import annotations
+
+import gc
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from descant.engine.engine import Answer, Engine, Limits
+from descant.engine.loop import stream
+from descant.engine.scheduler import Pace
+from descant.engine.session import Request
+from descant.errors import BusyError, SessionError
+from descant.types import AudioChunk, Event, Finished, Sampling
+from tests.engine import rig
+
+MODELS = rig.models()
+SCHEDULES = 40
+TOPICS = ["hello", "what is it", "a", "user: tell me of the sea and of the ships on it", "seven plus five"]
+
+
+def a_request(rng: random.Random) -> Request:
+    """A question of any length; greedy or drawn; spoken or not."""
+    text = Sampling(temperature=rng.choice([0.0, 1.0]), max_tokens=rng.randrange(1, 14))
+    speech = Sampling(temperature=rng.choice([0.0, 1.0]), repetition_penalty=1.05, max_tokens=rng.randrange(1, 30))
+    words = " ".join(rng.choices(TOPICS, k=rng.randrange(1, 4)))
+    mute = {"voice": None} if rng.random() < 0.3 else {}
+    return rig.request(words, text=text, speech=speech, seed=rng.randrange(1000), **mute)
+
+
+def sound(events: list[Event]) -> np.ndarray:
+    chunks = [event for event in events if isinstance(event, AudioChunk)]
+    assert [c.start_sample for c in chunks] == [sum(len(c.samples) for c in chunks[:i]) for i in range(len(chunks))]
+    return np.concatenate([c.samples for c in chunks]) if chunks else np.zeros(0, np.float32)
+
+
+def same(given: list[Event], request: Request) -> None:
+    alone = list(stream(MODELS, request))
+    end, wanted = given[-1], alone[-1]
+    assert isinstance(end, Finished) and isinstance(wanted, Finished)
+    assert (end.text, end.reason, end.usage) == (wanted.text, wanted.reason, wanted.usage)
+    np.testing.assert_allclose(sound(given), sound(alone), atol=1e-4)
+
+
+def taken(answer: Answer) -> list[Event]:
+    """The events that wait, without making a step."""
+    events = []
+    while not answer.events.empty():
+        item = answer.events.get()
+        if item is not None:
+            events.append(item)
+    return events
+
+
+def finish(engine: Engine) -> None:
+    while engine.step() or engine.seats:
+        pass
+
+
+def limits(rng: random.Random) -> Limits:
+    pace = Pace(rng.choice([1, 5, 64]), rng.choice([1, 3]), *(rng.randrange(1, 6) for _ in range(3)))
+    return Limits(2000, 2000, sessions=rng.randrange(1, 7), page=rng.choice([1, 4, 16]), pace=pace)
+
+
+@pytest.mark.parametrize("seed", range(SCHEDULES))
+def test_any_schedule_gives_every_answer_as_if_alone(seed: int) -> None:
+    rng = random.Random(seed)
+    engine = Engine(MODELS, limits(rng))
+    asked: list[tuple[Request, Answer]] = []
+    for _ in range(200):
+        if len(asked) < 8 and rng.random() < 0.2:
+            asked.append((request := a_request(rng), engine.submit(request)))
+        elif asked and rng.random() < 0.01:
+            rng.choice(asked)[1].cancel()
+        else:
+            engine.step()
+        engine.stores.thinker.check([seat.session.thought.cache for seat in engine.seats.values()])
+    finish(engine)
+    assert engine.ledger().idle
+    for request, answer in asked:
+        if not answer.cancelled.is_set():
+            same(taken(answer), request)
+
+
+@pytest.mark.parametrize("phase", [0, 2, 6, 12])
+def test_a_cancelled_answer_gives_nothing_more_and_frees_all_in_one_step(phase: int) -> None:
+    engine = Engine(MODELS)
+    leaving, staying = engine.submit(rig.request("go")), engine.submit(rig.request("stay"))
+    for _ in range(phase):
+        engine.step()
+    leaving.cancel()
+    assert list(leaving) == []
+    engine.step()
+    assert len(engine.seats) == 1
+    finish(engine)
+    same(taken(staying), rig.request("stay"))
+    assert engine.ledger().idle
+
+
+def test_a_dropped_answer_is_cancelled() -> None:
+    engine = Engine(MODELS)
+    engine.submit(rig.request())
+    gc.collect()
+    engine.step()
+    assert engine.ledger().idle
+
+
+@pytest.mark.parametrize("where", ["think", "talk"])
+def test_scores_that_are_no_numbers_end_one_session(where: str) -> None:
+    engine = Engine(MODELS)
+    sick, well = engine.submit(rig.request("sick")), engine.submit(rig.request("well"))
+    for _ in range(3):
+        engine.step()
+    session = engine.seats[sick.number].session
+    if where == "think":
+        session.thought.cache.store.keys[0][session.thought.cache.slots(0, 3)] = float("nan")
+    else:
+        assert session.speech is not None
+        session.speech.cache.store.keys[0][session.speech.cache.slots(0, 3)] = float("nan")
+    finish(engine)
+    error = taken(sick)[-1]
+    assert isinstance(error, SessionError) and "not numbers" in str(error)
+    same(taken(well), rig.request("well"))
+    assert engine.ledger().idle
+
+
+def test_an_exception_in_a_shared_pass_is_its_owner_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(MODELS)
+    sick, well = engine.submit(rig.request("sick")), engine.submit(rig.request("well"))
+    for _ in range(3):
+        engine.step()
+    session = engine.seats[sick.number].session
+    session.request = replace(session.request, prompt=replace(session.request.prompt, next_position="nowhere"))  # type: ignore[arg-type]
+    finish(engine)
+    error = taken(sick)[-1]
+    assert isinstance(error, SessionError) and "TypeError" in str(error)
+    same(taken(well), rig.request("well"))
+
+
+def test_what_can_never_fit_and_what_finds_the_queue_full_is_refused() -> None:
+    engine = Engine(MODELS, Limits(tokens=40, rows=100, sessions=1, waiting=2))
+    with pytest.raises(BusyError, match="cannot fit") as never:
+        engine.submit(rig.request("far too long a question for an engine as small as this"))
+    assert never.value.retry_s is None
+    answers = [engine.submit(rig.request("a")) for _ in range(2)]
+    with pytest.raises(BusyError, match="2 requests wait") as full:
+        engine.submit(rig.request("a"))
+    assert full.value.retry_s is not None
+    finish(engine)
+    for answer in answers:
+        same(taken(answer), rig.request("a"))
+
+
+def test_answers_on_a_worker_thread() -> None:
+    engine = Engine(MODELS)
+    engine.start()
+    requests = [rig.request(topic, seed=i) for i, topic in enumerate(TOPICS)]
+    answers = [engine.submit(request) for request in requests]
+    for request, answer in zip(requests, answers, strict=True):
+        same(list(answer), request)
+    engine.close()
+    assert engine.ledger().idle
+    with pytest.raises(SessionError, match="closed"):
+        engine.submit(requests[0])
+
+
+def test_a_worker_that_dies_tells_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(MODELS)
+    answers = [engine.submit(rig.request("a")) for _ in range(3)]
+    monkeypatch.setattr(engine, "_serve", lambda todo: 1 / 0)
+    engine.start()
+    for answer in answers:
+        with pytest.raises(SessionError, match="ZeroDivisionError"):
+            list(answer)
+    with pytest.raises(SessionError, match="closed"):
+        engine.submit(rig.request())
+    assert engine.ledger().idle
+
+
+def test_without_a_worker_the_reader_makes_the_steps() -> None:
+    request = rig.request("alone")
+    same(list(Engine(MODELS).submit(request)), request)
+
+
+def test_a_reader_who_takes_nothing_stops_the_writing() -> None:
+    engine = Engine(MODELS, Limits(unread=2))
+    answer = engine.submit(rig.request("slow"))
+    for _ in range(200):
+        engine.step()
+    waiting = answer.events.qsize()
+    assert 2 < waiting < 8 and len(engine.seats) == 1
+    same([*taken(answer), *answer], rig.request("slow"))
