@@ -14,9 +14,11 @@ MAX_FUNCTION = 60  # lines, signature and docstring included
 MAX_FILE = 400  # lines
 MAX_PARAMETERS = 8  # self and cls not counted
 
-# The two places where any exception may be caught: the request boundary and the engine's loop (rule 7).
-BROAD_EXCEPT_ALLOWED = {f"descant/{n}" for n in ("cli/errors.py", "engine/session.py", "engine/loop.py", "omni.py")}
-MAX_BROAD = 2
+# The places where any exception may be caught: the command's, the request's and the worker's boundary (rule 7).
+BROAD_EXCEPT_ALLOWED = {
+    f"descant/{n}" for n in ("cli/errors.py", "engine/session.py", "engine/loop.py", "engine/engine.py", "omni.py")
+}
+MAX_BROAD = 3
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -85,7 +87,7 @@ def test_functions_files_and_signatures_stay_small() -> None:
     assert not faults, "\n".join(faults)
 
 
-def test_broad_excepts_are_in_two_places_only() -> None:
+def test_broad_excepts_are_at_the_boundaries_only() -> None:
     found = {name: broad_excepts(source) for name, source in each_file()}
     found = {name: lines for name, lines in found.items() if lines}
     assert set(found) <= BROAD_EXCEPT_ALLOWED, found

@@ -136,7 +136,9 @@ class Engine:
         self.seats: dict[int, Seat] = {}
         self.steps = 0
         self._waiting: deque[tuple[int, Request, weakref.ref[Answer]]] = deque()
-        self._inbox: queue.SimpleQueue[tuple[str, int, Request | None, weakref.ref[Answer] | None]] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[str, int, Request | None, weakref.ref[Answer] | None]] = (
+            queue.SimpleQueue()
+        )
         self._lock = threading.Lock()  # of the two lines below, which every thread may read
         self._queued, self._number = 0, 0
         self._wake = threading.Event()

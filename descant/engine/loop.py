@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from descant.engine.session import ENDS, RATE, Models, Phase, Request, Session, Speech, finished, open_session
+from descant.engine.session import RATE, Models, Phase, Request, Session, Speech, finished, open_session
 from descant.errors import DescantError, SessionError
 from descant.model.talker import first_row, prompt_rows, reply_rows, speaker_row, step_row
 from descant.nn.pages import Batch
@@ -60,7 +60,7 @@ def take(session: Session) -> list[Event]:
 
 
 def fenced(groups: Sequence[Sequence[Session]], act: Callable[[Sequence[Session]], None]) -> None:
-    """The request boundary: ``act`` on every group; a group that fails is tried one by one, and who fails alone ends."""
+    """The request boundary: ``act`` on every group. A group that fails is tried one by one; who fails alone, ends."""
     for group in groups:
         try:
             with torch.inference_mode():
@@ -105,7 +105,7 @@ def read(models: Models, session: Session, tokens: int | None = None) -> None:
 
 
 def think(models: Models, sessions: Sequence[Session]) -> None:
-    """Write one token in every session that thinks, and consume it: the row of a consumed token is what the Talker eats.
+    """Write one token in every session that thinks, and consume it: its row is what the Talker eats.
 
     The stop token is never consumed and has no row. The last token before the length limit is consumed all the same
     when there is speech: its word must be spoken.

@@ -52,7 +52,7 @@ class Plan:
 
 
 def plan(standings: Sequence[Standing], pace: Pace) -> Plan:
-    """The next step. Nobody starves: what is left out because of a limit has less unplayed sound next time, or is older."""
+    """The next step. Nobody starves: what a limit leaves out has less unplayed sound next time, or is the oldest."""
     ordered = sorted(standings, key=need)
     speaking = any(one.unplayed is not None for one in standings)
     unread = min((one for one in standings if one.unread), key=lambda one: one.arrived, default=None)
@@ -67,7 +67,10 @@ def plan(standings: Sequence[Standing], pace: Pace) -> Plan:
 
 def need(one: Standing) -> tuple[float, int]:
     """Voices before texts, the driest first, then the oldest. A voice that has made no sound yet is driest of all."""
-    return (math.inf if one.unplayed is None and not one.talks and not one.decodes else one.unplayed or 0.0, one.arrived)
+    return (
+        math.inf if one.unplayed is None and not one.talks and not one.decodes else one.unplayed or 0.0,
+        one.arrived,
+    )
 
 
 def hurried(ordered: Sequence[Standing], ahead: float) -> Iterable[Standing]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from descant.engine.engine import Answer, Engine, Limits
 from descant.engine.loop import stream
@@ -115,11 +116,10 @@ def test_scores_that_are_no_numbers_end_one_session(where: str) -> None:
     for _ in range(3):
         engine.step()
     session = engine.seats[sick.number].session
-    if where == "think":
-        session.thought.cache.store.keys[0][session.thought.cache.slots(0, 3)] = float("nan")
-    else:
-        assert session.speech is not None
-        session.speech.cache.store.keys[0][session.speech.cache.slots(0, 3)] = float("nan")
+    assert session.speech is not None
+    cache = session.thought.cache if where == "think" else session.speech.cache
+    with torch.inference_mode():
+        cache.store.keys[0][cache.slots(0, 3)] = float("nan")
     finish(engine)
     error = taken(sick)[-1]
     assert isinstance(error, SessionError) and "not numbers" in str(error)

@@ -211,21 +211,12 @@ def test_the_stream_says_what_the_trace_says(pair: Pair) -> None:
     assert events[-1].text == omni.models.tokenizer.decode(traced["text_ids"].tolist()[:-1])
 
 
-def deaf(rows: Tensor) -> Tensor:
-    """The Talker's prefill without its speaker row."""
-    rows[-2] = 0
-    return rows
-
-
 BROKEN: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "media embeddings reach the Talker": ("prompt_rows", lambda real: lambda e, h, mask: real(e, h, mask & False)),
     "reply rows without embeddings": ("reply_rows", lambda real: lambda e, h: h),
     "codes are not fed back": ("step_row", lambda real: lambda talker, codes, rows: real(talker, codes * 0, rows)),
-    "no speaker row": ("opening_rows", lambda real: lambda *rows: deaf(real(*rows))),
-    "positions off by two": (
-        "sequential_positions",
-        lambda real: lambda b, start, n, *device: real(b, start + 2 * (n == 1), n, *device),
-    ),
+    "no speaker row": ("speaker_row", lambda real: lambda *rows: real(*rows) * 0),
+    "positions off by two": ("each_at", lambda real: lambda at, device: real([p + 2 for p in at], device)),
 }
 
 
