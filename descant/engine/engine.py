@@ -73,7 +73,7 @@ class Answer:
         self.cancelled = threading.Event()
         self.events: queue.SimpleQueue[Event | Exception | None] = queue.SimpleQueue()
         self._engine = engine
-        self._leave = weakref.finalize(self, engine._say, "cancel", number)
+        self._leave = weakref.finalize(self, engine._cancel, number)
         self._leave.atexit = False
 
     def __iter__(self) -> Iterator[Event]:
@@ -127,6 +127,9 @@ class Seat:
         )
 
 
+Asked = tuple[int, Session, weakref.ref[Answer]]
+
+
 class Engine:
     """One set of models that serves many answers at once."""
 
@@ -135,10 +138,8 @@ class Engine:
         self.stores = new_stores(models, self.limits.tokens, self.limits.rows, self.limits.page)
         self.seats: dict[int, Seat] = {}
         self.steps = 0
-        self._waiting: deque[tuple[int, Request, weakref.ref[Answer]]] = deque()
-        self._inbox: queue.SimpleQueue[tuple[str, int, Request | None, weakref.ref[Answer] | None]] = (
-            queue.SimpleQueue()
-        )
+        self._waiting: deque[Asked] = deque()
+        self._inbox: queue.SimpleQueue[tuple[int, Asked | None]] = queue.SimpleQueue()  # None: it is cancelled
         self._lock = threading.Lock()  # of the two lines below, which every thread may read
         self._queued, self._number = 0, 0
         self._wake = threading.Event()
@@ -149,13 +150,17 @@ class Engine:
     # ------------------------------------------------------------ from any thread
 
     def submit(self, request: Request) -> Answer:
-        """Ask for an answer. BusyError: the queue is full, or the request could never fit."""
+        """Ask for an answer; what is wrong with the request is found here, on the thread that asks.
+
+        OptionError: it is impossible. BusyError: the queue is full, or it could never fit.
+        """
         tokens, rows = room(request)
         if tokens > self.limits.tokens or rows > self.limits.rows:
             raise BusyError(
                 f"a request of up to {tokens} tokens and {rows} rows of speech cannot fit an engine of "
                 f"{self.limits.tokens} and {self.limits.rows}; shorten it, or lower max_tokens"
             )
+        session = open_session(self.models, request, self.stores)
         with self._lock:
             if self._closed:
                 raise SessionError("the engine is closed; make a new one")
@@ -164,7 +169,7 @@ class Engine:
                 raise BusyError(f"{self._queued} requests wait already; try again in {wait:.0f} s", wait)
             self._queued, self._number = self._queued + 1, self._number + 1
             answer = Answer(self, self._number)
-        self._inbox.put(("ask", answer.number, request, weakref.ref(answer)))
+        self._inbox.put((answer.number, (answer.number, session, weakref.ref(answer))))
         self._wake.set()
         return answer
 
@@ -200,8 +205,8 @@ class Engine:
             sum(seat.rows for seat in seats),
         )
 
-    def _say(self, word: str, number: int) -> None:
-        self._inbox.put((word, number, None, None))
+    def _cancel(self, number: int) -> None:
+        self._inbox.put((number, None))
         self._wake.set()
 
     def _next(self, answer: Answer) -> Event | Exception | None:
@@ -227,9 +232,9 @@ class Engine:
     def _listen(self) -> None:
         """Take what was said since the last step. Words about an answer that is gone are dropped."""
         while not self._inbox.empty():
-            word, number, request, answer = self._inbox.get()
-            if word == "ask" and request is not None and answer is not None:
-                self._waiting.append((number, request, answer))
+            number, asked = self._inbox.get()
+            if asked is not None:
+                self._waiting.append(asked)
             elif number in self.seats:
                 self._leave(self.seats[number], Phase.CANCELLED)
             else:
@@ -244,8 +249,8 @@ class Engine:
     def _admit(self) -> None:
         """Give seats, in the order of asking, while there is room for all that an answer may come to need."""
         while self._waiting and len(self.seats) < self.limits.sessions:
-            number, request, answer = self._waiting[0]
-            tokens, rows = (-(-n // self.limits.page) * self.limits.page for n in room(request))
+            number, session, answer = self._waiting[0]
+            tokens, rows = (-(-n // self.limits.page) * self.limits.page for n in room(session.request))
             seats = self.seats.values()
             if sum(s.tokens for s in seats) + tokens > self.limits.tokens:
                 return
@@ -253,16 +258,7 @@ class Engine:
                 return
             self._waiting.popleft()
             self._forget(1)
-            self._open(number, request, answer, (tokens, rows))
-
-    def _open(self, number: int, request: Request, answer: weakref.ref[Answer], held: tuple[int, int]) -> None:
-        try:
-            session = open_session(self.models, request, self.stores)
-        except Exception as error:  # a request that cannot even begin
-            if (reader := answer()) is not None:
-                reader.events.put(error)
-            return
-        self.seats[number] = Seat(number, session, answer, *held)
+            self.seats[number] = Seat(number, session, answer, tokens, rows)
 
     def _parked(self, seat: Seat) -> bool:
         """A reader who takes nothing is not written for any more."""
