@@ -2,6 +2,7 @@
 
 Windows are cut at absolute frames and noise belongs to (seed, block), so the samples do not depend on how the codes
 arrive. They do differ a little from a whole-utterance solve: every evaluation of the DiT looks one block further ahead.
+One stream pushes and finishes; many streams feed, and share each ``step``. Both run the same windows.
 
 Axes: C codes, T mel frames, M mel bins, D width, W samples; G is 2 with guidance (condition, null), else 1.
 """
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 from descant.config import BigVGANConfig, Token2WavConfig
 from descant.errors import ConfigError, OptionError, SessionError
 from descant.model.dit import Condition, DiT
-from descant.model.ode import Velocity, schedule, solve
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
+from descant.model.windows import Window, sing_windows, solve_windows
 from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
@@ -54,13 +55,34 @@ class VocoderState:
     sung: int = 0
     fade: Tensor | None = None
 
+    @property
+    def end(self) -> int:
+        """The frame after the last final one."""
+        return self.start + self.mel.shape[1]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One stream's next mel, on its way through the vocoder: mel (M, T), final, from ``state.start`` on; heard
+    (M, T'): the same with its right context. ``until``: the frame up to which samples can go out."""
+
+    state: VocoderState
+    mel: Tensor
+    heard: Tensor
+    until: int
+    early: bool
+
+    @property
+    def silent(self) -> bool:
+        return self.until == self.state.sung
+
 
 @dataclass(frozen=True)
 class CodecState:
     """Everything one stream remembers; a new one is returned by every call, the old one stays good.
 
     voice (G, D): the voice's share of the condition. codes (C,) int64, the first at the start of block ``start``.
-    blocks: blocks whose mel is final.
+    blocks: blocks whose mel is final. finished: no more codes will come.
     """
 
     voice: Tensor
@@ -71,6 +93,15 @@ class CodecState:
     start: int = 0
     blocks: int = 0
     finished: bool = False
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The next window of a stream: blocks to make final (the last may be partial), blocks to look ahead."""
+
+    count: int
+    ahead: int
+    last: bool = False
 
 
 class Token2Wav(nn.Module):
@@ -99,30 +130,66 @@ class Token2Wav(nn.Module):
         codes = torch.zeros(0, dtype=torch.int64, device=self.device)
         return CodecState(self.voice_rows(voice, decoding), seed, decoding, VocoderState(mel), codes)
 
-    @torch.no_grad()
     def push(self, state: CodecState, codes: Tensor | Sequence[int]) -> tuple[Tensor, CodecState]:
         """Takes codes (C,), C >= 0; gives the samples (W,) float32 in [-1, 1] that are ready now, W >= 0.
 
         An id past the code table (the Talker's vocabulary is larger) is read as code 0.
         """
+        return self.drain(self.feed(state, codes))
+
+    def finish(self, state: CodecState) -> tuple[Tensor, CodecState]:
+        """No more codes: gives the rest of the samples, a partial last block included."""
+        return self.drain(self.close(state))
+
+    def drain(self, state: CodecState) -> tuple[Tensor, CodecState]:
+        """All windows that are due, one after another."""
+        pieces = [state.codes.new_zeros(0, dtype=torch.float32)]
+        while self.due(state):
+            [(samples, state)] = self.step([state])
+            pieces.append(samples)
+        return torch.cat(pieces), state
+
+    # ------------------------------------------------------------ many streams: feed, close, and step while any is due
+
+    def feed(self, state: CodecState, codes: Tensor | Sequence[int]) -> CodecState:
+        """Takes codes as ``push`` does, but computes nothing yet. A SessionError after ``close``."""
         if state.finished:
             raise SessionError("codes were pushed to a finished stream; start a new one")
         new = torch.as_tensor(codes, dtype=torch.int64, device=self.device)
         new = new.masked_fill((new < 0) | (new > self.cfg.dit.num_embeds), 0)
-        state = replace(state, codes=torch.cat([state.codes, new]))
-        pieces = [state.codes.new_zeros(0, dtype=torch.float32)]
-        while (count := self.ready(state)) > 0:
-            samples, state = self.window(state, count, state.decoding.ahead, last=False)
-            pieces.append(samples)
-        return torch.cat(pieces), state
+        return replace(state, codes=torch.cat([state.codes, new]))
 
-    @torch.no_grad()
-    def finish(self, state: CodecState) -> tuple[Tensor, CodecState]:
-        """No more codes: gives the rest of the samples, a partial last block included."""
+    def close(self, state: CodecState) -> CodecState:
+        """No more codes will come: what is left becomes due. A SessionError the second time."""
         if state.finished:
             raise SessionError("the stream is finished already")
-        samples, state = self.window(state, self.left(state), 0, last=True)
-        return samples, replace(state, finished=True)
+        return replace(state, finished=True)
+
+    def due(self, state: CodecState) -> bool:
+        """Whether ``step`` would move this stream on."""
+        return self.next_cut(state) is not None
+
+    @torch.no_grad()
+    def step(self, states: Sequence[CodecState]) -> list[tuple[Tensor, CodecState]]:
+        """One window of every stream that has one due: the samples (W,) it frees and the new state, in order.
+
+        Windows of one geometry are solved in one batch, and mels of one length sung in one. A stream with nothing due
+        comes back as it was, with W = 0. Nothing is changed in place: after an error each state can be tried alone.
+        """
+        cuts = [self.next_cut(state) for state in states]
+        moved = iter(self.windows([(s, cut) for s, cut in zip(states, cuts, strict=True) if cut]))
+        none = torch.zeros(0, device=self.device)
+        return [next(moved) if cut else (none, s) for s, cut in zip(states, cuts, strict=True)]
+
+    def windows(self, due: Sequence[tuple[CodecState, Cut]]) -> list[tuple[Tensor, CodecState]]:
+        """``step`` for streams that all have a window due."""
+        mels = self.mel_windows(due)
+        strips = [
+            self.strip(state.vocoder, *mel, early=state.decoding.early, last=cut.last)
+            for (state, cut), mel in zip(due, mels, strict=True)
+        ]
+        sung = zip(due, self.sing(strips), strict=True)
+        return [(wave, replace(self.advance(s, cut.count), vocoder=vocoder)) for (s, cut), (wave, vocoder) in sung]
 
     def left(self, state: CodecState) -> int:
         """Blocks that have codes but no final mel, a partial one included."""
@@ -136,21 +203,28 @@ class Token2Wav(nn.Module):
         needed = (state.blocks - state.start + count + d.ahead) * self.codes_per_block
         return count if len(state.codes) >= needed else 0
 
-    def window(self, state: CodecState, count: int, ahead: int, *, last: bool) -> tuple[Tensor, CodecState]:
-        """Makes ``count`` blocks final (the last may be partial) and gives the samples that they free."""
-        final, unfinished = self.mel_window(state, count, ahead)
-        samples, vocoder = self.sing(state.vocoder, final, unfinished, early=state.decoding.early, last=last)
-        return samples, replace(self.advance(state, count), vocoder=vocoder)
+    def next_cut(self, state: CodecState) -> Cut | None:
+        """The window that is due, if any; the last one may have no block, only sound that waited for its context."""
+        if count := self.ready(state):
+            return Cut(count, state.decoding.ahead)
+        left = self.left(state)
+        if state.finished and (left or state.vocoder.sung < state.vocoder.end):
+            return Cut(left, 0, last=True)
+        return None
 
-    def mel_window(self, state: CodecState, count: int, ahead: int) -> tuple[Tensor, Tensor]:
-        """The mel (M, T) of the next ``count`` blocks, and the unfinished mel of the ``ahead`` blocks after them."""
-        if count == 0:
-            return state.vocoder.mel[:, :0], state.vocoder.mel[:, :0]
-        cfg, back = self.cfg.dit, state.blocks - state.start
-        codes = state.codes[: (back + count + ahead) * self.codes_per_block]
+    def mel_windows(self, due: Sequence[tuple[CodecState, Cut]]) -> list[tuple[Tensor, Tensor]]:
+        """Of each stream the mel (M, T) of the next ``count`` blocks, and the unfinished mel of those ``ahead``."""
+        frames, none = self.cfg.dit.block_size, torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
+        solved = iter(solve_windows(self.dit, [self.window(state, cut) for state, cut in due if cut.count]))
+        mels = [next(solved)[:, (s.blocks - s.start) * frames :] if cut.count else none for s, cut in due]
+        return [(mel[:, : cut.count * frames], mel[:, cut.count * frames :]) for mel, (_, cut) in zip(mels, due)]
+
+    def window(self, state: CodecState, cut: Cut) -> Window:
+        """What the DiT reads: the blocks before, now and ahead, from the noise of those very blocks."""
+        cfg, blocks = self.cfg.dit, state.blocks - state.start + cut.count + cut.ahead
+        codes = state.codes[: blocks * self.codes_per_block]
         x0 = noise(state.seed, state.start, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
-        mel = self.solve(codes, state.voice, x0.to(self.device), state.decoding)[:, back * cfg.block_size :]
-        return mel[:, : count * cfg.block_size], mel[:, count * cfg.block_size :]
+        return Window(codes, state.voice, x0, state.decoding)
 
     def advance(self, state: CodecState, count: int) -> CodecState:
         """``count`` more blocks are final; codes that no later window reads are forgotten."""
@@ -159,29 +233,39 @@ class Token2Wav(nn.Module):
         codes = state.codes[(start - state.start) * self.codes_per_block :]
         return replace(state, codes=codes, start=start, blocks=blocks)
 
-    def sing(
-        self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool
-    ) -> tuple[Tensor, VocoderState]:
+    def strip(self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool) -> Strip:
         """final (M, T): the next mel; ahead (M, T'): the unfinished mel after it, read as right context when ``early``.
 
         Unless early, samples wait for ``vocoder.context`` final frames after them: then streamed == whole.
         """
-        context, hop = self.vocoder.context, self.vocoder.hop
+        context, end = self.vocoder.context, state.end + final.shape[1]
         mel = torch.cat([state.mel, final], dim=1)
-        end = state.start + mel.shape[1]
         until = end if early or last else max(state.sung, end - context)
-        if until == state.sung:
-            return mel.new_zeros(0), replace(state, mel=mel)
         heard = torch.cat([mel, ahead[:, :context]], dim=1) if early else mel
-        wave = self.vocoder(heard[None])[0].clamp(-1.0, 1.0)[(state.sung - state.start) * hop :]
-        split = (until - state.sung) * hop
+        return Strip(state, mel, heard, until, early)
+
+    def sing(self, strips: Sequence[Strip]) -> list[tuple[Tensor, VocoderState]]:
+        """The samples (W,) of each strip, W >= 0, and what its stream goes on from."""
+        waves = iter(sing_windows(self.vocoder, [strip.heard for strip in strips if not strip.silent]))
+        return [self.hold(strip) if strip.silent else self.join(strip, next(waves)) for strip in strips]
+
+    def hold(self, strip: Strip) -> tuple[Tensor, VocoderState]:
+        """No sample yet: the mel waits for its right context."""
+        return strip.mel.new_zeros(0), replace(strip.state, mel=strip.mel)
+
+    def join(self, strip: Strip, wave: Tensor) -> tuple[Tensor, VocoderState]:
+        """wave (W,) from the first frame of the strip on -> the samples that are new, joined to those before them."""
+        state, hop = strip.state, self.vocoder.hop
+        wave = wave[(state.sung - state.start) * hop :]
+        split = (strip.until - state.sung) * hop
         samples, beyond = wave[:split], wave[split : split + hop]
         if state.fade is not None:  # the same instant, sung twice: from the unfinished mel and from the final one
             ramp = torch.linspace(0.0, 1.0, hop, device=wave.device)
             samples = torch.cat([torch.lerp(state.fade, samples[:hop], ramp), samples[hop:]])
-        keep = max(0, until - context)
-        fade = beyond if early and len(beyond) == hop else None
-        return samples, VocoderState(mel[:, keep - state.start :], keep, until, fade)
+        keep = max(0, strip.until - self.vocoder.context)
+        # copies: a view would keep the sound of the whole batch in memory
+        fade = beyond.clone() if strip.early and len(beyond) == hop else None
+        return samples.clone(), VocoderState(strip.mel[:, keep - state.start :], keep, strip.until, fade)
 
     # ------------------------------------------------------------ the solve
 
@@ -191,52 +275,38 @@ class Token2Wav(nn.Module):
         limit = self.cfg.dit.max_position_embeddings
         if len(x0) > limit:
             raise OptionError(f"{len(x0)} mel frames in one solve; at most {limit}. Decode as a stream instead")
-        return self.solve(codes.to(self.device), self.voice_rows(voice, decoding), x0.to(self.device), decoding)
+        return solve_windows(self.dit, [Window(codes.to(self.device), self.voice_rows(voice, decoding), x0, decoding)])[
+            0
+        ]
 
     @torch.no_grad()
     def mel_windowed(self, codes: Tensor, voice: Voice, seed: int, decoding: Decoding) -> Tensor:
         """The mel (M, T) that a stream of these codes sings: what ``mel_whole`` is compared with."""
-        state = replace(self.start(voice, seed, decoding), codes=codes.to(self.device))
-        pieces = []
-        while (count := self.ready(state)) > 0:
-            pieces.append(self.mel_window(state, count, decoding.ahead)[0])
-            state = self.advance(state, count)
-        pieces.append(self.mel_window(state, self.left(state), 0)[0])
+        state = self.close(self.feed(self.start(voice, seed, decoding), codes))
+        pieces = [state.vocoder.mel]
+        while (cut := self.next_cut(state)) is not None and cut.count:
+            pieces.append(self.mel_windows([(state, cut)])[0][0])
+            state = self.advance(state, cut.count)
         return torch.cat(pieces, dim=1)
 
-    def solve(self, codes: Tensor, voice: Tensor, x0: Tensor, decoding: Decoding) -> Tensor:
-        """codes (C,), voice (G, D), x0 (T, M) unscaled -> mel (M, T)."""
-        branches = codes[None] if len(voice) == 1 else torch.stack([codes, torch.zeros_like(codes)])
-        condition = voice[:, None] + self.dit.code_rows(branches)
-        velocity = guided(self.dit, condition, decoding.guidance)
-        times = schedule(decoding.points, decoding.sway).to(self.device)
-        return solve(velocity, x0 * decoding.noise_scale, times, decoding.solver).mT
-
     def voice_rows(self, voice: Voice, decoding: Decoding) -> Tensor:
-        """(G, D). The null branch: a zero speaker and a zero reference of the same length, still read by ECAPA."""
+        """(G, D). The null branch is whole, its code 0 included: a zero speaker and a zero reference of the same
+        length, still read by ECAPA."""
         needed = self.dit.input_embed.spk_encoder.min_frames
         if len(voice.ref_mel) < needed:
             raise OptionError(
                 f"voice {voice.name!r}: ref_mel has {len(voice.ref_mel)} frames; at least {needed} needed"
             )
         speaker, ref_mel = voice.vector[None].to(self.device), voice.ref_mel[None].to(self.device)
-        cond = Condition(torch.zeros(1, 0, dtype=torch.int64), speaker, ref_mel)
-        branches = [cond] if decoding.guidance < NO_GUIDANCE else [cond, cond.null()]
-        return torch.cat([self.dit.voice(c.speaker, c.ref_mel) for c in branches])
+        rows = [self.dit.voice(speaker, ref_mel)]
+        if decoding.guidance >= NO_GUIDANCE:
+            null = Condition(torch.zeros(1, 1, dtype=torch.int64, device=self.device), speaker, ref_mel).null()
+            rows.append(self.dit.condition(null)[:, 0])
+        return torch.cat(rows)
 
     @property
     def device(self) -> torch.device:
         return self.dit.proj_out.weight.device
-
-
-def guided(dit: DiT, condition: Tensor, guidance: float) -> Velocity:
-    """The field that the solver follows: c + guidance * (c - n), both branches in one batch. condition (G, T, D)."""
-
-    def velocity(t: Tensor, x: Tensor) -> Tensor:
-        out = dit.velocity(x.expand(len(condition), -1, -1), t.expand(len(condition)), condition)
-        return out[0] if len(out) == 1 else out[0] + guidance * (out[0] - out[1])
-
-    return velocity
 
 
 def noise(seed: int, first_block: int, frames: int, block_size: int, bins: int) -> Tensor:

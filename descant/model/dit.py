@@ -288,7 +288,7 @@ class DiT(nn.Module):
     def velocity(
         self, x: Tensor, t: Tensor, condition: Tensor, *, attend: Attend = "blocks", lengths: Tensor | None = None
     ) -> Tensor:
-        """``forward`` with the condition (B, T, D) already computed; x (B, T, M), t (B,)."""
+        """``forward`` with the condition (B, T, D) already computed; x (B, T, M), t (B,), or (1,) for all."""
         frames = x.shape[1]
         padding = -frames % self.cfg.block_size if attend == "blocks" else 0
         h = F.pad(self.input_embed(x, condition), (0, 0, 0, padding))

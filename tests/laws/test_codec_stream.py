@@ -181,6 +181,12 @@ def test_streamed_vocoder_is_the_whole_vocoder(frames: int, places: list[int], v
     assert vocoder_difference(frames, places, vocoder) < 1e-5
 
 
+def sing(
+    net: Token2Wav, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool
+) -> tuple[Tensor, VocoderState]:
+    return net.sing([net.strip(state, final, ahead, early=early, last=last)])[0]
+
+
 def vocoder_difference(frames: int, places: list[int], vocoder: str) -> float:
     net = model(vocoder)
     mel = torch.randn(tiny_speech.MELS, frames, generator=torch.Generator().manual_seed(frames))
@@ -188,7 +194,7 @@ def vocoder_difference(frames: int, places: list[int], vocoder: str) -> float:
     state, out, none = VocoderState(mel[:, :0]), [], mel[:, :0]
     with torch.no_grad():
         for i, piece in enumerate(pieces):
-            samples, state = net.sing(state, piece, none, early=False, last=i == len(pieces) - 1)
+            samples, state = sing(net, state, piece, none, early=False, last=i == len(pieces) - 1)
             out.append(samples)
         whole = net.vocoder(mel[None])[0].clamp(-1, 1)
     return float((torch.cat(out) - whole).abs().max() / whole.abs().max())
@@ -219,8 +225,8 @@ def test_early_sound_joins_without_a_click() -> None:
     net, hop = model(), model().vocoder.hop
     mel, wrong = tiny_speech.draw(tiny_speech.MELS, 48, seed=1), tiny_speech.draw(tiny_speech.MELS, 24, seed=2)
     with torch.no_grad():
-        first, state = net.sing(VocoderState(mel[:, :0]), mel[:, :24], wrong, early=True, last=False)
-        second, _ = net.sing(state, mel[:, 24:], wrong[:, :0], early=True, last=True)
+        first, state = sing(net, VocoderState(mel[:, :0]), mel[:, :24], wrong, early=True, last=False)
+        second, _ = sing(net, state, mel[:, 24:], wrong[:, :0], early=True, last=True)
         imagined = net.vocoder(torch.cat([mel[:, :24], wrong], dim=1)[None])[0].clamp(-1, 1)
         true = net.vocoder(mel[None])[0].clamp(-1, 1)
     seam = 24 * hop

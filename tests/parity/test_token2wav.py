@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from descant.model import codec, ode
+from descant.model import codec, ode, windows
 from descant.types import Decoding, Voice
 from tests.parity.token2wav import BROKEN, TOLERANCE, WAVE_TOLERANCE, pair, relative
 from tests.tiny_speech import DIT, MELS, codes, voice
@@ -86,15 +86,15 @@ def test_one_window_is_the_whole_solve() -> None:
     assert relative(rest, expected) < WAVE_TOLERANCE
 
 
-def unguided(dit: object, condition: Tensor, guidance: float) -> ode.Velocity:
-    return REAL_GUIDED(dit, condition, 0.0)  # type: ignore[arg-type]
+def unguided(dit: object, condition: Tensor, guidance: Tensor) -> ode.Velocity:
+    return REAL_GUIDED(dit, condition, 0 * guidance)  # type: ignore[arg-type]
 
 
-def interpolated(dit: object, condition: Tensor, guidance: float) -> ode.Velocity:
+def interpolated(dit: object, condition: Tensor, guidance: Tensor) -> ode.Velocity:
     return REAL_GUIDED(dit, condition, guidance - 1)  # type: ignore[arg-type]
 
 
-REAL_GUIDED = codec.guided
+REAL_GUIDED = windows.guided
 BREAKS: dict[str, tuple[str, object]] = {
     "guidance left out": ("guided", unguided),
     "guidance as n + g (c - n)": ("guided", interpolated),
@@ -105,6 +105,6 @@ BREAKS: dict[str, tuple[str, object]] = {
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_broken_formula_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     attribute, replacement = BREAKS[name]
-    monkeypatch.setattr(codec, attribute, replacement)
+    monkeypatch.setattr(windows, attribute, replacement)
     mel, _ = differences(Decoding(points=4))
     assert mel > BROKEN
