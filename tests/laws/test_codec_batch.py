@@ -18,7 +18,7 @@ from descant.model.codec import CodecState, Token2Wav, decoding_for
 from descant.types import Decoding, Voice
 from tests import tiny_speech
 
-TOLERANCE = 1e-4  # of samples in [-1, 1]; measured: below 2e-6
+TOLERANCE = 1e-4  # of samples in [-1, 1]; measured over random mixtures: 2e-6
 BASE = Decoding(solver="euler", points=3)
 DECODINGS = (
     BASE,
@@ -57,11 +57,11 @@ def plans_of(decodings: Sequence[Decoding]) -> st.SearchStrategy[list[Plan]]:
         voice=st.integers(0, 3),
         seed=st.integers(0, 2**40),
         decoding=st.sampled_from(decodings),
-        joins=st.integers(0, 5),
-        pieces=st.lists(st.integers(0, 40), max_size=3).map(tuple),
-        leaves=st.booleans(),
+        joins=st.sampled_from([0, 0, 1, 2]),
+        pieces=st.lists(st.sampled_from([24, 36, 24, 1, 30, 0]), min_size=2, max_size=4).map(tuple),
+        leaves=st.sampled_from([False, False, True]),
     )
-    return st.lists(plan, min_size=2, max_size=5)
+    return st.lists(plan, min_size=3, max_size=5)
 
 
 # few decodings in one mixture: else the streams would seldom share a batch
