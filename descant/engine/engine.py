@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from descant.engine.loop import decode, fenced, read, settle, take, talk, think
+from descant.engine.loop import decode, fenced, has_work, read, settle, take, talk, think
 from descant.engine.scheduler import Pace, Plan, Standing, plan
 from descant.engine.session import (
     PAGE,
@@ -112,7 +112,7 @@ class Seat:
             return None
         return max(0.0, speech.samples / RATE - (now - self.began)) if self.session.first_audio else 0.0
 
-    def standing(self, now: float) -> Standing:
+    def standing(self, models: Models, now: float) -> Standing:
         session, speech = self.session, self.session.speech
         phase, prompt = session.phase, len(session.request.prompt.ids)
         singing = speech is not None and phase in (Phase.THINKING, Phase.SPEAKING) and not speech.over
@@ -122,7 +122,7 @@ class Seat:
             prompt - session.thought.cache.length if phase is Phase.PREFILL else 0,
             thinks=phase is Phase.THINKING,
             talks=singing and bool(speech and (speech.rows or phase is Phase.SPEAKING)),
-            decodes=speech is not None and (speech.over or len(speech.codes) > speech.pushed) and not speech.drained,
+            decodes=speech is not None and not speech.drained and has_work(models, speech),
             unplayed=self.unplayed(now),
         )
 
@@ -222,7 +222,10 @@ class Engine:
         self._listen()
         self._admit()
         now = time.perf_counter()
-        todo = plan([seat.standing(now) for seat in self.seats.values() if not self._parked(seat)], self.limits.pace)
+        todo = plan(
+            [seat.standing(self.models, now) for seat in self.seats.values() if not self._parked(seat)],
+            self.limits.pace,
+        )
         self._serve(todo)
         for seat in list(self.seats.values()):
             self._emit(seat)

@@ -250,24 +250,40 @@ def choose_code(models: Models, session: Session) -> None:
 
 
 def decode(models: Models, sessions: Sequence[Session]) -> None:
-    """Push the codes that are new; emit the sound that is ready."""
+    """Feed the codes that are new; make one window of sound in every session that has one ready."""
     speaking = [s for s in sessions if not s.ended and s.speech and not s.speech.drained]
-    fenced([[session] for session in speaking], lambda group: sound(models, group[0]))
+    fenced([[session] for session in speaking], lambda group: feed(models, group[0]))
+    ready = [s for s in speaking if not s.ended and s.speech and not s.speech.drained and has_work(models, s.speech)]
+    fenced([ready] if ready else [], lambda group: sound(models, group))
 
 
-def sound(models: Models, session: Session) -> None:
+def feed(models: Models, session: Session) -> None:
+    """Give the codec decoder what the Talker has sung since; and say when that was all."""
     speech, token2wav = session.speech, models.token2wav
     assert speech is not None and token2wav is not None
     fresh, speech.pushed = speech.codes[speech.pushed :], len(speech.codes)
-    pieces = []
     if fresh:
-        samples, speech.codec = token2wav.push(speech.codec, fresh)
-        pieces.append(samples)
-    if speech.over:
-        samples, speech.codec = token2wav.finish(speech.codec)
-        pieces.append(samples)
-        speech.drained = True
-    emit(session, speech, torch.cat(pieces) if pieces else torch.empty(0))
+        speech.codec = token2wav.feed(speech.codec, fresh)
+    if speech.over and not speech.codec.finished:
+        speech.codec = token2wav.close(speech.codec)
+    speech.drained = speech.codec.finished and not token2wav.due(speech.codec)
+
+
+def has_work(models: Models, speech: Speech) -> bool:
+    """Whether the codec decoder would move on: codes that it has not, an end that it was not told of, or a window."""
+    told = len(speech.codes) == speech.pushed and speech.codec.finished is speech.over
+    return not told or (models.token2wav is not None and models.token2wav.due(speech.codec))
+
+
+def sound(models: Models, sessions: Sequence[Session]) -> None:
+    """One window of each session, all in one batch."""
+    token2wav, voices = models.token2wav, [session.speech for session in sessions if session.speech is not None]
+    assert token2wav is not None
+    made = token2wav.step([speech.codec for speech in voices])
+    for session, speech, (samples, codec) in zip(sessions, voices, made, strict=True):
+        speech.codec = codec
+        speech.drained = codec.finished and not token2wav.due(codec)
+        emit(session, speech, samples)
 
 
 def emit(session: Session, speech: Speech, samples: Tensor) -> None:
