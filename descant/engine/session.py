@@ -186,7 +186,7 @@ def new_stores(models: Models, tokens: int, codes: int, page: int = PAGE) -> Sto
         size = cfg.num_hidden_layers, cfg.num_key_value_heads, cfg.head_dim
         return Pages(*size, size=page, limit=-(-room // page), like=like)
 
-    talker = models.talker and store(models.talker.decoder, codes)
+    talker = None if models.talker is None else store(models.talker.decoder, codes)
     return Stores(store(models.thinker.decoder, tokens), talker)
 
 

@@ -255,7 +255,7 @@ class Batch:
         for store, fresh in ((self.store.keys[layer], k), (self.store.values[layer], v)):
             store.index_copy_(0, self._write, fresh.transpose(1, 2).flatten(0, 1).to(store.dtype))
             seen = store[self._view] if self._view else store.index_select(0, self._read)
-            both.append(seen.unflatten(0, (len(self.tables), self.longest)).transpose(1, 2))
+            both.append(seen.view(len(self.tables), self.longest, *seen.shape[1:]).transpose(1, 2))
         if layer == len(self.store.keys) - 1:
             for table in self.tables:
                 table.length += self.new
