@@ -59,8 +59,9 @@ train-nano: $(READY)  ## train the embedded model from nothing (two cores, under
 	@mkdir -p descant/assets/nano && cp runs/nano/assemble/model/* descant/assets/nano/
 	@echo "nano is in descant/assets/nano. Try: make demo"
 
-bench: $(READY)  ## time the embedded model: first text, first sound, real-time factor
-	@$(ONE_THREAD) $(OFFLINE) $(PY) benchmarks/answer.py $(ARGS)
+bench: $(READY)  ## time descant beside transformers, in turns; figures and picture go to benchmarks/results
+	@$(OFFLINE) $(VENV)/bin/descant bench --compare transformers --json benchmarks/results/bench.json $(ARGS)
+	@$(PY) benchmarks/plot.py benchmarks/results/bench.json
 
 clean:  ## remove what the targets made (not .venv, not runs/)
 	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache

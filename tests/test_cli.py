@@ -21,7 +21,7 @@ from descant.types import Audio, Image, Text, Video
 from tests.stub import StubOmni
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("chat", "ask", "say", "transcribe", "inspect", "voices", "trace", "eval")
+COMMANDS = ("chat", "ask", "say", "transcribe", "inspect", "voices", "trace", "eval", "bench")
 
 
 @pytest.fixture

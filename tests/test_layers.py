@@ -26,11 +26,12 @@ MAP: dict[str, set[str]] = {
     "__init__": {"errors", "types", "omni"},
     "player": {"errors"},
     "evals": BELOW | {"nn", "inputs", "model", "weights", "engine", "omni", "train"},
-    "cli": {"errors", "types", "inputs", "model", "weights", "omni", "player", "evals"},
+    "bench": BELOW | {"nn", "inputs", "model", "weights", "engine", "omni"},
+    "cli": {"errors", "types", "inputs", "model", "weights", "omni", "player", "evals", "bench"},
     "demo": {"errors", "types", "omni", "player"},
     "__main__": {"cli"},
 }
-TOP = {"cli", "demo", "evals", "train", "__main__"}  # nothing below may import these
+TOP = {"bench", "cli", "demo", "evals", "train", "__main__"}  # nothing below may import these
 
 
 def room_of(path: Path, root: Path) -> str:

@@ -19,6 +19,7 @@ BROAD_EXCEPT_ALLOWED = {
     f"descant/{n}" for n in ("cli/errors.py", "engine/session.py", "engine/loop.py", "engine/engine.py", "omni.py")
 }
 MAX_BROAD = 3
+TRANSFORMERS_ALLOWED = "descant/bench/reference.py"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -100,7 +101,11 @@ def test_nothing_guesses_at_attributes_or_passes_keywords_through() -> None:
 
 
 def test_nothing_of_transformers_is_imported() -> None:
+    """Except by the bench's peer, and there only when a comparison is asked for: inside a function."""
     for name, source in each_file():
+        if name == TRANSFORMERS_ALLOWED:
+            assert "\nfrom transformers" not in source and "\nimport transformers" not in source
+            continue
         for node in ast.walk(ast.parse(source)):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from descant.cli import ask, chat, evaluate, model, trace
+from descant.cli import ask, bench, chat, evaluate, model, trace
 
 app = typer.Typer(
     name="descant",
@@ -46,3 +46,4 @@ app.command("inspect")(model.inspect)
 app.command("voices")(model.voices)
 app.command("trace")(trace.trace)
 app.command("eval")(evaluate.evaluate)
+app.command("bench")(bench.bench)

@@ -1,0 +1,6 @@
+"""How fast descant is, beside a peer that is measured in the same run. One function for each row of the table.
+
+    descant bench --compare transformers --json FILE
+
+A new row is a function ``Bench -> list[Line]`` and an entry of ``rows.ROWS``.
+"""

@@ -1,0 +1,94 @@
+"""Row: decode steps a second of the Thinker and of the Talker, beside the bandwidth of the memory.
+
+A step reads every weight once and does next to nothing with it, so the memory decides: the share of its bandwidth says
+how much a step wastes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from descant.bench.harness import Bench, Line, Target, figure_line, interleave, median, rate_line
+from descant.bench.reference import Reference
+from descant.bench.shapes import models_of, random_parts, random_prompt, random_voice, request
+from descant.engine.loop import fenced, read, talk, think
+from descant.engine.session import Models, open_session
+from descant.types import Prompt, Voice
+from descant.weights.parts import Parts
+
+RATE = Target("ratio >=", 1.0)
+SHARE = Target("value >=", 0.85)
+PROBES = 3  # readings of the memory a turn
+
+Seconds = tuple[list[float], list[float]]  # of the Thinker's steps, of the Talker's; the probe fills both
+
+
+def decode(bench: Bench) -> list[Line]:
+    """Steps a second at the 0.5B shape, float32, one at a time after the prompt."""
+    scale = bench.scale
+    parts, voice, prompt = random_parts(scale.decode), random_voice(scale.decode), random_prompt(scale.prompt)
+    models, memory = models_of(parts), torch.ones(scale.probe)
+    sides: dict[str, Callable[[], Seconds]] = {
+        "memory": lambda: (probe(memory), []),
+        "descant": lambda: step_seconds(models, prompt, voice, scale.steps),
+    }
+    if bench.compare is not None:
+        reference = Reference(scale.decode, parts, voice)
+        sides["transformers"] = lambda: reference.step_seconds(prompt, scale.steps)
+    taken = interleave(sides, bench.repeats)
+    bandwidth = 4 * scale.probe / median([median(turn[0]) for turn in taken["memory"]])
+    note = f"float32, {scale.steps} steps after {scale.prompt} tokens, median of {bench.repeats}"
+    lines = []
+    for place, (name, size) in enumerate(bytes_read(parts).items()):
+        ours = 1 / median([median(turn[place]) for turn in taken["descant"]])
+        theirs = [median(turn[place]) for turn in taken["transformers"]] if "transformers" in taken else None
+        lines.append(rate_line(f"{name} decode, 0.5B", ours, 1 / median(theirs) if theirs else None, RATE, note))
+        told = f"{size / 1e6:.0f} MB a step; the memory gave {bandwidth / 1e9:.1f} GB/s in the same run"
+        lines.append(figure_line(f"{name} decode, 0.5B, share of bandwidth", ours * size / bandwidth, SHARE, note=told))
+    return lines
+
+
+def probe(memory: torch.Tensor) -> list[float]:
+    """Seconds to read ``memory`` once, by the plainest reader there is."""
+    seconds = []
+    for _ in range(PROBES):
+        begin = time.perf_counter()
+        memory.sum()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def step_seconds(models: Models, prompt: Prompt, voice: Voice, steps: int) -> Seconds:
+    """Seconds of each decode step: all of the Thinker's, then the Talker's; both prefills are left out."""
+    session = open_session(models, request(prompt, voice, steps + 1, steps + 2))
+    fenced([[session]], lambda group: read(models, group[0]))
+    thought = [clocked(lambda: think(models, [session])) for _ in range(steps + 1)]
+    sung = [clocked(lambda: talk(models, [session])) for _ in range(steps + 1)]
+    if session.error is not None:
+        raise session.error
+    return thought[1:], sung[1:]
+
+
+def clocked(step: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    step()
+    return time.perf_counter() - begin
+
+
+def bytes_read(parts: Parts) -> dict[str, int]:
+    """What a step reads: every weight of the layers and the head; of an embedding table that is no head, one row."""
+    assert parts.talker is not None
+    thinker, talker = parts.thinker, parts.talker
+    head = thinker.decoder.embed_tokens if thinker.lm_head is None else thinker.lm_head
+    return {
+        "Thinker": size(thinker.decoder.layers, head),
+        "Talker": size(talker.decoder.layers, talker.proj, talker.codec_head),
+    }
+
+
+def size(*modules: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())

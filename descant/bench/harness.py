@@ -1,0 +1,111 @@
+"""What every row of the bench is made of: sides that take turns, medians, and lines that are judged."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+
+from descant.bench.shapes import FULL, Scale
+
+T = TypeVar("T")
+Peer = Literal["transformers"]
+Sense = Literal["ratio >=", "value >=", "value <="]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is promised of a line: which of its figures, in which direction, and how much."""
+
+    sense: Sense
+    bound: float
+
+    def met(self, value: float, ratio: float | None) -> bool | None:
+        """None: there is nothing to judge, because no peer was measured."""
+        if self.sense == "ratio >=":
+            return None if ratio is None else ratio >= self.bound
+        return value >= self.bound if self.sense == "value >=" else value <= self.bound
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table. value None: skipped, ``note`` says why. ratio: how many times better than the peer."""
+
+    name: str
+    unit: str
+    value: float | None
+    peer: float | None = None
+    ratio: float | None = None
+    target: Target | None = None
+    met: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What a row may ask for. eq False: a bench is itself, so that what it measured once can be looked up by it."""
+
+    repeats: int = 5
+    compare: Peer | None = None
+    scale: Scale = FULL
+    say: Callable[[str], None] = print
+
+
+def interleave(sides: Mapping[str, Callable[[], T]], repeats: int, warmups: int = 1) -> dict[str, list[T]]:
+    """Each side in turn, A B A B ..., so that a slow minute of the machine is everybody's.
+
+    The first ``warmups`` rounds are run and not kept.
+    """
+    kept: dict[str, list[T]] = {name: [] for name in sides}
+    for turn in range(warmups + repeats):
+        for name, side in sides.items():
+            result = side()
+            if turn >= warmups:
+                kept[name].append(result)
+    return kept
+
+
+def median(values: Sequence[float]) -> float:
+    return float(statistics.median(values))
+
+
+def time_line(name: str, ours: float, theirs: float | None, target: Target | None = None, note: str = "") -> Line:
+    """Seconds: less is better."""
+    return judged(Line(name, "s", ours, theirs, None if theirs is None else theirs / ours, target, note=note))
+
+
+def rate_line(name: str, ours: float, theirs: float | None, target: Target | None = None, note: str = "") -> Line:
+    """Something a second: more is better."""
+    return judged(Line(name, "1/s", ours, theirs, None if theirs is None else ours / theirs, target, note=note))
+
+
+def figure_line(name: str, value: float, target: Target | None = None, unit: str = "", note: str = "") -> Line:
+    """A figure that has no peer."""
+    return judged(Line(name, unit, value, target=target, note=note))
+
+
+def skipped(name: str, why: str) -> Line:
+    return Line(name, "", None, note=f"skipped: {why}")
+
+
+def judged(line: Line) -> Line:
+    if line.target is None or line.value is None:
+        return line
+    met = line.target.met(line.value, line.ratio)
+    return Line(line.name, line.unit, line.value, line.peer, line.ratio, line.target, met, line.note)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[int]:
+    """Run with ``count`` threads (None: as it is), and put back what was."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)

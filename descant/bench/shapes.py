@@ -1,0 +1,162 @@
+"""The shapes that are measured, with random weights made here: nothing is downloaded, and what they say means nothing.
+
+Whatever is not named by a shape (ids, encoders that hear and see nothing here, the speaker encoder) is the official
+model's or as small as it may be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from descant.config import (
+    AudioConfig,
+    BigVGANConfig,
+    DecoderConfig,
+    DiTConfig,
+    EcapaConfig,
+    MediaIds,
+    OmniConfig,
+    TalkerConfig,
+    ThinkerConfig,
+    Token2WavConfig,
+    VisionConfig,
+)
+from descant.engine.session import Models, Request, codes_beyond_table
+from descant.inputs.tokenizer import Tokenizer, byte_tokenizer
+from descant.model.codec import decoding_for
+from descant.types import Decoding, Prompt, Sampling, Voice
+from descant.weights.parts import Parts, build_parts
+
+IDS = MediaIds(151646, 151655, 151656, audio_start=151647, audio_end=151648, vision_start=151652, vision_end=151653)
+TEXT_PAD, TEXT_END, BOS, STOP = 151859, 151861, 151872, 151645
+CODEC_PAD, CODEC_START, CODEC_END, CODEC_MASK, CODES = 8292, 8293, 8294, 8296, 8448
+ORDINARY = 151643  # text ids below this one are neither special nor a placeholder
+TALKER_PENALTY = 1.05  # transformers' default
+REF_FRAMES = 200  # 2 s of the voice
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured. steps: decode steps a turn; probe: float32 values read to measure the memory."""
+
+    answer: OmniConfig
+    decode: OmniConfig
+    prompt: int = 64
+    words: int = 32
+    codes: int = 100
+    steps: int = 10
+    probe: int = 2**28
+
+
+def decoder(hidden: int, layers: int, heads: int, inner: int, vocab: int, *, tied: bool = False) -> DecoderConfig:
+    """A decoder with 2 key-value heads and the official rotary split of its head width."""
+    width = hidden // heads
+    height = 3 * width // 16  # of width / 2 frequencies: [16, 24, 24] at 128, [8, 12, 12] at 64
+    return DecoderConfig(
+        vocab_size=vocab,
+        embedding_size=hidden,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=2,
+        head_dim=width,
+        mrope_section=(width // 2 - 2 * height, height, height),
+        tie_word_embeddings=tied,
+    )
+
+
+def omni(text: DecoderConfig, talker: DecoderConfig, sound: Token2WavConfig) -> OmniConfig:
+    """A whole model around two decoders and a codec."""
+    hidden = text.hidden_size
+    audio = AudioConfig(128, 1, 4, 64, 128, hidden)
+    vision = VisionConfig(1, 64, 4, 128, hidden, (0,))
+    thinker = ThinkerConfig(text, audio, vision, IDS, pad_id=ORDINARY, eos_id=STOP)
+    specials = TEXT_END, TEXT_PAD, CODEC_START, CODEC_END, CODEC_PAD, CODEC_MASK
+    return OmniConfig(thinker, TalkerConfig(replace(talker, embedding_size=hidden), IDS, *specials), sound)
+
+
+def codec(width: int, layers: int, first: int, *, channels: int = 256) -> Token2WavConfig:
+    """The official DiT and BigVGAN with another width, depth and first width. Every code has a row: random Talkers
+    draw codes that the official table lacks."""
+    ecapa = EcapaConfig(80, 128, (channels,) * 4 + (3 * channels,))
+    dit = DiTConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        head_dim=64,
+        ff_mult=2,
+        emb_dim=512,
+        num_embeds=CODES + 1,
+        mel_dim=80,
+        repeats=2,
+        enc_emb_dim=192,
+        ecapa=ecapa,
+        look_ahead_layers=(layers // 2,),
+        look_backward_layers=(0, layers - 1),
+    )
+    return Token2WavConfig(
+        dit, BigVGANConfig(80, first, (5, 3, 2, 2, 2, 2), (11, 7, 4, 4, 4, 4), (3, 7, 11), DILATIONS)
+    )
+
+
+DILATIONS = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+VOCAB = 151936
+BENCH_TINY = omni(decoder(512, 8, 8, 1408, VOCAB), decoder(512, 8, 8, 1408, CODES), codec(512, 8, 512))
+HALF_B = omni(
+    decoder(896, 24, 14, 4864, VOCAB, tied=True),
+    decoder(896, 24, 14, 4864, CODES),
+    codec(64, 2, 64, channels=16),  # not measured there: only the decoders are
+)
+FULL = Scale(BENCH_TINY, HALF_B)
+
+
+def random_parts(config: OmniConfig, seed: int = 0) -> Parts:
+    """Weights of about unit gain; norms, biases and the like stay as they begin."""
+    parts = build_parts(config)
+    generator = torch.Generator().manual_seed(seed)
+    for part in parts.named().values():
+        randomise(part.eval().requires_grad_(False), generator)
+    return parts
+
+
+def randomise(part: nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for weight in part.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0.0, 0.8 / weight[0].numel() ** 0.5, generator=generator)
+
+
+def count(parts: Parts) -> int:
+    """Weights in all, buffers left out."""
+    return sum(p.numel() for part in parts.named().values() for p in part.parameters())
+
+
+def models_of(parts: Parts) -> Models:
+    """What the engine needs. The tokenizer is a small one: most ids that random weights draw have no text in it."""
+    assert parts.talker is not None and parts.token2wav is not None
+    stops = frozenset({CODEC_PAD, CODEC_END})
+    banned = codes_beyond_table(parts.talker, parts.token2wav, stops) | {CODEC_START}
+    tokenizer = Tokenizer(byte_tokenizer(["system", "user", "assistant"]))
+    return Models(parts.thinker, parts.talker, parts.token2wav, tokenizer, frozenset({STOP}), stops, banned)
+
+
+def random_voice(config: OmniConfig, seed: int = 1) -> Voice:
+    assert config.token2wav is not None
+    dit, draw = config.token2wav.dit, torch.Generator().manual_seed(seed)
+    vector = torch.randn(dit.enc_emb_dim, generator=draw)
+    return Voice("Bench", BOS, vector, torch.randn(REF_FRAMES, dit.mel_dim, generator=draw))
+
+
+def random_prompt(length: int, seed: int = 2) -> Prompt:
+    ids = torch.randint(0, ORDINARY, (length,), generator=torch.Generator().manual_seed(seed))
+    return Prompt(ids, torch.arange(length).expand(3, -1), length)
+
+
+def request(prompt: Prompt, voice: Voice, words: int, codes: int, decoding: Decoding | None = None) -> Request:
+    """A spoken, greedy answer. Its clock starts now."""
+    speech = Sampling(repetition_penalty=TALKER_PENALTY, max_tokens=codes)
+    return Request(prompt, Sampling(max_tokens=words), speech, decoding or decoding_for("balanced"), 0, voice)

@@ -1,0 +1,219 @@
+"""The bench on tiny shapes: turns, medians, rows by name, kept figures, and a peer that is really the same model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from descant.bench import answer, decode, nano, reference, report, rows, shapes
+from descant.bench.harness import (
+    Bench,
+    Line,
+    Target,
+    figure_line,
+    interleave,
+    median,
+    rate_line,
+    skipped,
+    threads,
+    time_line,
+)
+from descant.bench.shapes import Scale, codec, decoder, omni, random_parts
+from descant.cli.errors import run
+from descant.errors import OptionError, SessionError
+from tests.stub import StubOmni
+
+BODY = decoder(64, 1, 4, 64, shapes.VOCAB), decoder(64, 1, 4, 64, shapes.CODES)
+TIED = decoder(64, 1, 4, 64, shapes.VOCAB, tied=True), BODY[1]
+SOUND = codec(64, 2, 64, channels=16)
+TINY = Scale(omni(*BODY, SOUND), omni(*TIED, SOUND), prompt=6, words=3, codes=14, steps=2, probe=2**12)
+
+
+def tiny(**changes: Any) -> Bench:
+    return Bench(**{"repeats": 1, "scale": TINY, "say": lambda line: None, **changes})
+
+
+# ---------------------------------------------------------------- the harness
+
+
+def test_sides_take_turns_and_the_warm_up_is_not_kept() -> None:
+    order: list[str] = []
+
+    def side(name: str) -> Callable[[], int]:
+        return lambda: order.append(name) or len(order)  # type: ignore[func-returns-value]
+
+    kept = interleave({"a": side("a"), "b": side("b")}, repeats=2, warmups=1)
+    assert order == ["a", "b"] * 3
+    assert kept == {"a": [3, 5], "b": [4, 6]}
+
+
+def test_medians() -> None:
+    assert median([9.0, 1.0, 2.0]) == 2.0 and median([1.0, 2.0]) == 1.5
+
+
+def test_ratios_say_how_many_times_better() -> None:
+    assert time_line("x", ours=2.0, theirs=6.0, target=Target("ratio >=", 3.0)).met is True
+    assert time_line("x", 2.0, 5.9, Target("ratio >=", 3.0)).met is False
+    assert rate_line("x", ours=6.0, theirs=2.0).ratio == 3.0
+    assert time_line("x", 2.0, None, Target("ratio >=", 3.0)).met is None
+    assert figure_line("x", 0.3, Target("value <=", 0.3)).met is True
+    assert figure_line("x", 0.31, Target("value <=", 0.3)).met is False
+    assert figure_line("x", 0.84, Target("value >=", 0.85)).met is False
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with threads(before + 1) as count:
+        assert count == torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+    with threads(None) as count:
+        assert count == before
+    with pytest.raises(ZeroDivisionError), threads(before + 1):
+        raise ZeroDivisionError
+    assert torch.get_num_threads() == before
+
+
+# ---------------------------------------------------------------- rows
+
+
+def test_rows_by_name_and_by_model() -> None:
+    assert rows.choose(None, None) == list(rows.ROWS)
+    assert rows.choose(["nano", "decode"], None) == ["decode", "nano"]
+    assert rows.choose(None, "bench-tiny") == ["first-audio", "whole-answer"]
+    with pytest.raises(OptionError, match=r"no row 'decod'.*choose from first-audio"):
+        rows.choose(["decod"], None)
+    with pytest.raises(OptionError, match="none of the rows decode measures nano"):
+        rows.choose(["decode"], "nano")
+
+
+def test_an_answer_beside_the_same_answer_of_the_peer() -> None:
+    bench = tiny(compare="transformers")
+    first, balanced, quality = rows.measure(bench, ["first-audio", "whole-answer"])
+    sides = answer.answers(bench)
+    assert set(sides) == {"balanced", "quality", "transformers"}  # measured once for both rows
+    assert {(len(t.ids), t.samples) for side in sides.values() for t in side} == {(3, 14 * 2 * 240)}
+    assert first.value is not None and balanced.value is not None and first.value <= balanced.value
+    assert first.peer == balanced.peer == quality.peer == sides["transformers"][0].whole
+    assert first.target is not None and balanced.target is not None and quality.target is None
+
+
+def test_sides_that_differ_are_no_comparison() -> None:
+    job = answer.Job(shapes.random_prompt(4), shapes.random_voice(TINY.answer), 2, 5)
+    same = answer.Timing(1.0, 2.0, (1, 2), 480)
+    answer.check_same({"a": [same], "b": [same]}, job)
+    for other in (answer.Timing(1.0, 2.0, (1, 3), 480), answer.Timing(1.0, 2.0, (1, 2), 960)):
+        with pytest.raises(SessionError, match="did not give the same answer"):
+            answer.check_same({"a": [same], "b": [other]}, job)
+    with pytest.raises(SessionError, match="did not give the same answer"):
+        answer.check_same({"a": [answer.Timing(1.0, 2.0, (1,), 480)]}, job)
+
+
+def test_decoding_beside_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "probe", lambda memory: [0.5, 0.25, 0.125])  # the median: 0.25 s
+    monkeypatch.setattr(decode, "step_seconds", lambda *given: ([0.5, 0.1, 0.1], [0.2, 0.2]))
+    lines = decode.decode(tiny())
+    assert [line.name.split(",")[0] for line in lines] == ["Thinker decode"] * 2 + ["Talker decode"] * 2
+    assert [line.peer for line in lines] == [None] * 4 and lines[0].value == 10 and lines[2].value == 5
+    thinker = 4 * (64 * shapes.VOCAB + 3 * 64 * 64 + 64 * (2 * 64 + 1) + 2 * 32 * (64 + 1) + 2 * 64)
+    assert lines[1].value == pytest.approx(10 * thinker / (4 * TINY.probe / 0.25))
+
+
+def test_decode_steps_are_counted_alike() -> None:
+    parts, voice, prompt = random_parts(TINY.decode), shapes.random_voice(TINY.decode), shapes.random_prompt(6)
+    ours = decode.step_seconds(shapes.models_of(parts), prompt, voice, 3)
+    theirs = reference.Reference(TINY.decode, parts, voice).step_seconds(prompt, 3)
+    assert [len(side) for side in (*ours, *theirs)] == [3, 3, 3, 3]
+    assert all(second > 0 for side in (*ours, *theirs) for second in side)
+
+
+def test_the_peer_holds_our_tensors_not_copies() -> None:
+    parts = random_parts(TINY.answer)
+    theirs = reference.Reference(TINY.answer, parts, shapes.random_voice(TINY.answer)).model.state_dict()
+    ours = parts.tensors()["thinker.decoder.layers.0.mlp.up_proj.weight"]
+    assert theirs["thinker.model.language_model.layers.0.mlp.up_proj.weight"].data_ptr() == ours.data_ptr()
+
+
+def test_nano_is_timed_on_a_spoken_question() -> None:
+    class Timed(StubOmni):
+        def events(self, *, speech: bool) -> Any:
+            *rest, last = super().events(speech=speech)
+            timings = {"first_audio_s": 0.2, "rtf": 0.5}
+            yield from [*rest, type(last)(last.text, last.reason, last.usage, timings, last.t)]
+
+    omni = Timed()
+    lines = nano.spoken(tiny(repeats=2), omni, Path("question.wav"))  # type: ignore[arg-type]
+    assert [options["latency"] for _, options in omni.calls] == 3 * ["low", "balanced", "quality"]
+    assert omni.calls[0][0][0].content[0].source == "question.wav"
+    judged = [(line.value, line.met) for line in lines]
+    assert judged == [(0.2, None), (0.5, None), (0.2, True), (0.5, False), (0.2, None), (0.5, None)]
+
+
+def test_without_nano_its_row_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nano, "embedded", list)
+    [line] = nano.nano(tiny())
+    assert line.value is None and "make train-nano" in line.note
+
+
+# ---------------------------------------------------------------- what is kept and shown
+
+
+@pytest.fixture
+def canned(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
+    lines = [time_line("swift", 0.123456, 2.0, Target("ratio >=", 12.0), "a note"), skipped("slow", "not here")]
+    monkeypatch.setattr(rows, "ROWS", {"swift": rows.Row(lambda bench: lines, "bench-tiny")})
+    return lines
+
+
+def test_the_command_prints_a_table_and_keeps_the_figures(
+    canned: list[Line], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "bench.json"
+    assert run(["bench", "--rows", "swift", "--compare", "transformers", "--json", str(out), "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "16.20 x" in shown and "not here" in shown
+    kept = json.loads(out.read_text())
+    assert set(kept) == {"machine", "versions", "commit", "rows"}
+    assert kept["machine"]["threads"] == 1 and kept["machine"]["cpu"]
+    assert set(kept["versions"]) == {"python", "torch", "descant", "transformers"}
+    swift = {"name": "swift", "value": 0.1235, "peer": 2.0, "ratio": 16.2, "target": 12.0, "met": True}
+    more = {"unit": "s", "promise": "ratio >= 12", "note": "a note"}
+    assert kept["rows"][0] == swift | more
+    assert kept["rows"][1]["value"] is None and kept["rows"][1]["note"] == "skipped: not here"
+
+
+def test_a_missing_peer_is_named_before_anything_is_measured(
+    canned: list[Line], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference, "find_spec", lambda name: None)
+    assert run(["bench", "--compare", "transformers"]) == 2
+    told = capsys.readouterr()
+    assert "pip install 'transformers>=5.23,<6'" in told.err and not told.out
+    assert run(["bench"]) == 0  # alone it needs nothing
+
+
+def test_a_commit_outside_of_a_repository_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "run", lambda *words: "")
+    assert report.commit() == "unknown"
+
+
+def test_the_picture_shows_every_row(canned: list[Line]) -> None:
+    path = Path(__file__).resolve().parent.parent / "benchmarks" / "plot.py"
+    spec = spec_from_file_location("plot", path)
+    assert spec is not None and spec.loader is not None
+    plot = module_from_spec(spec)
+    spec.loader.exec_module(plot)
+    lines = [*canned, figure_line("load < 1", 0.4, Target("value <=", 0.2), "s")]
+    kept = report.record(lines, tiny(), threads=1)
+    picture = ElementTree.fromstring(plot.draw(kept))
+    words = [node.text for node in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"swift", "slow", "load < 1", "skipped: not here"} <= set(words)
+    assert [plot.reach(row) for row in kept["rows"]] == [16.2 / 12, None, 0.5]  # type: ignore[attr-defined]
+    widths = [node.get("width") for node in picture.iter("{http://www.w3.org/2000/svg}rect")][1:]
+    assert widths == ["126.0", "46.7"]
