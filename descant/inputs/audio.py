@@ -27,6 +27,11 @@ Samples = npt.NDArray[np.float32]
 # ---------------------------------------------------------------- samples -> features
 
 
+# Frames are computed so many at a time, the last group padded: matrix products of one shape only. Else the shape of a
+# product would show in the last bit of its numbers, and a clip in pieces (live.py) would not equal the clip as a whole.
+GROUP = 200  # mel frames: 2 s
+
+
 def log_mel(samples: Samples | Tensor, inputs: InputsConfig) -> Tensor:
     """Log-mel features (M, F) float32 of mono samples (W,) at ``inputs.sampling_rate``; F = ceil(W / hop).
 
@@ -36,22 +41,54 @@ def log_mel(samples: Samples | Tensor, inputs: InputsConfig) -> Tensor:
     Source: Whisper's front end (arXiv 2212.04356, section 2.2). Raises MediaError over ``max_audio_s`` or when empty.
     """
     wave = torch.as_tensor(samples, dtype=torch.float32)
-    _check_length(wave.numel(), inputs)
-    hop, n_fft = inputs.hop_length, inputs.n_fft
+    count = wave.numel()
+    check_length(count, inputs)
+    log = log_spectra(pad_start(pad_end(wave, count, inputs), inputs), inputs)
+    return floored(log[:, : mel_frames(count, inputs)], log.max())
+
+
+def pad_start(wave: Tensor, inputs: InputsConfig) -> Tensor:
+    """The start of a clip, at least n_fft / 2 + 1 samples (W,), behind its own reflection of n_fft / 2 samples."""
+    return torch.cat([wave[1 : inputs.n_fft // 2 + 1].flip(0), wave])
+
+
+def pad_end(wave: Tensor, samples: int, inputs: InputsConfig) -> Tensor:
+    """The end (W,) of a clip of ``samples`` in all, longer by what its last frames and the two after them still see."""
+    hop, half = inputs.hop_length, inputs.n_fft // 2
     limit = round(inputs.max_audio_s * inputs.sampling_rate)
-    frames = mel_frames(wave.numel(), inputs)
-    computed = min(frames + n_fft // hop, limit // hop)
-    needed = (computed - 1) * hop + n_fft // 2  # one past the last sample that the last computed frame sees
-    wave = torch.nn.functional.pad(wave, (0, max(0, min(needed, limit) - wave.numel())))
+    computed = min(mel_frames(samples, inputs) + inputs.n_fft // hop, limit // hop)
+    needed = (computed - 1) * hop + half  # one past the last sample that the last computed frame sees
+    wave = torch.nn.functional.pad(wave, (0, max(0, min(needed, limit) - samples)))
     right = max(0, needed - limit)  # only at the very end of the 300 s does the reference reflect
-    wave = torch.nn.functional.pad(wave[None], (n_fft // 2, right), mode="reflect")[0]
-    window = _hann(n_fft)
-    spectrum = torch.stft(wave, n_fft, hop, window=window, center=False, return_complex=True)
-    power = torch.view_as_real(spectrum[:, :computed]).square().sum(-1)
+    return torch.nn.functional.pad(wave[None], (0, right), mode="reflect")[0]
+
+
+def log_spectra(wave: Tensor, inputs: InputsConfig) -> Tensor:
+    """log10 mel power (M, F), without the floor, of padded samples (W,): frame f sees wave[f * hop : f * hop + n_fft].
+
+    Only whole frames: F = (W - n_fft) // hop + 1. The same samples give the same bits wherever the wave was cut, so
+    long as it starts at a multiple of GROUP frames of the clip.
+    """
+    hop, n_fft = inputs.hop_length, inputs.n_fft
+    frames = max(0, (wave.numel() - n_fft) // hop + 1)
+    groups = [_log_group(wave[start * hop :], inputs) for start in range(0, frames, GROUP)]
+    return torch.cat(groups, dim=1)[:, :frames] if groups else wave.new_empty(inputs.feature_size, 0)
+
+
+def _log_group(wave: Tensor, inputs: InputsConfig) -> Tensor:
+    """The first GROUP frames of padded samples, with silence after their end: (M, GROUP)."""
+    whole = (GROUP - 1) * inputs.hop_length + inputs.n_fft
+    wave = torch.nn.functional.pad(wave[:whole], (0, max(0, whole - wave.numel())))
+    window = _hann(inputs.n_fft)
+    spectrum = torch.stft(wave, inputs.n_fft, inputs.hop_length, window=window, center=False, return_complex=True)
+    power = torch.view_as_real(spectrum).square().sum(-1)
     mel = mel_filters(inputs) @ power
-    log = mel.clamp_(min=1e-10).log10_()
-    floor = log.max() - 8.0  # 80 dB below the loudest bin of the clip
-    return (torch.maximum(log[:, :frames], floor) + 4.0) / 4.0
+    return mel.clamp_(min=1e-10).log10_()
+
+
+def floored(log: Tensor, loudest: Tensor) -> Tensor:
+    """Features of log10 mel power (M, F): nothing lies over 80 dB below the ``loudest`` bin () of the whole clip."""
+    return (torch.maximum(log, loudest - 8.0) + 4.0) / 4.0
 
 
 def mel_frames(samples: int, inputs: InputsConfig) -> int:
@@ -64,7 +101,8 @@ def audio_tokens(frames: int) -> int:
     return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
-def _check_length(samples: int, inputs: InputsConfig) -> None:
+def check_length(samples: int, inputs: InputsConfig) -> None:
+    """Refuse a clip of so many samples: MediaError "audio.too_long", "audio.empty" or "audio.too_short"."""
     seconds = samples / inputs.sampling_rate
     if seconds > inputs.max_audio_s:
         raise MediaError(
@@ -164,7 +202,7 @@ class Collector:
         self._rate = frame.sample_rate
         self._count += frame.samples
         block = _to_float(frame)
-        _check_sound(block.shape[0], self._count, self._rate, self._budget)
+        check_sound(block.shape[0], self._count, self._rate, self._budget)
         self._blocks.append(block)
 
     def samples(self, target: int) -> Samples:
@@ -177,7 +215,7 @@ def to_mono(blocks: Sequence[Samples], rate: int, target: int, budget: Budget) -
     count = sum(block.shape[1] for block in blocks)
     if count == 0:
         raise MediaError("audio.empty", "the sound has no samples; expected at least 0.03 s. Record it again.")
-    _check_sound(blocks[0].shape[0], count, rate, budget)
+    check_sound(blocks[0].shape[0], count, rate, budget)
     mono = np.concatenate([block.mean(axis=0, dtype=np.float32) for block in blocks])
     if not np.isfinite(mono).all():
         raise MediaError("audio.not_finite", "the sound holds NaN or infinite samples; expected numbers in [-1, 1].")
@@ -187,7 +225,8 @@ def to_mono(blocks: Sequence[Samples], rate: int, target: int, budget: Budget) -
     return resampled[: round(budget.audio_s * target)]  # never a cut of sound: at most one sample of rounding
 
 
-def _check_sound(channels: int, count: int, rate: int, budget: Budget) -> None:
+def check_sound(channels: int, count: int, rate: int, budget: Budget) -> None:
+    """Refuse ``count`` samples a channel at ``rate`` Hz: "audio.bad_rate", "audio.bad_channels", "audio.too_long"."""
     if not budget.min_rate <= rate <= budget.max_rate:
         raise MediaError(
             "audio.bad_rate",

@@ -18,7 +18,7 @@ Source: Qwen2.5-Omni technical report (arXiv 2503.20215), section 2.2; equality 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, zip_longest
 
 import torch
@@ -77,23 +77,40 @@ Segment = TextSeg | AudioSeg | ImageSeg | VideoSeg | AudioVideoSeg
 _Piece = tuple[Tensor, Tensor]
 
 
-def layout(segments: Sequence[Segment], ids: MediaIds, merge: int) -> tuple[Tensor, Tensor]:
-    """The one walk. Returns ids (T,) int64 and positions (3, T) int64, axes time, height, width.
+class Walk:
+    """The one walk over segments. ``base``: the first free position.
 
-    merge: the spatial merge size (2: four patches make one token). Each step starts at one past the largest position of
-    the LAST piece before it, not of all pieces: when sound outlasts a video whose frames are many tokens wide, the
-    reference counts on from the sound, and so do we.
+    Each step starts at one past the largest position of the LAST piece before it, not of all pieces: when sound
+    outlasts a video whose frames are many tokens wide, the reference counts on from the sound, and so do we.
     """
-    all_ids, all_positions = [torch.empty(0, dtype=torch.int64)], [torch.empty(3, 0, dtype=torch.int64)]
-    base = 0
-    for segment in segments:
-        for step in _steps(segment, ids, merge):
+
+    def __init__(self, ids: MediaIds, merge: int, base: int = 0):
+        """merge: the spatial merge size (2: four patches make one token)."""
+        self._ids = ids
+        self._merge = merge
+        self.base = base
+
+    def add(self, segment: Segment, *, growing: bool = False) -> tuple[Tensor, Tensor]:
+        """Go over one segment: ids (T,) int64 and positions (3, T) int64, axes time, height, width.
+
+        growing: more grids or more sound of this segment may still come. Then only those leading rows are given that
+        come first whatever follows, and the walk ends here: ``base`` is of no use after it.
+        """
+        all_ids, all_positions = [torch.empty(0, dtype=torch.int64)], [torch.empty(3, 0, dtype=torch.int64)]
+        for step in _steps(segment, self._ids, self._merge, growing):
             for piece_ids, offsets in step:
                 all_ids.append(piece_ids)
-                all_positions.append(offsets + base)
+                all_positions.append(offsets + self.base)
             last = step[-1][1]
-            base += int(last.max()) + 1 if last.numel() else 0
-    return torch.cat(all_ids), torch.cat(all_positions, dim=1)
+            self.base += int(last.max()) + 1 if last.numel() else 0
+        return torch.cat(all_ids), torch.cat(all_positions, dim=1)
+
+
+def layout(segments: Sequence[Segment], ids: MediaIds, merge: int) -> tuple[Tensor, Tensor]:
+    """The walk over all segments from position 0. Returns ids (T,) int64 and positions (3, T) int64."""
+    walk = Walk(ids, merge)
+    rows = [walk.add(segment) for segment in (TextSeg(()), *segments)]  # the empty one: there may be no other
+    return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows], dim=1)
 
 
 def next_position(positions: Tensor) -> int:
@@ -101,23 +118,25 @@ def next_position(positions: Tensor) -> int:
     return int(positions.max()) + 1 if positions.numel() else 0
 
 
-def _steps(segment: Segment, ids: MediaIds, merge: int) -> list[list[_Piece]]:
-    """The steps of one segment; pieces inside a step count from the same base."""
+def _steps(segment: Segment, ids: MediaIds, merge: int, growing: bool) -> list[list[_Piece]]:
+    """The steps of one segment; pieces inside a step count from the same base. A growing one has no closing yet."""
     match segment:
         case TextSeg():
             return [[_run(torch.as_tensor(segment.ids, dtype=torch.int64))]]
         case AudioSeg():
-            return [[_one(ids.audio_start)], [_sound(segment.tokens, ids)], [_one(ids.audio_end)]]
+            steps = [[_one(ids.audio_start)], [_sound(segment.tokens, ids)], [_one(ids.audio_end)]]
         case ImageSeg():
             times = [grid * ids.position_id_per_seconds for grid in range(segment.t)]  # t is 1 but for odd callers
-            body = (_fill(segment, ids.image, merge), _grid(segment, times, merge))
-            return [[_one(ids.vision_start)], [body], [_one(ids.vision_end)]]
+            picture = (_fill(segment, ids.image, merge), _grid(segment, times, merge))
+            steps = [[_one(ids.vision_start)], [picture], [_one(ids.vision_end)]]
         case VideoSeg():
-            return [[_one(ids.vision_start)], [_frames(segment, ids, merge)], [_one(ids.vision_end)]]
+            steps = [[_one(ids.vision_start)], [_frames(segment, ids, merge)], [_one(ids.vision_end)]]
         case AudioVideoSeg():
             opening = [_one(ids.vision_start), _one(ids.audio_start)]  # both on one position
             closing = [_one(ids.audio_end), _one(ids.vision_end)]
-            return [opening, _interleave(segment, ids, merge), closing]
+            body = _settled(segment, ids, merge) if growing else _interleave(segment, ids, merge)
+            steps = [opening, body, closing]
+    return steps[:-1] if growing else steps
 
 
 def _run(ids: Tensor) -> _Piece:
@@ -151,10 +170,33 @@ def _grid(segment: ImageSeg | VideoSeg | AudioVideoSeg, times: list[int], merge:
 
 def _interleave(segment: AudioVideoSeg, ids: MediaIds, merge: int) -> list[_Piece]:
     """Chunks of 2 s: the video's tokens first, then the sound's; the longer stream goes on alone."""
-    span = ids.position_id_per_seconds * ids.seconds_per_chunk  # 50 ids
-    video = _chunks(_frames(segment, ids, merge), span)
-    sound = _chunks(_sound(segment.audio, ids), span)
+    video, sound = _streams(segment, ids, merge)
     return [piece for pair in zip_longest(video, sound) for piece in pair if piece is not None]
+
+
+def _settled(segment: AudioVideoSeg, ids: MediaIds, merge: int) -> list[_Piece]:
+    """The leading pieces of ``_interleave`` that stay when more of both streams comes.
+
+    The last chunk of each stream is open, and what follows an open chunk is not settled. To see which chunk that is,
+    each stream is cut with its next grid or token at its end, and that one is taken off again.
+    """
+    video, sound = _streams(replace(segment, t=segment.t + 1, audio=segment.audio + 1), ids, merge)
+    video[-1] = _without(video[-1], (segment.h // merge) * (segment.w // merge))
+    sound[-1] = _without(sound[-1], 1)
+    pieces = [piece for pair in zip(video, sound) for piece in pair]
+    return pieces if len(sound) < len(video) else pieces[:-1]  # else the video's open chunk comes first
+
+
+def _streams(segment: AudioVideoSeg, ids: MediaIds, merge: int) -> tuple[list[_Piece], list[_Piece]]:
+    """The chunks of the video and those of the sound."""
+    span = ids.position_id_per_seconds * ids.seconds_per_chunk  # 50 ids
+    return _chunks(_frames(segment, ids, merge), span), _chunks(_sound(segment.audio, ids), span)
+
+
+def _without(piece: _Piece, count: int) -> _Piece:
+    """A piece without its last ``count`` tokens."""
+    tokens, positions = piece
+    return tokens[:-count], positions[:, :-count]
 
 
 def _chunks(stream: _Piece, span: int) -> list[_Piece]:
