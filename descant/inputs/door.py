@@ -16,13 +16,15 @@ Every refusal is a MediaError whose ``code`` is one of:
     audio.empty           no samples                           audio.too_short       less than 3 mel frames
     audio.too_long        over 300 s                           audio.bad_rate        under 8 kHz or over 96 kHz
     audio.bad_channels    none, or more than two               audio.not_finite      NaN or infinite samples
-    audio.bad_array       not (W,) of float
+    audio.bad_array       not (W,) of float                    audio.odd_bytes       half a sample of live sound
+    audio.rate_changed    of live sound, midway
     video.decode_failed   damaged                              video.truncated       ends before its header says
     video.no_stream       the file holds no pictures           video.codec           a codec that is not allowed
     video.no_frames       not one frame                        video.no_sound        sound asked for, none there
     video.too_long        over 600 s                           video.too_many_frames over the frame ceilings
     video.too_many_pixels frames over the budget               video.bad_rate        a clip with no positive rate
-    video.bad_array       not (T, H, W, 3) uint8
+    video.bad_array       not (T, H, W, 3) uint8               video.bad_time        live, and time runs backwards
+    video.size_changed    of live frames, midway
 
 Decoders see only a buffer and the name of one format, so they can reach no other file, playlist or address.
 """

@@ -101,13 +101,18 @@ def fit_frame(frame: Pixels, count: int, inputs: InputsConfig) -> Pixels:
     then by the processor. The resampler is Pillow's, as for pictures. The processor's own (torchvision's uint8 kernel)
     rounds elsewhere, at most two grey levels apart; the utilities resize in float32, which differs more at steep edges.
     """
+    for size in frame_sizes(*frame.shape[:2], count, inputs):
+        frame = resize(frame, size)
+    return frame
+
+
+def frame_sizes(height: int, width: int, count: int, inputs: InputsConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The two sizes (height, width) that a frame of ``count`` is brought to, one after the other."""
     factor = inputs.patch_size * inputs.merge_size
     share = inputs.video_total_pixels / count * inputs.temporal_patch_size
     ceiling = max(min(inputs.video_max_pixels, share), int(inputs.video_min_pixels * 1.05))
-    height, width = frame.shape[:2]
     size = smart_resize(height, width, factor, inputs.video_min_pixels, ceiling, at_least=factor)
-    frame = resize(frame, size)
-    return resize(frame, smart_resize(*size, factor, inputs.video_min_pixels, inputs.video_max_pixels))
+    return size, smart_resize(*size, factor, inputs.video_min_pixels, inputs.video_max_pixels)
 
 
 # ---------------------------------------------------------------- bytes -> a clip
