@@ -78,8 +78,9 @@ def check_step(before: list[Block], now: list[Block]) -> None:
     for old, new in zip(before, now):
         assert new.version >= old.version and (new.final or not old.final)
         assert (new.version == old.version) == torch.equal(new.mel, old.mel)
-        if old.final:  # only the floor may have risen
-            assert torch.equal(new.mel, torch.maximum(old.mel, new.mel.min()))
+        frames = old.mel.shape[1]  # those there already: only the floor may have risen
+        assert frames == new.mel.shape[1] or not old.final
+        assert torch.equal(new.mel[:, :frames], torch.maximum(old.mel, new.mel.min()))
 
 
 @quick
@@ -339,6 +340,8 @@ def test_a_stream_that_never_comes(heard: bool, seen: bool) -> None:
         check_against_prompt(live, rows, BASE, Video(Clip(frames, 2.0)))
     else:
         assert rows.ids.shape == (0,) and rows.positions.shape == (3, 0) and rows.base == BASE
+    with pytest.raises(SessionError, match="after the end"):
+        live.finish()
 
 
 # ---------------------------------------------------------------- frames on a clock
@@ -354,6 +357,7 @@ def test_a_stream_that_never_comes(heard: bool, seen: bool) -> None:
         (0.0, [0.0, 0.25, 0.75], [0, 1]),  # both as near to 0.5: the earlier
         (0.0, [0.0, 2.1], [0, 0, 0, 1, 1, 1]),  # a camera that stood still
         (0.0, [0.0, 0.499, 1.0, 1.499], [0, 1, 2, 3]),
+        (0.0, [0.0, 0.5, 0.999], [0, 1, 2, 2]),  # 1 ms early is on time
         (0.0, [0.0, 0.0, 0.5], [0, 2]),
     ],
 )
