@@ -101,7 +101,8 @@ def fit_frame(frame: Pixels, count: int, inputs: InputsConfig) -> Pixels:
     then by the processor. The resampler is Pillow's, as for pictures. The processor's own (torchvision's uint8 kernel)
     rounds elsewhere, at most two grey levels apart; the utilities resize in float32, which differs more at steep edges.
     """
-    for size in frame_sizes(*frame.shape[:2], count, inputs):
+    height, width = frame.shape[:2]
+    for size in frame_sizes(height, width, count, inputs):
         frame = resize(frame, size)
     return frame
 
