@@ -56,12 +56,12 @@ def test_importing_is_cheap(line: str) -> None:
 def test_there_is_one_exception_tree() -> None:
     found = {value for value in vars(errors).values() if inspect.isclass(value)}
     assert all(issubclass(error, descant.DescantError) for error in found)
-    drawn = {line.split()[-1 if i == 0 else 1] for i, line in enumerate(_tree(errors.__doc__ or ""))}
+    drawn = {line.strip("├└─ ").split()[0] for line in _tree(errors.__doc__ or "")}
     assert drawn == {error.__name__ for error in found}
 
 
 def _tree(doc: str) -> list[str]:
-    return [line for line in doc.splitlines() if line.startswith(("DescantError", "├", "└"))]
+    return [line for line in doc.splitlines() if line.lstrip().startswith(("DescantError", "├", "└"))]
 
 
 def test_messages_are_built_from_words_and_media() -> None:

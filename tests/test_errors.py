@@ -20,7 +20,11 @@ TREE = {name for name, value in vars(errors).items() if isinstance(value, type)}
 # Python's own, where they are part of a protocol or say that the caller has a bug
 OTHERS = {"AttributeError", "NotImplementedError", "PermissionError", "AssertionError"}
 TYPER = {"typer.Exit"}
-BUGS = {("nn", "ValueError"), ("engine", "RuntimeError")}  # of our own code, not of what a person typed
+BUGS = {
+    ("nn", "ValueError"),
+    ("nn", "RuntimeError"),
+    ("engine", "RuntimeError"),
+}  # of our own code, not of what a person typed
 
 
 def sources() -> Iterator[tuple[Path, ast.Module]]:
