@@ -57,8 +57,8 @@ class Ledger:
     waiting: int
     thinker_pages: int
     talker_pages: int
-    promised_tokens: int
-    promised_rows: int
+    promised_thinker_pages: int
+    promised_talker_pages: int
 
     @property
     def idle(self) -> bool:
@@ -100,8 +100,7 @@ class Seat:
     number: int
     session: Session
     answer: weakref.ref[Answer]
-    tokens: int
-    rows: int
+    promised: Promise
     began: float = 0.0  # when its first sound went out, seconds
     dry: int = 0  # times that the listener had nothing to hear
 
@@ -127,7 +126,8 @@ class Seat:
         )
 
 
-Asked = tuple[int, Session, weakref.ref[Answer]]
+Promise = tuple[int, int]  # pages of the Thinker's store and of the Talker's that an answer may come to need
+Asked = tuple[int, Session, weakref.ref[Answer], Promise]
 
 
 class Engine:
@@ -137,7 +137,6 @@ class Engine:
         self.models, self.limits = models, limits or Limits()
         self.stores = new_stores(models, self.limits.tokens, self.limits.rows, self.limits.page)
         self.seats: dict[int, Seat] = {}
-        self.steps = 0
         self._waiting: deque[Asked] = deque()
         self._inbox: queue.SimpleQueue[tuple[int, Asked | None]] = queue.SimpleQueue()  # None: it is cancelled
         self._lock = threading.Lock()  # of the two lines below, which every thread may read
@@ -155,12 +154,13 @@ class Engine:
         OptionError: it is impossible. BusyError: the queue is full, or it could never fit.
         """
         tokens, rows = room(request)
-        if tokens > self.limits.tokens or rows > self.limits.rows:
+        promise = (-(-tokens // self.limits.page), -(-rows // self.limits.page))
+        session = open_session(self.models, request, self.stores)
+        if not self._fits(promise):
             raise BusyError(
                 f"a request of up to {tokens} tokens and {rows} rows of speech cannot fit an engine of "
                 f"{self.limits.tokens} and {self.limits.rows}; shorten it, or lower max_tokens"
             )
-        session = open_session(self.models, request, self.stores)
         with self._lock:
             if self._closed:
                 raise SessionError("the engine is closed; make a new one")
@@ -169,7 +169,7 @@ class Engine:
                 raise BusyError(f"{self._queued} requests wait already; try again in {wait:.0f} s", wait)
             self._queued, self._number = self._queued + 1, self._number + 1
             answer = Answer(self, self._number)
-        self._inbox.put((answer.number, (answer.number, session, weakref.ref(answer))))
+        self._inbox.put((answer.number, (answer.number, session, weakref.ref(answer), promise)))
         self._wake.set()
         return answer
 
@@ -195,15 +195,23 @@ class Engine:
 
     def ledger(self) -> Ledger:
         """What is lent out now."""
-        seats = list(self.seats.values())
         return Ledger(
-            len(seats),
+            len(self.seats),
             self._queued,
             self.stores.thinker.used,
             self.stores.talker.used if self.stores.talker else 0,
-            sum(seat.tokens for seat in seats),
-            sum(seat.rows for seat in seats),
+            *self._promised(),
         )
+
+    def _promised(self) -> Promise:
+        """What the seats were promised, together."""
+        promised = [seat.promised for seat in list(self.seats.values())]
+        return sum(thinker for thinker, _ in promised), sum(talker for _, talker in promised)
+
+    def _fits(self, promise: Promise, beside: Promise = (0, 0)) -> bool:
+        """Whether the stores can keep a promise beside those that were given."""
+        talker = self.stores.talker.limit if self.stores.talker else 0
+        return promise[0] + beside[0] <= self.stores.thinker.limit and promise[1] + beside[1] <= talker
 
     def _cancel(self, number: int) -> None:
         self._inbox.put((number, None))
@@ -229,7 +237,6 @@ class Engine:
         self._serve(todo)
         for seat in list(self.seats.values()):
             self._emit(seat)
-        self.steps += 1
         return bool(todo)
 
     def _listen(self) -> None:
@@ -252,16 +259,12 @@ class Engine:
     def _admit(self) -> None:
         """Give seats, in the order of asking, while there is room for all that an answer may come to need."""
         while self._waiting and len(self.seats) < self.limits.sessions:
-            number, session, answer = self._waiting[0]
-            tokens, rows = (-(-n // self.limits.page) * self.limits.page for n in room(session.request))
-            seats = self.seats.values()
-            if sum(s.tokens for s in seats) + tokens > self.limits.tokens:
-                return
-            if sum(s.rows for s in seats) + rows > self.limits.rows:
+            number, session, answer, promise = self._waiting[0]
+            if not self._fits(promise, self._promised()):
                 return
             self._waiting.popleft()
             self._forget(1)
-            self.seats[number] = Seat(number, session, answer, tokens, rows)
+            self.seats[number] = Seat(number, session, answer, promise)
 
     def _parked(self, seat: Seat) -> bool:
         """A reader who takes nothing is not written for any more."""
@@ -328,7 +331,7 @@ class Engine:
     def _abandon(self, why: SessionError) -> None:
         """End every answer, served or waiting, with the same error."""
         self._listen()
-        for _, _, answer in self._waiting:
+        for _, _, answer, _ in self._waiting:
             if (reader := answer()) is not None:
                 reader.events.put(why)
         self._forget(len(self._waiting))

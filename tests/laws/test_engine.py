@@ -154,6 +154,16 @@ def test_what_can_never_fit_and_what_finds_the_queue_full_is_refused() -> None:
         same(taken(answer), rig.request("a"))
 
 
+def test_a_request_of_a_page_not_quite_full_is_served_in_the_last_page() -> None:
+    engine = Engine(MODELS, Limits(tokens=40, rows=100))
+    request = rig.request("x" * 28)  # 28 + 12 tokens: two and a half pages
+    answer = engine.submit(request)
+    engine.step()
+    assert engine.ledger().sessions == 1
+    finish(engine)
+    same(taken(answer), request)
+
+
 def test_answers_on_a_worker_thread() -> None:
     engine = Engine(MODELS)
     engine.start()
