@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from descant.bench.harness import Bench, Line, Target, interleave, median, time_line
 from descant.bench.reference import Reference
-from descant.bench.shapes import count, models_of, random_parts, random_prompt, random_voice, request
+from descant.bench.shapes import models_of, random_parts, random_prompt, random_voice, request
 from descant.engine.loop import run
 from descant.engine.session import Models, open_session
 from descant.errors import SessionError
@@ -71,7 +71,7 @@ def answers(bench: Bench) -> dict[str, list[Timing]]:
     """All sides in turn, once for both rows."""
     scale = bench.scale
     parts, voice = random_parts(scale.answer), random_voice(scale.answer)
-    bench.say(f"bench-tiny: {count(parts) / 1e6:.0f} M random weights")
+    bench.say(f"bench-tiny: {sum(parts.counts().values()) / 1e6:.0f} M random weights")
     job, models = Job(random_prompt(scale.prompt), voice, scale.words, scale.codes), models_of(parts)
     sides: dict[str, Callable[[], Timing]] = {
         "balanced": lambda: descant_answer(models, job, "balanced"),

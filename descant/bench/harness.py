@@ -5,15 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import torch
 
+from descant.bench import Peer
 from descant.bench.shapes import FULL, Scale
 
 T = TypeVar("T")
-Peer = Literal["transformers"]
 Sense = Literal["ratio >=", "value >=", "value <="]
 
 
@@ -95,8 +95,7 @@ def skipped(name: str, why: str) -> Line:
 def judged(line: Line) -> Line:
     if line.target is None or line.value is None:
         return line
-    met = line.target.met(line.value, line.ratio)
-    return Line(line.name, line.unit, line.value, line.peer, line.ratio, line.target, met, line.note)
+    return replace(line, met=line.target.met(line.value, line.ratio))
 
 
 @contextmanager

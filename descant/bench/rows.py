@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from descant.bench import Shape
 from descant.bench.answer import first_audio, whole_answer
 from descant.bench.decode import decode
 from descant.bench.harness import Bench, Line
 from descant.bench.nano import nano
 from descant.errors import OptionError
-
-Shape = Literal["bench-tiny", "0.5b", "nano"]
 
 
 @dataclass(frozen=True)

@@ -130,11 +130,6 @@ def randomise(part: nn.Module, generator: torch.Generator) -> None:
                 weight.normal_(0.0, 0.8 / weight[0].numel() ** 0.5, generator=generator)
 
 
-def count(parts: Parts) -> int:
-    """Weights in all, buffers left out."""
-    return sum(p.numel() for part in parts.named().values() for p in part.parameters())
-
-
 def models_of(parts: Parts) -> Models:
     """What the engine needs. The tokenizer is a small one: most ids that random weights draw have no text in it."""
     assert parts.talker is not None and parts.token2wav is not None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from descant.bench import Peer, Shape
 from descant.cli import common
-
-Shape = Literal["bench-tiny", "0.5b", "nano"]
-Peer = Literal["transformers"]
 
 
 def bench(

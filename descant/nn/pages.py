@@ -44,11 +44,6 @@ class Pages:
         """Pages that are kept for their key alone, and given up when the room is needed."""
         return sum(self._counts[page] == 1 for page in self._known.values())
 
-    @property
-    def available(self) -> int:
-        """Pages that can still be taken."""
-        return self.limit - self.used
-
     def take(self) -> int:
         """One page, owned by the caller. BusyError when all are in use."""
         if not self._free and len(self._counts) <= self.limit:
@@ -97,11 +92,6 @@ class Pages:
         if page is not None:
             self._known.move_to_end(key)
         return page
-
-    def forget(self) -> None:
-        """Give up every page that is kept for its key alone."""
-        for key in list(self._known):
-            self.release(self._known.pop(key))
 
     def check(self, tables: Sequence[Table]) -> None:
         """Deep check: every reference is a table's or a key's, and every other page is free."""
@@ -227,12 +217,8 @@ class Batch:
         self.longest = max(ends)
         device = self.store.keys[0].device
         self.mask: Tensor | None = None
-        self._view: slice | None = None
         if len(tables) == 1:
             read = tables[0].slots(0, ends[0])
-            start = int(read[0])
-            if int(read[-1]) - start == len(read) - 1 and bool((read.diff() == 1).all()):
-                self._view = slice(start, start + len(read))
         else:
             read = torch.zeros(len(tables), self.longest, dtype=torch.long)
             for row, table, end in zip(read, tables, ends, strict=True):
@@ -240,7 +226,7 @@ class Batch:
             if min(ends) < self.longest:
                 starts = self.longest - torch.tensor(ends)
                 self.mask = (torch.arange(self.longest) >= starts[:, None]).to(device)
-        self._read = read.flatten().to(device)
+        self._read = as_slice(read) or read.flatten().to(device)
         write = [table.slots(table.length, end) for table, end in zip(tables, ends, strict=True)]
         self._write = torch.cat(write).to(device)
 
@@ -254,9 +240,17 @@ class Batch:
         both = []
         for store, fresh in ((self.store.keys[layer], k), (self.store.values[layer], v)):
             store.index_copy_(0, self._write, fresh.transpose(1, 2).flatten(0, 1).to(store.dtype))
-            seen = store[self._view] if self._view else store.index_select(0, self._read)
+            seen = store[self._read] if isinstance(self._read, slice) else store.index_select(0, self._read)
             both.append(seen.view(len(self.tables), self.longest, *seen.shape[1:]).transpose(1, 2))
         if layer == len(self.store.keys) - 1:
             for table in self.tables:
                 table.length += self.new
         return both[0], both[1]
+
+
+def as_slice(slots: Tensor) -> slice | None:
+    """The slots of one table as a view of the store, where its pages are neighbours: nothing is copied then."""
+    if slots.ndim > 1 or not bool((slots.diff() == 1).all()):
+        return None
+    start = int(slots[0])
+    return slice(start, start + len(slots))

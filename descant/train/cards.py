@@ -21,7 +21,7 @@ def model_card(recipe: Recipe, checkpoint: Checkpoint, records: Mapping[str, Rec
 
     notes: Markdown on what was done by hand in this run, so that nobody takes it for what the recipe alone gives.
     """
-    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in checkpoint.parts.named().items()}
+    parts = checkpoint.parts.counts()
     lines = [
         f"# Model card: {recipe.name}",
         "",

@@ -30,6 +30,10 @@ class Parts:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
+    def counts(self) -> dict[str, int]:
+        """Parameters of each part that is there, buffers left out."""
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named().items()}
+
     def tensors(self) -> dict[str, Tensor]:
         """Our name -> parameter or stored buffer, in module order."""
         return {
