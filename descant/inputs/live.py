@@ -9,8 +9,8 @@
                \\________ final ________________/\\_ may still grow _/
 
 The law: pushed in any cuts, the rows at the end are those of ``build_prompt`` for the message with the same Audio or
-Video; and rows once given stay, but for the features of blocks that grow or that a louder moment changes. An engine
-prefills ``rows``, keeps them, and later rolls its cache back to ``unchanged(before, now)`` rows.
+Video; and rows once given stay, but for the features of blocks that grow or that a louder moment changes, and where
+another stream joins. An engine prefills ``laid()``, and later rolls its cache back to ``rows.unchanged(before, now)``.
 
 Axes: T rows (tokens), M mel bins, F mel frames, N patches.
 """
@@ -18,7 +18,6 @@ Axes: T rows (tokens), M mel bins, F mel frames, N patches.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Literal
 
 import numpy as np
@@ -27,11 +26,12 @@ import torch
 from torch import Tensor
 
 from descant.config import InputsConfig, MediaIds
-from descant.errors import SessionError
+from descant.errors import MediaError, SessionError
 from descant.inputs.layout import AudioSeg, AudioVideoSeg, Segment, VideoSeg, Walk
 from descant.inputs.limits import Budget
 from descant.inputs.live_sight import LiveFrames
 from descant.inputs.live_sound import BLOCK, Block, LiveAudio
+from descant.inputs.rows import Content, Rows, Unit, dealt, digest
 from descant.inputs.video import seconds_per_grid
 from descant.types import PixelGrid
 
@@ -69,21 +69,12 @@ class LiveRows:
         return min((int(span.rows[0]) for span in self.spans if not span.final), default=len(self.ids))
 
 
-def unchanged(before: LiveRows, now: LiveRows) -> int:
-    """How many leading rows of ``before`` still hold in ``now``: ids, positions and features. Roll back to there."""
-    count = min(len(before.ids), len(now.ids))
-    same = (before.ids[:count] == now.ids[:count]) & (before.positions[:, :count] == now.positions[:, :count]).all(0)
-    rows = [count] if bool(same.all()) else [int(same.int().argmin())]
-    versions = {(span.kind, span.index): span.version for span in now.spans}
-    rows += [int(span.rows[0]) for span in before.spans if versions.get((span.kind, span.index)) != span.version]
-    return min(rows)
-
-
 class LiveMedia:
     """The live medium of one turn: sound, pictures, or pictures with their sound on one clock.
 
     Nothing is laid out before each expected stream has shown itself: its first rows tell which kind of segment it is.
-    When a stream never comes, the turn ends as that of the other alone; when none does, without rows.
+    When a stream never comes, the turn ends as that of the other alone; when none does, without rows. A stream that was
+    not expected may join; what was laid out without it is laid out anew.
     """
 
     def __init__(
@@ -108,24 +99,32 @@ class LiveMedia:
         self._ids = ids
         self._base = base
         self._block = block
+        self._budget = budget
+        self._filled: dict[tuple[str, int], tuple[int, Content | None, bytes]] = {}  # version, content, its digest
         self._sound = LiveAudio(inputs, block=block, budget=budget) if sound else None
         self._sight = LiveFrames(inputs, start=0.0 if sound else None, budget=budget) if sight else None
         self._finished = False
         self._closed: str | None = None  # why nothing more may come
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
-        """LiveAudio.push. Raises SessionError where no sound is expected."""
+        """LiveAudio.push. MediaError "audio.late" where sound joins pictures whose clock began long before it."""
         self._check_open("sound was pushed")
-        if self._sound is None:
-            raise SessionError("sound was pushed into live input without sound. Open it with sound=True.")
-        self._sound.push(pcm, rate)
+        sound = self._sound or LiveAudio(self._inputs, block=self._block, budget=self._budget)
+        if self._sound is None and self._sight is not None and self._sight.start > 1 / self._inputs.fps:
+            raise MediaError(
+                "audio.late",
+                f"sound joins pictures whose clock began at {self._sight.start:g} s, and nobody can say when the sound "
+                "began. Push the sound first, or count the frames' times from the beginning of the turn.",
+            )
+        sound.push(pcm, rate)
+        self._sound = sound
 
     def push_frame(self, image: object, at: float) -> None:
-        """LiveFrames.push. Raises SessionError where no pictures are expected."""
+        """LiveFrames.push."""
         self._check_open("a frame was pushed")
-        if self._sight is None:
-            raise SessionError("a frame was pushed into live input without pictures. Open it with sight=True.")
-        self._sight.push(image, at)
+        sight = self._sight or LiveFrames(self._inputs, start=0.0, budget=self._budget)
+        sight.push(image, at)
+        self._sight = sight
 
     def block(self, index: int) -> Block:
         """The block of sound behind a span, as it is now."""
@@ -148,6 +147,18 @@ class LiveMedia:
         ids, positions = walk.add(segment, growing=not self._finished)
         spans = sorted([*self._sounds(ids, blocks), *self._sights(ids)], key=lambda span: int(span.rows[0]))
         return LiveRows(ids, positions, tuple(spans), walk.base if self._finished else None)
+
+    def laid(self) -> Rows:
+        """The rows so far with what fills them, as the engine reads them."""
+        rows, units = self.rows(), list[Unit]()
+        for span in rows.spans:
+            version, content, told = self._filled.get((span.kind, span.index), (-1, None, b""))
+            if content is None or version != span.version:
+                content = self.block(span.index).mel if span.kind == "audio" else self.grid(span.index)
+                told = digest(content)
+                self._filled[span.kind, span.index] = span.version, content, told
+            units.append(Unit(span.rows, content, told))
+        return Rows(rows.ids, rows.positions, 0 if rows.base is None else rows.base - self._base, tuple(units))
 
     def finish(self) -> LiveRows:
         """End all streams. Every row is there and final.
@@ -172,6 +183,7 @@ class LiveMedia:
     def cancel(self) -> None:
         """Drop everything. Harmless when repeated."""
         self._closed = "the turn was cancelled"
+        self._filled.clear()
         for stream in (self._sound, self._sight):
             if stream is not None:
                 stream.cancel()
@@ -199,7 +211,7 @@ class LiveMedia:
 
     def _sounds(self, ids: Tensor, blocks: list[Block]) -> list[Span]:
         rows = torch.nonzero(ids == self._ids.audio)[:, 0]
-        parts = _shares(rows, [block.tokens for block in blocks])
+        parts = dealt(rows, [block.tokens for block in blocks])
         return [
             Span("audio", block.index, block.version, part, block.final)
             for block, part in zip(blocks, parts)
@@ -210,11 +222,5 @@ class LiveMedia:
         grids, height, width = self._sight.shape if self._sight is not None else (0, 0, 0)
         rows = torch.nonzero(ids == self._ids.video)[:, 0]
         share = (height // self._inputs.merge_size) * (width // self._inputs.merge_size)
-        parts = _shares(rows, [share] * grids)
+        parts = dealt(rows, [share] * grids)
         return [Span("video", index, 0, part, True) for index, part in enumerate(parts) if len(part)]
-
-
-def _shares(rows: Tensor, sizes: list[int]) -> list[Tensor]:
-    """Rows dealt out in turn to takers of so many; the last ones may get fewer, or none."""
-    ends = accumulate(sizes, initial=0)
-    return [rows[a:b] for a, b in pairwise(ends)]

@@ -80,6 +80,11 @@ class LiveFrames:
         self._sampled.clear()
 
     @property
+    def start(self) -> float:
+        """The moment of sampled frame 0 in s; 0 before there is one."""
+        return self._start or 0.0
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(t, h, w) in patches of the grids that are there; t is 0 while there are none."""
         grids = len(self._sampled) // self._inputs.temporal_patch_size

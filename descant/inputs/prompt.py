@@ -16,7 +16,7 @@ from descant.inputs.audio import Samples, audio_tokens, log_mel
 from descant.inputs.image import image_grid
 from descant.inputs.layout import AudioSeg, AudioVideoSeg, ImageSeg, Segment, TextSeg, VideoSeg, layout, next_position
 from descant.inputs.limits import Budget
-from descant.inputs.template import ROLES, Special, render
+from descant.inputs.template import ROLES, Piece, Special, render
 from descant.inputs.tokenizer import Tokenizer
 from descant.inputs.video import fitted_grid, sample_clip, seconds_per_grid, video_grid
 from descant.types import Audio, Clip, Image, Message, Part, PixelGrid, Prompt, Text, Video
@@ -37,40 +37,40 @@ def build_prompt(
     speech: the answer will be spoken (chooses the default system turn). generate: open the assistant's turn at the end.
     Raises MediaError for media that are refused, OptionError for messages that make no sense.
     """
-    media = _Media(inputs, budget or Budget())
-    segments: list[Segment] = []
-    for piece in render(messages, inputs, speech=speech, generate=generate):
-        match piece:
-            case str():
-                segments.append(TextSeg(tokenizer.encode(piece)))
-            case Special():
-                segments.append(TextSeg([tokenizer.special(piece.name)]))
-            case Image():
-                segments.append(media.add_image(piece))
-            case Audio():
-                segments.append(media.add_audio(piece))
-            case Video():
-                segments.append(media.add_video(piece))
-    token_ids, positions = layout(segments, ids, inputs.merge_size)
-    return Prompt(
-        ids=token_ids,
-        positions=positions,
-        next_position=next_position(positions),
-        audio=tuple(media.audio),
-        images=tuple(media.images),
-        videos=tuple(media.videos),
-    )
+    media = Media(tokenizer, inputs, budget or Budget())
+    return media.prompt([media.segment(p) for p in render(messages, inputs, speech=speech, generate=generate)], ids)
 
 
 @dataclass
-class _Media:
-    """Features of the media met so far, each list in order of appearance; add_* gives the segment of one medium."""
+class Media:
+    """Pieces to segments: features of the media met so far, each list in order of appearance."""
 
+    tokenizer: Tokenizer
     inputs: InputsConfig
     budget: Budget
     audio: list[Tensor] = field(default_factory=list)
     images: list[PixelGrid] = field(default_factory=list)
     videos: list[PixelGrid] = field(default_factory=list)
+
+    def segment(self, piece: Piece) -> Segment:
+        """The segment of one piece of the template."""
+        match piece:
+            case str():
+                return TextSeg(self.tokenizer.encode(piece))
+            case Special():
+                return TextSeg([self.tokenizer.special(piece.name)])
+            case Image():
+                return self.add_image(piece)
+            case Audio():
+                return self.add_audio(piece)
+            case Video():
+                return self.add_video(piece)
+
+    def prompt(self, segments: Sequence[Segment], ids: MediaIds) -> Prompt:
+        """The segments laid out, with the features met so far."""
+        token_ids, positions = layout(segments, ids, self.inputs.merge_size)
+        media = tuple(self.audio), tuple(self.images), tuple(self.videos)
+        return Prompt(token_ids, positions, next_position(positions), *media)
 
     def add_image(self, part: Image) -> ImageSeg:
         source = part.source

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from descant.config import InputsConfig
 from descant.errors import OptionError
@@ -28,6 +29,7 @@ class Special:
 
 
 Medium = Image | Audio | Video
+Kind = TypeVar("Kind")
 Piece = str | Special | Medium  # str: plain text, tokenised as one run
 
 
@@ -43,17 +45,27 @@ def render(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool, g
     for message in _with_system(messages, inputs, speech=speech):
         if message.role not in ROLES:
             raise OptionError(f"unknown role {message.role!r}; expected one of {', '.join(ROLES)}")
-        pieces += [Special(IM_START), message.role + "\n"]
-        for part in message.content:
-            if not isinstance(part, Text | Image | Audio | Video):
-                raise OptionError(
-                    f"a {type(part).__name__} is no part of a message; expected Text, Image, Audio or Video"
-                )
-            pieces.append(part.text if isinstance(part, Text) else part)
-        pieces += [Special(IM_END), "\n"]
+        pieces += [*opening(message.role), *(piece_of(part) for part in message.content), *CLOSING]
     if generate:
-        pieces += [Special(IM_START), "assistant\n"]
-    return _joined(pieces)
+        pieces += opening("assistant")
+    return merged(pieces)
+
+
+def opening(role: str) -> list[str | Special]:
+    """How a turn begins."""
+    return [Special(IM_START), role + "\n"]
+
+
+CLOSING: tuple[str | Special, ...] = (Special(IM_END), "\n")
+
+
+def piece_of(part: object) -> str | Medium:
+    """One part of a message. Raises OptionError for what is none."""
+    if isinstance(part, Text):
+        return part.text
+    if not isinstance(part, Image | Audio | Video):
+        raise OptionError(f"a {type(part).__name__} is no part of a message; expected Text, Image, Audio or Video")
+    return part
 
 
 def _with_system(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool) -> list[Message]:
@@ -63,9 +75,9 @@ def _with_system(messages: Sequence[Message], inputs: InputsConfig, *, speech: b
     return [system(text), *messages]
 
 
-def _joined(pieces: Sequence[Piece]) -> list[Piece]:
-    """Neighbouring text runs as one; empty ones dropped."""
-    joined: list[Piece] = []
+def merged(pieces: Sequence[Kind]) -> list[Kind]:
+    """Neighbouring text runs as one; empty ones dropped. Whatever is no text stays as it is."""
+    joined: list[Any] = []
     for piece in pieces:
         if isinstance(piece, str) and joined and isinstance(joined[-1], str):
             joined[-1] += piece

@@ -20,10 +20,11 @@ from descant.inputs import door
 from descant.inputs.audio import audio_tokens, log_mel
 from descant.inputs.layout import AudioSeg, AudioVideoSeg, Segment, VideoSeg, Walk
 from descant.inputs.limits import Budget
-from descant.inputs.live import LiveMedia, LiveRows, unchanged
+from descant.inputs.live import LiveMedia, LiveRows
 from descant.inputs.live_sight import LiveFrames
 from descant.inputs.live_sound import Block, LiveAudio
 from descant.inputs.prompt import build_prompt
+from descant.inputs.rows import NOTHING, Rows, unchanged
 from descant.types import Audio, Clip, Message, Part, Video
 from tests.inputs import media
 
@@ -219,11 +220,16 @@ class Cache:
 
     def __init__(self) -> None:
         self.rows: LiveRows | None = None
+        self.laid: Rows = NOTHING
         self.entries: list[tuple[Any, ...]] = []
         self.rolled_back = 0
 
     def follow(self, live: LiveMedia, rows: LiveRows) -> None:
-        keep = 0 if self.rows is None else unchanged(self.rows, rows)
+        laid = live.laid()
+        assert torch.equal(laid.ids, rows.ids) and [u.rows.tolist() for u in laid.units] == [
+            span.rows.tolist() for span in rows.spans
+        ]
+        keep, self.laid = unchanged(self.laid, laid), laid
         assert keep <= len(self.entries)
         if self.rows is not None:
             final = min((int(s.rows[0]) for s in self.rows.spans if s.kind == "audio"), default=self.rows.final)
@@ -314,14 +320,14 @@ def test_the_last_block_grows_and_is_rolled_back() -> None:
     live = LiveMedia(INPUTS, IDS, base=7)
     samples = media.noise(56000)
     live.push_audio(samples[:40000], 16000)
-    before = live.rows()
-    assert (len(before.ids), before.final) == (1 + 62, 51) and before.base is None
-    assert unchanged(before, live.rows()) == 63
+    rows, before = live.rows(), live.laid()
+    assert (len(rows.ids), rows.final) == (1 + 62, 51) and rows.base is None
+    assert unchanged(before, live.laid()) == 63
     live.push_audio(samples[40000:], 16000)
-    now = live.rows()
+    now = live.laid()
     assert unchanged(before, now) == 51
     live.push_audio(np.full(4000, 0.99, np.float32), 16000)  # louder: every block so far
-    assert unchanged(now, live.rows()) == 1
+    assert unchanged(now, live.laid()) == 1
 
 
 @pytest.mark.parametrize("heard, seen", [(True, False), (False, True), (False, False)])
@@ -342,6 +348,27 @@ def test_a_stream_that_never_comes(heard: bool, seen: bool) -> None:
         assert rows.ids.shape == (0,) and rows.positions.shape == (3, 0) and rows.base == BASE
     with pytest.raises(SessionError, match="after the end"):
         live.finish()
+
+
+@pytest.mark.parametrize("first", ["sound", "sight"])
+def test_a_stream_may_join_the_other(first: str) -> None:
+    """As if both had been expected from the beginning."""
+    samples, frames = media.noise(40000), media.grey_frames([1, 2, 3, 4], 56, 56)
+    live = LiveMedia(INPUTS, IDS, sound=first == "sound", sight=first == "sight", base=BASE)
+
+    def show() -> None:
+        for place, frame in enumerate(frames):
+            live.push_frame(frame, at=place / 2)
+
+    if first == "sight":
+        show()
+    before = live.laid()
+    live.push_audio(samples, 16000)
+    if first == "sound":
+        before = live.laid()
+        show()
+    assert len(before) > 1 and unchanged(before, live.laid()) <= 1 + 4 * (first == "sight")
+    check_against_prompt(live, live.finish(), BASE, Video(Clip(frames, 2.0, samples), use_audio=True))
 
 
 # ---------------------------------------------------------------- frames on a clock

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from descant.config import InputsConfig
-from descant.errors import DescantError, MediaError, SessionError
+from descant.errors import MediaError, SessionError
 from descant.inputs.live import LiveMedia
 from descant.inputs.live_sight import LiveFrames
 from descant.inputs.live_sound import LiveAudio
@@ -115,13 +115,25 @@ def test_a_sound_too_short_to_end_may_go_on(rate: int, count: int) -> None:
     check_against_prompt(live, live.finish(), BASE, Audio(samples, rate))
 
 
-def test_streams_that_were_not_asked_for() -> None:
-    calls: list[Callable[[], object]] = [
-        lambda: LiveMedia(INPUTS, IDS, sound=False),
-        lambda: LiveMedia(INPUTS, IDS).push_frame(GREY, 0.0),
-        lambda: LiveMedia(INPUTS, IDS).grid(0),
-        lambda: LiveMedia(INPUTS, IDS, sound=False, sight=True).push_audio(TONE, 16000),
-    ]
-    for call in calls:
-        with pytest.raises(DescantError):
-            call()
+def test_what_makes_no_sense() -> None:
+    with pytest.raises(SessionError, match="neither sound nor pictures"):
+        LiveMedia(INPUTS, IDS, sound=False)
+    with pytest.raises(SessionError, match="without pictures"):
+        LiveMedia(INPUTS, IDS).grid(0)
+
+
+def test_sound_cannot_join_pictures_that_began_long_before() -> None:
+    live = LiveMedia(INPUTS, IDS, sound=False, sight=True)
+    live.push_frame(GREY, 3.0)
+    with pytest.raises(MediaError) as caught:
+        live.push_audio(TONE, 16000)
+    assert caught.value.code == "audio.late"
+    assert len(live.finish().ids) > 0  # and the pictures go on
+
+
+def test_a_refused_stream_does_not_join() -> None:
+    live = LiveMedia(INPUTS, IDS, base=BASE)
+    live.push_audio(TONE, 16000)
+    with pytest.raises(MediaError):
+        live.push_frame(b"hello, world", 0.0)
+    check_against_prompt(live, live.finish(), BASE, Audio(TONE, 16000))
