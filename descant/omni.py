@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor
 
 from descant.engine import trace as tracing
-from descant.engine.loop import stream
+from descant.engine.engine import Engine
+from descant.engine.limits import Limits
+from descant.engine.live import LiveSession, Terms
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
 from descant.engine.session import Models, Request, codes_beyond_table
 from descant.errors import OptionError
 from descant.inputs.prompt import build_prompt
 from descant.inputs.tokenizer import Tokenizer
+from descant.inputs.turn import Scribe
 from descant.model.codec import decoding_for
 from descant.types import (
     READ_ALOUD,
@@ -28,6 +32,7 @@ from descant.types import (
     Event,
     Finished,
     Latency,
+    Memory,
     Message,
     Prompt,
     Sampling,
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from descant.types import Source
 
 DType = Literal["float32", "bfloat16", "float16"]
+NO_PROMPT = Prompt(torch.empty(0, dtype=torch.int64), torch.empty(3, 0, dtype=torch.int64), 0)
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -49,11 +55,13 @@ def load(
     dtype: DType | None = None,
     device: str | None = None,
     latency: Latency | Decoding = "balanced",
+    limits: Limits | None = None,
     progress: bool = False,
 ) -> Omni:
     """Load a model: ``"nano"`` (embedded), a folder, or ``"org/repo"`` (fetched through huggingface-hub).
 
-    dtype None: what the files hold, float32 on a CPU. device None: the CPU. ``progress`` draws a bar meanwhile.
+    dtype None: what the files hold, float32 on a CPU. device None: the CPU. limits: how much is served at once.
+    ``progress`` draws a bar meanwhile.
     Raises OptionError (unknown name or option), ConfigError, WeightsError.
     """
     if dtype is not None and dtype not in DTYPES:
@@ -61,7 +69,7 @@ def load(
     if not isinstance(latency, Decoding):
         decoding_for(latency)  # a wrong word is found before the weights are read
     check_device(device)
-    return Omni(load_checkpoint(name, dtype and DTYPES[dtype], device, progress), latency)
+    return Omni(load_checkpoint(name, dtype and DTYPES[dtype], device, progress), latency, limits)
 
 
 def check_device(device: str | None) -> None:
@@ -90,12 +98,21 @@ def models_of(checkpoint: Checkpoint) -> Models:
 
 
 class Omni:
-    """One set of weights that serves any number of answers. Nothing of an answer is kept here."""
+    """One set of weights that serves any number of answers at once, from any thread. Nothing of an answer is kept here.
 
-    def __init__(self, checkpoint: Checkpoint, latency: Latency | Decoding = "balanced"):
+    Its engine works on a thread of its own, from the first answer on until ``close``.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, latency: Latency | Decoding = "balanced", limits: Limits | None = None):
         self.checkpoint = checkpoint
         self.decoding = self._decoding(latency)
         self.models = models_of(checkpoint)
+        self.engine = Engine(self.models, limits)
+        self._closing = weakref.finalize(self, self.engine.close)
+
+    def close(self) -> None:
+        """Cancel what is being answered and end the engine's thread. Leaving the program does it as well."""
+        self._closing()
 
     @property
     def speaks(self) -> bool:
@@ -121,9 +138,9 @@ class Omni:
     ) -> Iterator[Event]:
         """Answer a conversation, event by event: TextDelta and AudioChunk as they come, then Finished.
 
-        Options and media are checked at once (OptionError, MediaError); the answer is made while it is iterated.
-        Closing the iterator cancels it. ``max_tokens`` overrides that of ``sampling``; ``seed`` makes text, codes and
-        sound reproducible. Samplings left out are the model's own.
+        Options and media are checked at once (OptionError, MediaError; BusyError when too many wait); the answer is
+        made from then on, beside all others. Closing the iterator cancels it. ``max_tokens`` overrides that of
+        ``sampling``; ``seed`` makes text, codes and sound reproducible. Samplings left out are the model's own.
         """
         options = Options(voice, speech, sampling, talker_sampling, max_tokens, seed, latency)
         return self._answer(messages, options)
@@ -164,14 +181,47 @@ class Omni:
         speech = replace(request.speech, temperature=0.0, max_tokens=max_codes)
         return tracing.trace(self.models, replace(request, text=text, speech=speech))
 
+    def session(
+        self,
+        *,
+        voice: str | None = None,
+        instructions: str | None = None,
+        speech: bool = True,
+        sampling: Sampling | None = None,
+        talker_sampling: Sampling | None = None,
+        seed: int | None = None,
+        latency: Latency | Decoding | None = None,
+        memory: Memory | None = None,
+    ) -> LiveSession:
+        """Open a live session: it hears and sees while its user speaks and shows, and answers when asked.
+
+        instructions: the system turn (None: the model's own). memory: how long the conversation may grow, and what
+        happens then. seed: of the first answer; each later one takes the next. The rest as in ``chat``.
+        """
+        memory, most = memory or Memory(), self.checkpoint.config.thinker.text.max_position_embeddings
+        if memory.full not in ("drop", "refuse") or (memory.tokens is not None and not 0 < memory.tokens <= most):
+            raise OptionError(f"{memory} is impossible; tokens: 1 to {most}, full: 'drop' or 'refuse'")
+        request = self._asked(Options(voice, speech, sampling, talker_sampling, None, seed, latency))
+        room = min(memory.tokens or most, self.engine.limits.tokens)
+        scribe = Scribe(self.models.tokenizer, self.checkpoint.inputs, self.checkpoint.config.thinker)
+        self.engine.start()
+        return LiveSession(self.engine, scribe, Terms(request, instructions, room, memory.full == "drop"))
+
     def _answer(
         self, messages: Sequence[Message], options: Options, forced: tuple[int, ...] | None = None
     ) -> Iterator[Event]:
         clock = time.perf_counter()
-        return stream(self.models, replace(self._request(messages, options), forced=forced, clock=clock))
+        request = replace(self._request(messages, options), forced=forced, clock=clock)
+        self.engine.start()
+        return iter(self.engine.submit(request))
 
     def _request(self, messages: Sequence[Message], options: Options) -> Request:
         """Everything checked and read, before anything is computed."""
+        request = self._asked(options)
+        return replace(request, prompt=self._prompt(messages, speech=options.speech))
+
+    def _asked(self, options: Options) -> Request:
+        """The options of an answer, checked and filled in; its prompt is still to come."""
         generation = self.checkpoint.generation
         text, speech = options.sampling or generation.text, options.talker_sampling or generation.speech
         if options.max_tokens is not None:
@@ -182,7 +232,7 @@ class Omni:
         check_seed(seed)
         decoding = self.decoding if options.latency is None else self._decoding(options.latency)
         voice = self._voice(options.voice) if options.speech else None
-        return Request(self._prompt(messages, speech=options.speech), text, speech, decoding, seed, voice)
+        return Request(NO_PROMPT, text, speech, decoding, seed, voice)
 
     def _decoding(self, latency: Latency | Decoding) -> Decoding:
         """The dial's meaning for this model; a Decoding is taken as it is."""

@@ -153,6 +153,18 @@ class Voice:
     ref_mel: Tensor
 
 
+@dataclass(frozen=True)
+class Memory:
+    """How long a live session may grow. tokens: of its context (None: as many as the model was made for).
+
+    full: what happens then: the oldest turns are dropped, media included, and an event says so; or the next answer is
+    refused.
+    """
+
+    tokens: int | None = None
+    full: Literal["drop", "refuse"] = "drop"
+
+
 # ---------------------------------------------------------------- events
 
 
@@ -185,7 +197,21 @@ class Finished:
     t: float
 
 
-Event = TextDelta | AudioChunk | Finished
+@dataclass(frozen=True)
+class Progress:
+    """What an answer does before it begins, where that takes a while.
+
+    "queued": requests before it, of all that wait. "dropped": so many of the oldest turns of the conversation, media
+    included, made room for it, of all. "reading": tokens of its prompt that are read, of all.
+    """
+
+    stage: Literal["queued", "dropped", "reading"]
+    done: int
+    total: int
+    t: float
+
+
+Event = TextDelta | AudioChunk | Progress | Finished
 Latency = Literal["low", "balanced", "quality"]
 
 

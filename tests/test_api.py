@@ -71,4 +71,6 @@ def test_messages_are_built_from_words_and_media() -> None:
 
 
 def test_every_event_is_public() -> None:
-    assert set(typing.get_args(types.Event)) == {descant.TextDelta, descant.AudioChunk, descant.Finished}
+    assert set(typing.get_args(types.Event)) == {
+        descant.TextDelta, descant.AudioChunk, descant.Progress, descant.Finished,
+    }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from descant.errors import OptionError, SessionError
 from descant.player import Player, WavWriter, find_player
-from descant.types import AudioChunk, Event, Finished, TextDelta
+from descant.types import AudioChunk, Event, Finished, Progress, TextDelta
 
 MILLIONTH = 6  # decimals of a time in seconds
 
@@ -25,6 +25,8 @@ def as_json(event: Event) -> str:
         body = {"type": "text", "t": t, "text": event.text}
     elif isinstance(event, AudioChunk):
         body = {"type": "audio", "t": t, "start_sample": event.start_sample, "samples": len(event.samples)}
+    elif isinstance(event, Progress):
+        body = {"type": event.stage, "t": t, "done": event.done, "total": event.total}
     else:
         usage, timings = dict(event.usage), {k: round(v, MILLIONTH) for k, v in event.timings.items()}
         body = {"type": "finished", "t": t, "text": event.text, "usage": usage, "timings": timings}

@@ -15,9 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from descant.engine.context import Context
 from descant.engine.session import RATE, Models, Phase, Request, Session, Speech, finished, open_session
 from descant.errors import DescantError, SessionError
-from descant.model.talker import first_row, prompt_rows, reply_rows, speaker_row, step_row
+from descant.model.talker import Talker, first_row, prompt_rows, reply_rows, speaker_row, step_row
 from descant.nn.pages import Batch
 from descant.types import AudioChunk, Event, TextDelta
 
@@ -86,22 +87,42 @@ def fail(session: Session, error: Exception) -> None:
 
 
 def read(models: Models, session: Session, tokens: int | None = None) -> None:
-    """Read the next ``tokens`` of the prompt (None: all): the Thinker, and the Talker behind it."""
-    prompt, thought, thinker = session.request.prompt, session.thought, models.thinker
-    if thought.embeds is None:
-        thought.embeds = thinker.embed(prompt)
-    start = thought.cache.length
-    stop = len(prompt.ids) if tokens is None else min(start + tokens, len(prompt.ids))
-    embeds, positions = thought.embeds[start:stop], prompt.positions[:, None, start:stop].to(thinker.device)
-    batch = Batch([thought.cache], stop - start)
-    hidden, _ = thinker(embeds[None], positions, batch, batch.mask)
-    if session.speech is not None and models.talker is not None:
-        media = thinker.media_mask(prompt.ids[start:stop].to(thinker.device))
-        rows = models.talker.proj(prompt_rows(embeds[None], hidden, media))
-        models.talker.decoder(rows, positions, Batch([session.speech.cache], stop - start))
-    if stop == len(prompt.ids):
-        thought.logits, thought.embeds = thinker.logits(hidden[0, -1]), None
-        session.enter(Phase.THINKING)
+    """Read the next ``tokens`` rows (None: all): the Thinker, and the Talker behind it."""
+    context, thinker, talker = session.context, models.thinker, models.talker
+    if not context.thought.length:
+        context.adopt()
+    room = context.unread if tokens is None else tokens
+    if talker is not None and context.behind:
+        room -= follow(talker, context, room)
+    start = context.thought.length
+    stop = min(start + room, len(context.rows))
+    if stop == start:
+        return
+    embeds = context.embeds(thinker, start, stop)[None]
+    positions = context.rows.positions[:, None, start:stop].to(thinker.device)
+    batch = Batch([context.thought], stop - start)
+    hidden, _ = thinker(embeds, positions, batch, batch.mask)
+    if talker is not None and context.sung is not None:
+        media = thinker.media_mask(context.rows.ids[start:stop].to(thinker.device))
+        rows = talker.proj(prompt_rows(embeds, hidden, media))
+        talker.decoder(rows, positions, Batch([context.sung], stop - start))
+    if session.phase is Phase.PREFILL:
+        session.prefilled += stop - start
+        if stop == len(context.rows):
+            context.publish()
+            session.thought.logits = thinker.logits(hidden[0, -1])
+            session.enter(Phase.THINKING)
+
+
+def follow(talker: Talker, context: Context, most: int) -> int:
+    """The Talker reads what only the Thinker has read, a reply; returns how many rows."""
+    sung = context.sung
+    assert sung is not None
+    rows = torch.stack(context.replied[: min(most, context.behind)])
+    positions = context.rows.positions[:, None, sung.length : sung.length + len(rows)].to(talker.device)
+    talker.decoder(talker.proj(rows[None]), positions, Batch([sung], len(rows)))
+    del context.replied[: len(rows)]
+    return len(rows)
 
 
 def think(models: Models, sessions: Sequence[Session]) -> None:
@@ -145,12 +166,14 @@ def consume(models: Models, sessions: Sequence[Session]) -> None:
     queue."""
     thinker, thoughts = models.thinker, [session.thought for session in sessions]
     embeds = thinker.embed_tokens(torch.tensor([[thought.ids[-1]] for thought in thoughts], device=thinker.device))
-    at = [s.request.prompt.next_position + len(s.thought.ids) - 1 for s in sessions]
+    at = [s.context.base + len(s.thought.ids) - 1 for s in sessions]
     batch = Batch([thought.cache for thought in thoughts])
     hidden, _ = thinker(embeds, each_at(at, thinker.device), batch, batch.mask)
     logits, rows = thinker.logits(hidden[:, -1]), reply_rows(embeds, hidden)[:, 0]
     for session, scores, row in zip(sessions, logits, rows, strict=True):
         session.thought.logits = scores
+        if session.kept is not None:
+            session.kept.append(row)
         if session.speech is not None and not session.speech.over:
             session.speech.rows.append(row)
 
@@ -226,7 +249,7 @@ def sing(models: Models, sessions: Sequence[Session]) -> None:
     assert talker is not None
     rows = torch.stack([speech.feed for speech in voices if speech.feed is not None])
     new = rows.shape[1]
-    last = [s.request.prompt.next_position + 1 + len(v.codes) for s, v in zip(sessions, voices, strict=True)]
+    last = [s.context.base + 1 + len(v.codes) for s, v in zip(sessions, voices, strict=True)]
     at = each_at(last, talker.device) + torch.arange(1 - new, 1, device=talker.device)
     batch = Batch([speech.cache for speech in voices], new)
     logits, _ = talker(rows, at, batch, batch.mask)

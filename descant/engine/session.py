@@ -1,10 +1,12 @@
 """One request, as data: everything that changes while an answer is made lives in ``Session``; the modules are pure.
 
 ```
-PREFILL --> THINKING --> SPEAKING --> DONE        THINKING: the Thinker still writes (the Talker already sings along)
-   |            |            |                    SPEAKING: the text is complete, the Talker runs on
-   +------------+------------+---> CANCELLED | FAILED
+LISTENING --> PREFILL --> THINKING --> SPEAKING --> DONE
+   |             |            |            |
+   +-------------+------------+------------+---> CANCELLED | FAILED
 ```
+LISTENING: a live session between two answers; what its user says is read, and nothing is asked yet. THINKING: the
+Thinker still writes (the Talker already sings along). SPEAKING: the text is complete, the Talker runs on.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from descant.engine.context import Context
 from descant.engine.sampling import Choose, Sampler
 from descant.errors import DescantError, OptionError
+from descant.inputs.rows import rows_of
 from descant.inputs.tokenizer import Incremental, Tokenizer
 from descant.model.codec import CodecState, Token2Wav
 from descant.model.decoder import Decoder
@@ -30,10 +34,12 @@ from descant.model.thinker import Thinker
 from descant.nn.pages import Pages, Table
 from descant.types import Decoding, Event, Finished, Prompt, Sampling, Voice
 
+NO_VOICE = "this model has no voice: it comes without a Talker; ask with speech=False"
 RATE = 24000  # Hz, the sound that leaves every vocoder of this family
 
 
 class Phase(Enum):
+    LISTENING = "listening"
     PREFILL = "prefill"
     THINKING = "thinking"
     SPEAKING = "speaking"
@@ -44,6 +50,7 @@ class Phase(Enum):
 
 ENDS = frozenset({Phase.DONE, Phase.CANCELLED, Phase.FAILED})
 NEXT: Mapping[Phase, frozenset[Phase]] = {
+    Phase.LISTENING: frozenset({Phase.CANCELLED, Phase.FAILED}),
     Phase.PREFILL: frozenset({Phase.THINKING, Phase.CANCELLED, Phase.FAILED}),
     Phase.THINKING: frozenset({Phase.SPEAKING, Phase.DONE, Phase.CANCELLED, Phase.FAILED}),
     Phase.SPEAKING: frozenset({Phase.DONE, Phase.CANCELLED, Phase.FAILED}),
@@ -66,7 +73,8 @@ class Models:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked, complete and checked. voice None: text only. forced: the ids of the reply, instead of drawing."""
+    """What is asked, complete and checked. voice None: text only. forced: the ids of the reply, instead of drawing.
+    tenant: whose pages of the cache it may share."""
 
     prompt: Prompt
     text: Sampling
@@ -76,17 +84,16 @@ class Request:
     voice: Voice | None = None
     forced: tuple[int, ...] | None = None
     clock: float = field(default_factory=time.perf_counter)  # when the request was complete, seconds
+    tenant: str = ""
 
 
 @dataclass
 class Thought:
-    """The Thinker's half. embeds (P, D): the prompt as the decoder reads it, while it is not read to its end.
-    logits (V,): from which the next id is chosen."""
+    """The Thinker's half. logits (V,): from which the next id is chosen."""
 
     choose: Choose
     writer: Incremental
     cache: Table
-    embeds: Tensor | None = None
     logits: Tensor | None = None
     ids: list[int] = field(default_factory=list)  # without the stop id
     pieces: list[str] = field(default_factory=list)
@@ -116,17 +123,26 @@ class Speech:
 
 @dataclass
 class Session:
-    """One request on its way. ``speech`` is None when only text is asked for."""
+    """One request on its way. ``speech`` is None when only text is asked for.
+
+    kept: the row (D,) of every token that the Thinker read back, for a conversation that goes on with this context
+    after the answer; None: the context ends with it.
+    """
 
     request: Request
+    context: Context
     thought: Thought
     speech: Speech | None
+    kept: list[Tensor] | None = None
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     phase: Phase = Phase.PREFILL
     reason: Literal["stop", "length"] = "stop"
     first_text: float | None = None  # seconds since the request was complete
     first_audio: float | None = None
     error: DescantError | None = None  # why it failed
+    underruns: int = 0  # times that a listener who plays in real time had nothing to hear
+    prefilled: int = 0  # rows read since the request was complete
+    spent: dict[str, float] = field(default_factory=dict)  # seconds of each stage that this session was part of
     out: list[Event] = field(default_factory=list)  # events that nobody has taken yet
 
     @property
@@ -137,15 +153,15 @@ class Session:
         return time.perf_counter() - self.request.clock
 
     def enter(self, phase: Phase) -> None:
-        """The one transition function. Whoever ends gives back all that was lent to it."""
+        """The one transition function. Whoever ends gives back all that was lent to it, but a context that goes on."""
         if phase not in NEXT[self.phase]:
             raise RuntimeError(f"a session in phase {self.phase.value} cannot enter {phase.value}")
         self.phase = phase
         if phase in ENDS:
-            self.thought.cache.free()
-            self.thought.embeds = self.thought.logits = None
+            self.thought.logits = None
+            if self.kept is None:
+                self.context.free()
             if self.speech is not None:
-                self.speech.cache.free()
                 self.speech.rows.clear()
                 self.speech.feed = self.speech.logits = None
 
@@ -197,33 +213,60 @@ def room(request: Request) -> tuple[int, int]:
     return prompt + request.text.max_tokens, spoken
 
 
+def new_context(stores: Stores, *, speech: bool, tenant: str = "") -> Context:
+    """An empty context with tables of its own."""
+    if speech and stores.talker is None:
+        raise OptionError(NO_VOICE)
+    return Context(Table(stores.thinker), Table(stores.talker) if speech and stores.talker else None, tenant)
+
+
 def open_session(models: Models, request: Request, stores: Stores | None = None) -> Session:
     """A new session in phase PREFILL; stores None: its own."""
     stores = stores or new_stores(models, *room(request))
-    text_seed, speech_seed, noise_seed = seeds(request.seed)
-    thinker = models.thinker
+    context = new_context(stores, speech=request.voice is not None, tenant=request.tenant)
+    context.lay(rows_of(request.prompt, models.thinker.cfg))
+    return session_in(models, request, context, start_codec(models, request))
+
+
+def session_in(models: Models, request: Request, context: Context, codec: CodecState | None) -> Session:
+    """A new session in phase PREFILL, over a context whose rows are laid out."""
+    text_seed, speech_seed, _ = seeds(request.seed)
+    thinker, talker = models.thinker, models.talker
     choose: Choose
     if request.forced is None:
-        prompt, vocab = request.prompt.ids.to(thinker.device), thinker.cfg.text.vocab_size
+        vocab, prompt = thinker.cfg.text.vocab_size, context.rows.ids.to(thinker.device)
         choose = Sampler(request.text, vocab_size=vocab, seed=text_seed, prompt=prompt)
     else:
         choose = Forced(request.forced, min(models.stop_ids))
-    thought = Thought(choose, models.tokenizer.incremental(), Table(stores.thinker))
-    if request.voice is None:
-        return Session(request, thought, None)
-    if models.talker is None or models.token2wav is None or stores.talker is None:
-        raise OptionError("this model has no voice: it comes without a Talker; ask with speech=False")
+    thought = Thought(choose, models.tokenizer.incremental(), context.thought)
+    if codec is None or talker is None or request.voice is None or context.sung is None:
+        return Session(request, context, thought, None)
     choose = Sampler(
         request.speech,
-        vocab_size=models.talker.cfg.decoder.vocab_size,
+        vocab_size=talker.cfg.decoder.vocab_size,
         seed=speech_seed,
-        prompt=codec_ids(models.talker, len(request.prompt.ids)),
+        prompt=codec_ids(talker, len(context.rows)),
         banned=models.banned_codes,
     )
     with torch.inference_mode():
-        codec = models.token2wav.start(request.voice, noise_seed, request.decoding)
-        tail = tail_rows(thinker, models.talker.cfg)
-    return Session(request, thought, Speech(request.voice, choose, Table(stores.talker), codec, tail))
+        tail = tail_rows(thinker, talker.cfg)
+    return Session(request, context, thought, Speech(request.voice, choose, context.sung, codec, tail))
+
+
+def start_codec(models: Models, request: Request) -> CodecState | None:
+    """A fresh stream of sound, for a request with a voice. It does not depend on the prompt."""
+    if request.voice is None:
+        return None
+    if models.talker is None or models.token2wav is None:
+        raise OptionError(NO_VOICE)
+    with torch.inference_mode():
+        return models.token2wav.start(request.voice, seeds(request.seed)[2], request.decoding)
+
+
+def listening(models: Models, request: Request, context: Context) -> Session:
+    """A live session between two answers: rows are read as they come."""
+    thought = Thought(Forced((), min(models.stop_ids)), models.tokenizer.incremental(), context.thought)
+    return Session(request, context, thought, None, kept=[], phase=Phase.LISTENING)
 
 
 def codec_ids(talker: Talker, length: int) -> Tensor:
@@ -242,15 +285,17 @@ def finished(session: Session) -> Finished:
     thought, speech, total = session.thought, session.speech, session.now()
     samples = speech.samples if speech else 0
     seconds = samples / RATE
-    timings = {"total_s": total, "audio_s": seconds}
+    timings = {"total_s": total, "audio_s": seconds, **{f"{stage}_s": s for stage, s in session.spent.items()}}
     if session.first_text is not None:
         timings["first_text_s"] = session.first_text
     if session.first_audio is not None and samples:
         timings |= {"first_audio_s": session.first_audio, "rtf": total / seconds}
     usage = {
-        "prompt_tokens": len(session.request.prompt.ids),
+        "prompt_tokens": len(session.context.rows),
+        "prefilled_tokens": session.prefilled,
         "text_tokens": len(thought.ids),
         "codes": len(speech.codes) if speech else 0,
         "samples": samples,
+        "underruns": session.underruns,
     }
     return Finished("".join(thought.pieces), session.reason, usage, timings, total)

@@ -50,6 +50,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def head(self, count: int) -> Rows:
+        """The first ``count`` rows; a unit that goes on behind them has fewer."""
+        units = [replace(unit, rows=unit.rows[unit.rows < count]) for unit in self.units if int(unit.rows[0]) < count]
+        return Rows(self.ids[:count], self.positions[:, :count], 0, tuple(units))
+
 
 NOTHING = Rows(torch.empty(0, dtype=torch.int64), torch.empty(3, 0, dtype=torch.int64), 0)
 

@@ -67,6 +67,13 @@ class Thinker(nn.Module):
         rows = place(rows, ids == media.video, torch.cat(seen[len(images) :]) if videos else None, "video")
         return list(torch.split(rows, [prompt.ids.numel() for prompt in prompts]))
 
+    def encode(self, contents: Sequence[Tensor | PixelGrid]) -> list[Tensor]:
+        """The encoders' rows (n, D) of each: a log-mel (M, F), an image or a video; in one pass of each encoder."""
+        pictures = [content for content in contents if isinstance(content, PixelGrid)]
+        clips = [content.to(self.device) for content in contents if isinstance(content, Tensor)]
+        seen, heard = iter(self.see(pictures)), iter(self.audio(clips) if clips else [])
+        return [next(seen) if isinstance(content, PixelGrid) else next(heard) for content in contents]
+
     def see(self, pictures: Sequence[PixelGrid]) -> list[Tensor]:
         """The vision encoder's rows of each picture or video, (t * h * w / 4, D) each, in one batch."""
         if not pictures:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from descant.engine.engine import Engine, Limits
+from descant.engine.engine import Engine
+from descant.engine.limits import Limits
 from descant.errors import BusyError
 from descant.types import Sampling
 from tests.engine import rig
@@ -100,7 +101,7 @@ def run(count: int, seed: int, visitors: int = 4) -> Left:
         open_files() - files,
         slope,
     )
-    engine.stores.thinker.check([])
+    engine.check()
     engine.close()
     return left
 

@@ -202,14 +202,16 @@ def test_an_answer_that_stops_at_once_has_no_sound() -> None:
     assert len(events) == 1
     end = events[0]
     assert isinstance(end, Finished) and end.text == "" and end.reason == "stop"
-    assert end.usage == {"prompt_tokens": 14, "text_tokens": 0, "codes": 0, "samples": 0}
+    none = {"text_tokens": 0, "codes": 0, "samples": 0, "underruns": 0}
+    assert end.usage == {"prompt_tokens": 14, "prefilled_tokens": 14, **none}
     assert set(end.timings) == {"total_s", "audio_s"}
 
 
 def test_usage_and_timings_are_those_of_the_events() -> None:
     events = list(run(MODELS, spoken()))
     end, sound = events[-1], [e for e in events if isinstance(e, AudioChunk)]
-    assert end.usage == {"prompt_tokens": 14, "text_tokens": len(REPLY), "codes": 40, "samples": 40 * 4 * 240}
+    counts = {"text_tokens": len(REPLY), "codes": 40, "samples": 40 * 4 * 240, "underruns": 0}
+    assert end.usage == {"prompt_tokens": 14, "prefilled_tokens": 14, **counts}
     assert end.timings["first_text_s"] == next(e.t for e in events if isinstance(e, TextDelta))
     assert end.timings["first_audio_s"] == sound[0].t
     assert end.timings["audio_s"] == pytest.approx(1.6) and end.timings["total_s"] == end.t

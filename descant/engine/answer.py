@@ -1,0 +1,104 @@
+"""What somebody who asked holds: the events of one answer, taken on any thread or in any event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from descant.types import AudioChunk, Event, Finished, TextDelta
+
+if TYPE_CHECKING:
+    from descant.engine.engine import Engine
+
+Item = Event | Exception | None  # None: nothing more comes
+
+
+@dataclass
+class Record:
+    """What was made of an answer so far: kept by whoever asked, also when the answer itself is gone."""
+
+    number: int
+    text: str = ""
+    samples: int = 0
+    complete: bool = False  # text and sound are all there
+    over: bool = False  # nothing more comes
+
+
+class Answer:
+    """The events of one request, to be iterated by one reader, ``for`` or ``async for``. Dropping it cancels it."""
+
+    def __init__(self, engine: Engine, number: int):
+        self.number = number
+        self.cancelled = threading.Event()
+        self.events: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self.record = Record(number)
+        self.owner: object = None  # a live session, which lives as long as its answers
+        self._engine = engine
+        self._bell: Callable[[], object] | None = None
+        self._leave = weakref.finalize(self, engine.cancel, number)
+        self._leave.atexit = False
+
+    def __iter__(self) -> Iterator[Event]:
+        """Until the answer is finished or cancelled. Raises what made it fail; leaving the loop cancels the answer."""
+        try:
+            while not self.cancelled.is_set():
+                item = self._engine.next_of(self)
+                if item is None or self.cancelled.is_set():
+                    return
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self._left()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """The same in an event loop, which is never blocked. The engine must be started."""
+        loop, rung = asyncio.get_running_loop(), asyncio.Event()
+        self._bell = lambda: loop.call_soon_threadsafe(rung.set)
+        try:
+            while not self.cancelled.is_set():
+                if self.events.empty():
+                    rung.clear()
+                    if self.events.empty():
+                        await rung.wait()
+                    continue
+                item = self.events.get()
+                if item is None or self.cancelled.is_set():
+                    return
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self._bell = None
+            self._left()
+
+    def cancel(self) -> None:
+        """No event is given any more from here on; what the answer holds is free when the next step begins."""
+        self.cancelled.set()
+        self._leave()
+        self.put(None)
+
+    def put(self, item: Item) -> None:
+        """The worker's side: hand over what is new."""
+        record = self.record
+        if isinstance(item, TextDelta):
+            record.text += item.text
+        elif isinstance(item, AudioChunk):
+            record.samples += len(item.samples)
+        elif isinstance(item, Finished):
+            record.complete = True
+        elif item is None:
+            record.over = True
+        self.events.put(item)
+        if (bell := self._bell) is not None:
+            bell()
+
+    def _left(self) -> None:
+        """The reader is gone: what nobody will read is not made."""
+        if not self.record.over:
+            self.cancel()

@@ -1,0 +1,188 @@
+"""A live session, as its user holds it: what is said and shown is read while it comes in, and answered when asked.
+
+    session.push_audio(pcm, 16000)      # any cut, as it comes from a microphone
+    session.push_frame(image, at=0.5)
+    session.add("What is this?")
+    for event in session.respond(): ...
+    session.cancel(); session.truncate(heard_seconds=1.2)
+
+The law: an answer is what it would be if the whole conversation, with whole media, had been given at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import dataclass, replace
+from time import perf_counter
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from descant.engine.answer import Answer, Record
+from descant.engine.engine import Engine
+from descant.engine.heard import PACE, heard, pace_of
+from descant.engine.sampling import SEED_END, check_sampling
+from descant.engine.session import RATE, Request
+from descant.errors import OptionError, SessionError
+from descant.inputs.limits import Budget
+from descant.inputs.rows import Rows
+from descant.inputs.turn import LiveTurn, Scribe
+from descant.types import Part, Text
+
+LOOK = 0.4  # seconds of new sound or pictures after which what is there is laid out and read
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for a whole live session. request: what its answers have in common (voice, sampling, the first seed).
+
+    context: tokens that it may come to hold; drop: whether its oldest turns make room, or the answer is refused.
+    """
+
+    request: Request
+    instructions: str | None = None
+    context: int = 32768
+    drop: bool = True
+    budget: Budget | None = None
+
+
+class LiveSession:
+    """A conversation that is heard while it goes on. Close it, or use it as a context manager; dropping it closes it.
+
+    One answer at a time; while one is made, what is pushed belongs to the next turn. Methods may be called from any
+    thread. A refused push raises MediaError and leaves everything as it was.
+    """
+
+    def __init__(self, engine: Engine, scribe: Scribe, terms: Terms):
+        speech = terms.request.voice is not None
+        self._engine, self._scribe, self._terms = engine, scribe, terms
+        system = scribe.system(terms.instructions, speech=speech)
+        if len(system) >= terms.context:
+            raise OptionError(
+                f"instructions of {len(system)} tokens leave nothing of a context of {terms.context}; shorten them"
+            )
+        self._number = engine.open(terms.request, system, scribe.closing(), context=terms.context, drop=terms.drop)
+        self._leave = weakref.finalize(self, engine.leave, self._number)
+        self._leave.atexit = False
+        self._lock = threading.RLock()
+        self._turn = LiveTurn(scribe, terms.budget)
+        self._ready: Rows | None = None  # a finished turn that found the queue full
+        self._looked = 0.0  # seconds of sound, and of pictures, that were there at the last look
+        self._sound = self._sight = 0.0
+        self._last: Record | None = None
+        self._answer: weakref.ref[Answer] | None = None
+        self._turns = 0
+        self._pace = PACE
+
+    def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
+        """What a microphone gave: mono, little-endian 16-bit PCM as bytes, or (W,) int16, or float in [-1, 1]."""
+        with self._lock:
+            self._check_open()
+            self._turn.push_audio(pcm, rate)
+            self._sound += (len(pcm) // 2 if isinstance(pcm, bytes | bytearray | memoryview) else len(pcm)) / rate
+            self._look()
+
+    def push_frame(self, image: object, at: float) -> None:
+        """What a camera gave: RGB (H, W, 3) uint8, a path, or the bytes of a picture, at a time.
+
+        at: seconds since the turn began with its first sound or frame; never less than before.
+        """
+        with self._lock:
+            self._check_open()
+            self._turn.push_frame(image, at)
+            self._sight = at
+            self._look()
+
+    def add(self, *parts: Part | str) -> None:
+        """Typed text, and pictures, sounds or videos as files. Added while sound comes in, they stand after it."""
+        with self._lock:
+            self._check_open()
+            self._turn.add([Text(part) if isinstance(part, str) else part for part in parts])
+            self._engine.hear(self._number, self._turn.rows())
+
+    def respond(self, *, max_tokens: int | None = None) -> Answer:
+        """The turn is over: its answer, event by event. Only what was not read yet is read now.
+
+        max_tokens: the most that this answer may write (None: as the session's sampling says).
+        SessionError: an answer is being made, or there is nothing to answer; MediaError: the sound is too short to be
+        heard; BusyError: the queue is full. Then nothing is lost, and it can be asked again.
+        """
+        with self._lock:
+            self._check_open()
+            if self._last is not None and not self._last.over:
+                raise SessionError("an answer is being made; take its events, or cancel() it, before respond()")
+            request = self._terms.request
+            request = replace(request, seed=(request.seed + self._turns) % SEED_END, clock=perf_counter())
+            if max_tokens is not None:
+                request = replace(request, text=replace(request.text, max_tokens=max_tokens))
+                check_sampling(request.text, "text")
+            if self._ready is None:
+                self._ready = self._turn.finish()
+            answer = self._engine.ask(self._number, self._ready, request)
+            answer.owner = self
+            self._begin(answer)
+            return answer
+
+    def cancel(self) -> None:
+        """Stop the answer that is being made, if any: none of its events comes any more. What it wrote so far stays in
+        the conversation; ``truncate`` says how much of it was heard. The session goes on."""
+        answer = self._answer() if self._answer is not None else None
+        if answer is not None:
+            answer.cancel()
+
+    def truncate(self, heard_seconds: float) -> str:
+        """Keep of the last answer only the words that were heard in so many seconds of its sound; returns them.
+
+        An answer that is still being made is cancelled first. Which words they are is estimated; see `heard`.
+        """
+        with self._lock:
+            self._check_open()
+            last = self._last
+            if last is None or self._terms.request.voice is None:
+                raise SessionError("there is no spoken answer to truncate; respond() with a voice first")
+            self.cancel()
+            made = last.samples / RATE
+            kept = heard(last.text, min(heard_seconds, made), spoken=made if last.complete else None, pace=self._pace)
+            self._engine.cut(self._number, last.number, kept)
+            return last.text[:kept]
+
+    def close(self) -> None:
+        """Let go of everything. Harmless when repeated."""
+        with self._lock:
+            self.cancel()
+            self._turn.cancel()
+            self._leave()
+
+    def __enter__(self) -> LiveSession:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # ---------------------------------------------------------------- inside
+
+    def _check_open(self) -> None:
+        if not self._leave.alive:
+            raise SessionError("the live session is closed; open another")
+
+    def _begin(self, answer: Answer) -> None:
+        """An answer is being made; what comes now is the next turn."""
+        last = self._last
+        if last is not None and last.complete and last.samples:
+            self._pace = pace_of(last.text, last.samples / RATE)
+        self._last, self._answer = answer.record, weakref.ref(answer)
+        self._turn, self._ready = LiveTurn(self._scribe, self._terms.budget), None
+        self._looked = self._sound = self._sight = 0.0
+        self._turns += 1
+
+    def _look(self) -> None:
+        """Have what is there read, now and then; a block that still grows only when nothing else waits to be read."""
+        there = max(self._sound, self._sight)
+        if there - self._looked < LOOK:
+            return
+        self._looked, rows = there, self._turn.rows()
+        if not self._engine.caught_up(self._number):
+            rows = rows.head(len(rows) - self._turn.growing)
+        self._engine.hear(self._number, rows)
