@@ -17,7 +17,7 @@ Every refusal is a MediaError whose ``code`` is one of:
     audio.too_long        over 300 s                           audio.bad_rate        under 8 kHz or over 96 kHz
     audio.bad_channels    none, or more than two               audio.not_finite      NaN or infinite samples
     audio.bad_array       not (W,) of float                    audio.odd_bytes       half a sample of live sound
-    audio.rate_changed    of live sound, midway
+    audio.rate_changed    of live sound, midway                audio.late            live, and long after the pictures
     video.decode_failed   damaged                              video.truncated       ends before its header says
     video.no_stream       the file holds no pictures           video.codec           a codec that is not allowed
     video.no_frames       not one frame                        video.no_sound        sound asked for, none there
