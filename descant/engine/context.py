@@ -103,6 +103,13 @@ class Context:
                 del self._features[int(unit.rows[0])]
         return out
 
+    def media(self, start: int, stop: int) -> Tensor:
+        """Which of rows start .. stop - 1 are filled by media, (T,) bool. A placeholder that a reply wrote is text."""
+        filled = torch.zeros(len(self.rows), dtype=torch.bool)
+        for unit in self.rows.units:
+            filled[unit.rows] = True
+        return filled[start:stop]
+
     # ---------------------------------------------------------------- sharing
 
     def adopt(self) -> int:

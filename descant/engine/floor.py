@@ -120,7 +120,7 @@ class Floor:
             seat = self.seats[asked.seat]
             assert seat.talk is not None
             seat.session = session_in(self.models, asked.request, seat.talk.context, asked.codec)
-            seat.session.kept, seat.talk.answering = [], number
+            seat.session.kept = []
         seat.answer, seat.asked, seat.promised, seat.granted = asked.answer, number, asked.promise, True
         seat.session.spent["queue"] = seat.session.now()
 
@@ -159,13 +159,12 @@ class Floor:
             asked.tell(SessionError("the live session was closed; open another"), None)
             return
         try:
-            dropped = seat.talk.ask(turn, asked.request.text.max_tokens)
+            dropped = seat.talk.ask(number, turn, asked.request.text.max_tokens)
             rows = len(seat.talk.context.rows)
             spoken = rows + 1 + asked.request.speech.max_tokens if asked.codec is not None else 0
             asked.promise = self.limits.pages(rows + asked.request.text.max_tokens, spoken)
             if not self.fits(asked.promise):
-                seat.talk.settled.pop()
-                seat.talk.lay()
+                seat.talk.refused()
                 raise BusyError(f"a conversation of {rows} tokens cannot fit this engine; lower max_tokens")
         except SessionError as error:
             self.forget(1)

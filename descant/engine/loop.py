@@ -103,8 +103,7 @@ def read(models: Models, session: Session, tokens: int | None = None) -> None:
     batch = Batch([context.thought], stop - start)
     hidden, _ = thinker(embeds, positions, batch, batch.mask)
     if talker is not None and context.sung is not None:
-        media = thinker.media_mask(context.rows.ids[start:stop].to(thinker.device))
-        rows = talker.proj(prompt_rows(embeds, hidden, media))
+        rows = talker.proj(prompt_rows(embeds, hidden, context.media(start, stop).to(thinker.device)))
         talker.decoder(rows, positions, Batch([context.sung], stop - start))
     if session.phase is Phase.PREFILL:
         session.prefilled += stop - start

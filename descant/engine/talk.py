@@ -34,7 +34,7 @@ class Talk:
     settled: list[Rows] = field(default_factory=list)
     draft: Rows = NOTHING
     replies: list[list[int]] = field(default_factory=list)  # the ids of each reply
-    answering: int = 0  # the number of the answer that is being made
+    answering: int = 0  # the number of the answer that was asked and has not ended
     last: int = 0  # and of the one that can still be cut
 
     def listen(self) -> Session:
@@ -42,16 +42,16 @@ class Talk:
         return listening(self.models, self.request, self.context)
 
     def lay(self) -> None:
-        """Put the rows of the conversation into the context; while it answers, what comes next must wait."""
-        if not self.answering:
-            self.context.lay(joined([self.system, *self.settled, self.draft]))
+        """Put the rows of the conversation into the context. What is said before an answer has ended must wait."""
+        self.context.lay(joined([self.system, *self.settled, NOTHING if self.answering else self.draft]))
 
     def hear(self, draft: Rows) -> None:
         """The turn that is being made has changed."""
         self.draft = draft
-        self.lay()
+        if not self.answering:
+            self.lay()
 
-    def ask(self, turn: Rows, reply: int) -> int:
+    def ask(self, number: int, turn: Rows, reply: int) -> int:
         """The turn is complete and ``reply`` tokens may answer it; returns how many old turns were dropped for it.
 
         SessionError when it does not fit; then the turn is forgotten, and the conversation goes on without it.
@@ -73,38 +73,46 @@ class Talk:
                 f"tokens {why}; say less, lower max_tokens, or open a session with more context"
             )
         self.settled = [*kept, turn]
+        self.answering = number
         del self.replies[:dropped]
         self.lay()
         return dropped
+
+    def refused(self) -> None:
+        """The turn that was asked is forgotten, as if it had never been."""
+        self.settled.pop()
+        self.answering = 0
+        self.lay()
 
     def answered(self, session: Session) -> None:
         """An answer has ended, in whatever way. A turn whose answer failed is forgotten, with what was read of it."""
         number, self.answering = self.answering, 0
         if session.error is not None:
-            self.settled.pop()
             self.context.free()
-        else:
-            self.last = number
-            ids = session.thought.ids
-            self.context.answered(ids, session.kept or [])
-            self.settled.append(joined([text_rows(ids), self.closing]))
-            self.replies.append(list(ids))
-        self.lay()
+            self.refused()
+            return
+        self.last = number
+        ids = session.thought.ids
+        self.context.answered(ids, session.kept or [])
+        self._reply(ids)
 
     def withdraw(self) -> None:
         """The turn that was asked will not be answered: only what was said is kept."""
-        self.settled.append(self.closing)
-        self.replies.append([])
-        self.lay()
+        self.last, self.answering = self.answering, 0
+        self._reply([])
 
     def cut(self, number: int, characters: int) -> None:
         """Of the last reply, to the answer of that number, only so many characters were heard. Others stay."""
         if number != self.last:
             return
-        ids = self.replies[-1]
-        ids = ids[: tokens_within(self.models.tokenizer, ids, characters)]
-        self.replies[-1] = ids
-        self.settled[-1] = joined([text_rows(ids), self.closing])
+        self.settled.pop()
+        ids = self.replies.pop()
+        self._reply(ids[: tokens_within(self.models.tokenizer, ids, characters)])
+
+    def _reply(self, ids: list[int]) -> None:
+        """What was answered to the last turn."""
+        self.settled.append(joined([text_rows(ids), self.closing]))
+        self.replies.append(list(ids))
         self.lay()
 
 
