@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,11 +107,10 @@ class Omni:
         self.decoding = self._decoding(latency)
         self.models = models_of(checkpoint)
         self.engine = Engine(self.models, limits)
-        self._closing = weakref.finalize(self, self.engine.close)
 
     def close(self) -> None:
-        """Cancel what is being answered and end the engine's thread. Leaving the program does it as well."""
-        self._closing()
+        """Cancel what is being answered and end the engine's thread. It also ends when nobody holds any of this."""
+        self.engine.close()
 
     @property
     def speaks(self) -> bool:

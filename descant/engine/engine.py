@@ -40,7 +40,7 @@ class Engine(Floor):
         self._queued = self._talks = 0
         self._closed = False
         self._numbers = count(1)
-        self._wake = threading.Event()
+        self._wake, self._stop = threading.Event(), threading.Event()
         self._worker: threading.Thread | None = None
 
     def submit(self, request: Request) -> Answer:
@@ -111,19 +111,20 @@ class Engine(Floor):
         return mean * (1 + self._queued / max(1, self.limits.sessions))
 
     def start(self) -> None:
-        """Serve on a thread of its own, until ``close``."""
+        """Serve on a thread of its own, until ``close``, or until nobody holds the engine or an answer of it."""
         with self._lock:
             if self._worker is None and not self._closed:
-                self._worker = threading.Thread(target=self._work, name="descant-engine", daemon=True)
+                told = weakref.ref(self), self._stop, self._wake, self._threads
+                self._worker = threading.Thread(target=serve, args=told, name="descant-engine", daemon=True)
+                weakref.finalize(self, halt, self._stop, self._wake, self._worker)
                 self._worker.start()
 
     def close(self) -> None:
         """Cancel everything and end the worker."""
         with self._lock:
             self._closed = True
-        self._wake.set()
-        if self._worker is not None and self._worker is not threading.current_thread():
-            self._worker.join()
+        if self._worker is not None:
+            halt(self._stop, self._wake, self._worker)
         self._abandon(SessionError("the engine was closed"))
 
     def ledger(self) -> Ledger:
@@ -191,18 +192,20 @@ class Engine(Floor):
                 self._talks -= 1
             self.close_talk(number)
 
-    def _work(self) -> None:
-        torch.set_num_threads(self._threads)
+    def work(self) -> float | None:
+        """One step on the worker; returns how long it may sleep then, in seconds. None: until it is woken."""
         try:
-            while not self._closed:
-                self._wake.clear()
-                if not self.step() and self.inbox.empty():  # nothing to do, or nobody takes what is made
-                    self._wake.wait(None if all(seat.listens for seat in self.seats.values()) else PATIENCE)
+            if self._closed or self.step() or not self.inbox.empty():
+                return 0.0
         except Exception as error:  # the worker must not die in silence: everybody is told
             log.exception("the engine's worker failed")
             with self._lock:
                 self._closed = True
             self._abandon(SessionError(f"the engine failed: {type(error).__name__}: {error}; load the model again"))
+            self._stop.set()
+            return 0.0
+        # nothing to do: nobody asks, or nobody takes what is made
+        return None if all(seat.listens for seat in self.seats.values()) else PATIENCE
 
     def _abandon(self, why: SessionError) -> None:
         """End every answer, served or waiting, with the same error."""
@@ -219,3 +222,23 @@ class Engine(Floor):
         for reader in told:
             reader.put(why)
             reader.put(None)
+
+
+def serve(engine: weakref.ref[Engine], stop: threading.Event, wake: threading.Event, threads: int) -> None:
+    """The worker: steps until it is told to stop, or nobody holds the engine any more."""
+    torch.set_num_threads(threads)
+    while not stop.is_set():
+        wake.clear()
+        here = engine()
+        rest = here.work() if here is not None else 0.0
+        here = None  # asleep, it holds nothing
+        if rest != 0.0:
+            wake.wait(rest)
+
+
+def halt(stop: threading.Event, wake: threading.Event, worker: threading.Thread) -> None:
+    """End a worker, from wherever the engine was let go."""
+    stop.set()
+    wake.set()
+    if worker is not threading.current_thread():
+        worker.join()
