@@ -31,6 +31,7 @@ class Context:
         self.thought, self.sung, self.tenant = thought, sung, tenant
         self.rows = NOTHING
         self.replied: list[Tensor] = []  # (D,) each: rows that the Talker is behind, from ``sung.length`` on
+        self._keys: list[bytes] = []  # of the first full pages
         self._features: dict[int, Tensor] = {}  # by first row: encoded, and not yet read to their end
 
     @property
@@ -65,6 +66,7 @@ class Context:
         for table in self.tables:
             table.truncate(min(table.length, kept))
         del self.replied[max(0, self.behind) :]
+        del self._keys[kept // self.thought.store.size :]
 
     def answered(self, ids: Sequence[int], kept: Sequence[Tensor]) -> None:
         """A reply has ended: what the Thinker read of it becomes rows, for the Talker ``kept`` (D,) of each."""
@@ -116,8 +118,7 @@ class Context:
         """Take over what others have read of the same beginning; the last row is always left. Returns rows adopted."""
         if any(table.pages for table in self.tables):
             return 0
-        keys = list(page_keys(self.rows, self.thought.store.size, self.tenant.encode()))
-        keys = keys[: (len(self.rows) - 1) // self.thought.store.size]
+        keys = self._page_keys()[: (len(self.rows) - 1) // self.thought.store.size]
         shared = min(table.adopt(keys) for table in self.tables)
         for table in self.tables:
             table.truncate(shared)
@@ -125,9 +126,12 @@ class Context:
 
     def publish(self) -> None:
         """Let others adopt the full pages of what was read."""
-        keys = list(page_keys(self.rows, self.thought.store.size, self.tenant.encode()))
         for table in self.tables:
-            table.publish(keys)
+            table.publish(self._page_keys())
+
+    def _page_keys(self) -> list[bytes]:
+        self._keys += page_keys(self.rows, self.thought.store.size, self.tenant.encode(), self._keys)
+        return self._keys
 
 
 def checked(unit: Unit, features: Tensor) -> Tensor:

@@ -126,14 +126,18 @@ def digest(content: Content) -> bytes:
     return blake2b(tensor.contiguous().numpy().tobytes(), digest_size=16, salt=repr(shape).encode()[:16]).digest()
 
 
-def page_keys(rows: Rows, size: int, salt: bytes) -> Iterator[bytes]:
-    """One key for each full page of ``size`` rows: what is in it, and in all pages before it. salt: whose they are."""
-    fills: dict[int, bytes] = {}
+def page_keys(rows: Rows, size: int, salt: bytes, known: Sequence[bytes] = ()) -> Iterator[bytes]:
+    """One key for each full page of ``size`` rows: what is in it, and in all pages before it. salt: whose they are.
+
+    known: the keys of the first pages, which are not made again.
+    """
+    first, fills = len(known) * size, dict[int, bytes]()
     for unit in rows.units:
-        for place, row in enumerate(unit.rows.tolist()):
-            fills[row] = unit.digest + place.to_bytes(4, "little")
-    key = blake2b(salt, digest_size=16).digest()
-    for start in range(0, len(rows) - size + 1, size):
+        if int(unit.rows[-1]) >= first:
+            for place, row in enumerate(unit.rows.tolist()):
+                fills[row] = unit.digest + place.to_bytes(4, "little")
+    key = known[-1] if known else blake2b(salt, digest_size=16).digest()
+    for start in range(first, len(rows) - size + 1, size):
         page = slice(start, start + size)
         told = [rows.ids[page].numpy().tobytes(), rows.positions[:, page].contiguous().numpy().tobytes()]
         told += [fills.get(row, b"") for row in range(start, start + size)]

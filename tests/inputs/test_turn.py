@@ -108,6 +108,7 @@ def test_a_page_s_key_tells_all_that_was_read_up_to_its_end() -> None:
     again = whole([user(Audio(SOUND.copy(), 16000), "a question")])
     assert keys(rows) == keys(again) and len(keys(rows)) == len(rows) // 4 == len(set(keys(rows)))
     assert not set(keys(rows)) & set(keys(rows, b"another tenant"))
+    assert keys(rows)[3:] == list(page_keys(rows, 4, b"", keys(rows)[:3]))
     louder = whole([user(Audio(SOUND * np.float32(0.5), 16000), "a question")])
     first = int(rows.units[0].rows[0]) // 4
     assert keys(louder)[:first] == keys(rows)[:first]
