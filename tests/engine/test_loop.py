@@ -37,7 +37,7 @@ class Waits(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        self.count += func is torch.ops.aten._local_scalar_dense.default
+        self.count += str(func).split(".")[1] in ("_local_scalar_dense", "item", "is_nonzero")
         return func(*args, **(kwargs or {}))
 
 
