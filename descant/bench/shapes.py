@@ -120,6 +120,7 @@ def random_parts(config: OmniConfig, seed: int = 0) -> Parts:
     generator = torch.Generator().manual_seed(seed)
     for part in parts.named().values():
         randomise(part.eval().requires_grad_(False), generator)
+    parts.fuse()
     return parts
 
 

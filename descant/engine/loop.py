@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from descant.engine.context import Context
+from descant.engine.sampling import BROKEN, Choose, drawn
 from descant.engine.session import RATE, Models, Phase, Request, Session, Speech, finished, open_session
 from descant.errors import DescantError, SessionError
 from descant.model.talker import Talker, first_row, prompt_rows, reply_rows, speaker_row, step_row
@@ -131,16 +132,40 @@ def think(models: Models, sessions: Sequence[Session]) -> None:
     when there is speech: its word must be spoken.
     """
     thinking = [session for session in sessions if session.phase is Phase.THINKING]
-    fenced([[session] for session in thinking], lambda group: choose_token(models, group[0]))
+    ids = draw([(s, s.thought.choose, s.thought.logits) for s in thinking])
+    fenced([[s] for s in thinking if id(s) in ids], lambda group: choose_token(models, group[0], ids[id(group[0])]))
     hungry = [session for session in thinking if not session.ended and session.thought.logits is None]
     fenced([hungry] if hungry else [], lambda group: consume(models, group))
 
 
-def choose_token(models: Models, session: Session) -> None:
-    """Draw an id and write it; logits None afterwards says that the id is to be consumed."""
+def draw(wanted: Sequence[tuple[Session, Choose, Tensor | None]]) -> dict[int, int]:
+    """What each session draws from its logits, by the session's identity; the host waits once for all of them.
+
+    A session that fails is left out.
+    """
+    ids: dict[int, Tensor] = {}
+    found: dict[int, int] = {}
+
+    def one(group: Sequence[Session]) -> None:
+        choose, logits = next((choose, logits) for session, choose, logits in wanted if session is group[0])
+        assert logits is not None
+        ids[id(group[0])] = drawn(choose, logits)
+
+    def fetch(group: Sequence[Session]) -> None:
+        words = torch.stack([ids[id(session)] for session in group]).tolist()
+        found.update(zip(map(id, group), words, strict=True))
+
+    sessions = [session for session, _, _ in wanted]
+    fenced([[session] for session in sessions], one)
+    alive = [session for session in sessions if id(session) in ids]
+    fenced([alive] if alive else [], fetch)
+    return found
+
+
+def choose_token(models: Models, session: Session, chosen: int) -> None:
+    """Write the id that was drawn; logits None afterwards says that it is to be consumed."""
     thought, limit = session.thought, session.request.text.max_tokens
-    assert thought.logits is not None
-    chosen = thought.choose(sound_scores(thought.logits))
+    check_id(chosen)
     if chosen in models.stop_ids:
         end_text(session, "stop")
         return
@@ -153,11 +178,10 @@ def choose_token(models: Models, session: Session) -> None:
         end_text(session, "length")
 
 
-def sound_scores(logits: Tensor) -> Tensor:
-    """The logits, if they are numbers."""
-    if not bool(logits.isfinite().all()):
+def check_id(chosen: int) -> None:
+    """Refuse an id whose logits were not numbers."""
+    if chosen == BROKEN:
         raise SessionError("the model's scores are not numbers: the input, or the weights, are broken")
-    return logits
 
 
 def consume(models: Models, sessions: Sequence[Session]) -> None:
@@ -210,8 +234,8 @@ def talk(models: Models, sessions: Sequence[Session]) -> None:
     fed = [s for s in ready if not s.ended and s.speech and s.speech.feed is not None]
     first, later = ([s for s in fed if bool(s.speech and s.speech.codes) is begun] for begun in (False, True))
     fenced([[session] for session in first] + ([later] if later else []), lambda group: sing(models, group))
-    sung = [s for s in fed if not s.ended and s.speech and s.speech.logits is not None]
-    fenced([[session] for session in sung], lambda group: choose_code(models, group[0]))
+    ids = draw([(s, s.speech.choose, s.speech.logits) for s in fed if not s.ended and s.speech])
+    fenced([[s] for s in fed if id(s) in ids], lambda group: choose_code(models, group[0], ids[id(group[0])]))
 
 
 def lay_out(models: Models, session: Session) -> None:
@@ -256,16 +280,16 @@ def sing(models: Models, sessions: Sequence[Session]) -> None:
         speech.logits, speech.feed = scores, None
 
 
-def choose_code(models: Models, session: Session) -> None:
-    """Draw a code, or end the sound."""
+def choose_code(models: Models, session: Session, chosen: int) -> None:
+    """Keep the code that was drawn, or end the sound."""
     speech = session.speech
-    assert speech is not None and speech.logits is not None
-    code = speech.choose(sound_scores(speech.logits))
+    assert speech is not None
+    check_id(chosen)
     speech.logits = None
-    if code in models.stop_codes:
+    if chosen in models.stop_codes:
         speech.over = True
     else:
-        speech.codes.append(code)
+        speech.codes.append(chosen)
         speech.over = len(speech.codes) >= session.request.speech.max_tokens
     if speech.over:
         speech.rows.clear()

@@ -15,7 +15,9 @@ from torch import Tensor
 from descant.errors import OptionError
 from descant.types import Sampling
 
-Choose = Callable[[Tensor], int]  # a row of raw logits (V,) float32 -> the chosen id
+Choose = Callable[[Tensor], Tensor]  # raw logits (V,) float32 -> the chosen id, () int64, without waiting for a device
+
+BROKEN = -1  # the id of a row that is not numbers
 
 COLDEST = 1e-6  # below this temperature only the largest score is ever drawn, and float32 would divide by zero
 SEED_END = 2**63  # seeds are 0 .. 2**63 - 1, what torch.Generator takes on every device
@@ -90,7 +92,8 @@ class Sampler:
         scores = logits.float()
         if how.repetition_penalty != 1:
             scores = penalise(scores, self._seen, how.repetition_penalty)
-        scores = scores.index_fill(0, self._banned, -math.inf)
+        if len(self._banned):
+            scores = scores.index_fill(0, self._banned, -math.inf)
         if how.temperature == 0:
             return scores  # the largest score stays the largest under every warper
         scores = (scores - scores.max()) / max(how.temperature, COLDEST)  # shifted first, so that nothing overflows
@@ -100,12 +103,21 @@ class Sampler:
             scores = keep_top_p(scores, how.top_p)
         return scores
 
-    def __call__(self, logits: Tensor) -> int:
-        """Draw one id from raw logits (V,), and remember it."""
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Draw one id, () int64, from raw logits (V,), and remember it."""
         scores = self.process(logits)
-        if self.sampling.temperature == 0:
-            chosen = int(scores.argmax())
-        else:
-            chosen = int(torch.multinomial(scores.softmax(-1), 1, generator=self._generator))
-        self._seen[chosen] = True
+        if self.sampling.temperature != 0:  # what torch.multinomial does for one draw, without its check on the host
+            chances = scores.softmax(-1)
+            scores = chances / torch.empty_like(chances).exponential_(generator=self._generator)
+        chosen = scores.argmax()
+        self._seen.index_fill_(0, chosen, True)
         return chosen
+
+
+def drawn(choose: Choose, logits: Tensor) -> Tensor:
+    """The id that ``choose`` draws from logits (V,), () int64; BROKEN where one of them is not a number.
+
+    One sum finds that out: a score that is no number makes it none, and numbers would have to be near the end of
+    float32 to do so.
+    """
+    return torch.where(logits.sum().isfinite(), choose(logits), BROKEN)

@@ -179,8 +179,8 @@ class Forced:
     def __init__(self, ids: tuple[int, ...], stop: int) -> None:
         self._rest = iter((*ids, stop))
 
-    def __call__(self, logits: Tensor) -> int:
-        return next(self._rest)
+    def __call__(self, logits: Tensor) -> Tensor:
+        return torch.tensor(next(self._rest), device=logits.device)
 
 
 @dataclass(frozen=True)

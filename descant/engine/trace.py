@@ -32,10 +32,11 @@ class Notebook:
         self._logits: list[Tensor] = []
         self._ids: list[int] = []
 
-    def __call__(self, logits: Tensor) -> int:
+    def __call__(self, logits: Tensor) -> Tensor:
+        chosen = self._choose(logits)
         self._logits.append(logits.float().cpu().clone())
-        self._ids.append(self._choose(logits))
-        return self._ids[-1]
+        self._ids.append(int(chosen))
+        return chosen
 
     def logits(self) -> Tensor:
         """All logits, (steps, V)."""

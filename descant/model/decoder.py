@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from descant.config import DecoderConfig
 from descant.nn.attention import causal_mask, grouped_attention
 from descant.nn.cache import Cache, KVCache
-from descant.nn.layers import RMSNorm, SwiGLU
-from descant.nn.rope import mrope, rotate
+from descant.nn.layers import Fusible, Linear, RMSNorm, SwiGLU
+from descant.nn.rope import mrope, rotate, turn
 
 
 @dataclass(frozen=True)
@@ -25,26 +26,38 @@ class Step:
     cache: Cache | None
 
 
-class Attention(nn.Module):
+class Attention(Fusible):
     """Grouped-query causal attention. q, k, v have biases, o has none."""
 
     def __init__(self, cfg: DecoderConfig):
         super().__init__()
         self.head_dim = cfg.head_dim
         query, keys = cfg.num_attention_heads * cfg.head_dim, cfg.num_key_value_heads * cfg.head_dim
-        self.q_proj = nn.Linear(cfg.hidden_size, query, bias=True)
-        self.k_proj = nn.Linear(cfg.hidden_size, keys, bias=True)
-        self.v_proj = nn.Linear(cfg.hidden_size, keys, bias=True)
-        self.o_proj = nn.Linear(query, cfg.hidden_size, bias=False)
+        self.q_proj = Linear(cfg.hidden_size, query, bias=True)
+        self.k_proj = Linear(cfg.hidden_size, keys, bias=True)
+        self.v_proj = Linear(cfg.hidden_size, keys, bias=True)
+        self.o_proj = Linear(query, cfg.hidden_size, bias=False)
+
+    def siblings(self) -> Sequence[nn.Linear]:
+        return self.q_proj, self.k_proj, self.v_proj
 
     def forward(self, x: Tensor, step: Step, layer: int) -> Tensor:
-        heads = (-1, self.head_dim)
-        q, k = rotate(self.q_proj(x).unflatten(-1, heads), self.k_proj(x).unflatten(-1, heads), step.cos, step.sin)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), self.v_proj(x).unflatten(-1, heads).transpose(1, 2)
+        q, k, v = self.projected(x, step)
         if step.cache is not None:
             k, v = step.cache.append(layer, k, v)
         out: Tensor = self.o_proj(grouped_attention(q, k, v, step.mask, causal=step.causal))
         return out
+
+    def projected(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, Hq, T, D), k and v (B, Hk, T, D); q and k turned to their positions."""
+        heads = (-1, self.head_dim)
+        if self.joint is None:
+            q, k = rotate(self.q_proj(x).unflatten(-1, heads), self.k_proj(x).unflatten(-1, heads), step.cos, step.sin)
+            return q.transpose(1, 2), k.transpose(1, 2), self.v_proj(x).unflatten(-1, heads).transpose(1, 2)
+        query, keys, values = (size // self.head_dim for size in self.joint.sizes)
+        both, v = torch.split(self.joint(x).view(*x.shape[:2], *heads).transpose(1, 2), [query + keys, values], dim=1)
+        q, k = torch.split(turn(both, step.cos.unsqueeze(1), step.sin.unsqueeze(1)), [query, keys], dim=1)
+        return q, k, v
 
 
 class Layer(nn.Module):
@@ -72,6 +85,12 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(cfg.vocab_size, cfg.embedding_size)
         self.layers = nn.ModuleList([Layer(cfg) for _ in range(cfg.num_hidden_layers)])
         self.norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
+
+    def fuse(self) -> None:
+        """Make q, k, v of each layer one product, and gate and up one: once, when the weights are there."""
+        for part in self.modules():
+            if isinstance(part, Fusible):
+                part.fuse()
 
     def new_cache(self) -> KVCache:
         """An empty cache with this decoder's number of layers."""

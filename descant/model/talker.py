@@ -20,6 +20,7 @@ from descant.config import TalkerConfig
 from descant.model.decoder import Decoder
 from descant.model.thinker import Thinker
 from descant.nn.cache import Cache, KVCache
+from descant.nn.layers import Linear
 
 
 class Talker(nn.Module):
@@ -28,9 +29,9 @@ class Talker(nn.Module):
     def __init__(self, cfg: TalkerConfig):
         super().__init__()
         self.cfg = cfg
-        self.proj = nn.Linear(cfg.decoder.embedding_size, cfg.decoder.hidden_size)
+        self.proj = Linear(cfg.decoder.embedding_size, cfg.decoder.hidden_size)
         self.decoder = Decoder(cfg.decoder)
-        self.codec_head = nn.Linear(cfg.decoder.hidden_size, cfg.decoder.vocab_size, bias=False)
+        self.codec_head = Linear(cfg.decoder.hidden_size, cfg.decoder.vocab_size, bias=False)
 
     @property
     def device(self) -> torch.device:

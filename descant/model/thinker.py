@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from descant.config import ThinkerConfig
 from descant.errors import SessionError
@@ -14,6 +13,7 @@ from descant.model.audio import AudioEncoder
 from descant.model.decoder import Decoder
 from descant.model.vision import VisionEncoder
 from descant.nn.cache import Cache, KVCache
+from descant.nn.layers import linear
 from descant.types import PixelGrid, Prompt
 
 
@@ -93,7 +93,7 @@ class Thinker(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., D) -> text logits (..., V) float32."""
         weight = self.decoder.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(hidden, weight).float()
+        return linear(hidden, weight).float()
 
 
 def place(rows: Tensor, where: Tensor, features: Tensor | None, kind: str) -> Tensor:

@@ -52,10 +52,11 @@ def _cos_sin(angles: Tensor) -> tuple[Tensor, Tensor]:
 def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
     """Turn q (..., Hq, D) and k (..., Hk, D) by cos, sin (..., D); in float32, returned in their own dtype."""
     cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
-    return _turn(q, cos, sin), _turn(k, cos, sin)
+    return turn(q, cos, sin), turn(k, cos, sin)
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (..., D) turned by cos, sin that broadcast against it; in float32, returned in its own dtype."""
     wide = x.float()
     first, second = wide.chunk(2, dim=-1)
     return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)

@@ -30,6 +30,12 @@ class Parts:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
+    def fuse(self) -> None:
+        """Prepare the decoders for inference, once, when the weights are there; see Decoder.fuse."""
+        self.thinker.decoder.fuse()
+        if self.talker is not None:
+            self.talker.decoder.fuse()
+
     def counts(self) -> dict[str, int]:
         """Parameters of each part that is there, buffers left out."""
         return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named().items()}

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from descant.engine import loop
 from descant.engine.loop import decode, read, run, stream, talk, think
+from descant.engine.sampling import BROKEN
 from descant.engine.session import NEXT, Phase, Session, open_session
 from descant.errors import OptionError, SessionError
 from descant.model.talker import opening_rows, step_row, tail_rows
@@ -21,10 +23,45 @@ REPLY = tuple(rig.TOKENIZER.encode("a little song for you"))
 MODELS = rig.models()
 
 
-def draws(ids: list[int], vocab: int) -> Callable[[Tensor], int]:
+def draws(ids: list[int], vocab: int) -> Callable[[Tensor], Tensor]:
     """A source of ids that recites."""
     rest = iter(ids)
-    return lambda logits: next(rest)
+    return lambda logits: torch.tensor(next(rest))
+
+
+class Waits(TorchDispatchMode):
+    """Counts the times that the host asks for a value of a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += str(func).split(".")[1] in ("_local_scalar_dense", "item", "is_nonzero")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("how", [Sampling(), Sampling(0.9, 8, 0.8, 1.3)])
+def test_the_host_waits_for_no_single_draw(how: Sampling) -> None:
+    sessions = [open_session(MODELS, rig.request(text=how, seed=seed)) for seed in range(4)]
+    rows = torch.randn(4, MODELS.thinker.cfg.text.vocab_size)
+    rows[2, 7] = torch.nan
+    with Waits() as waits:
+        found = loop.draw([(s, s.thought.choose, row) for s, row in zip(sessions, rows, strict=True)])
+    assert waits.count == 0
+    assert [found[id(session)] == BROKEN for session in sessions] == [False, False, True, False]
+
+
+def test_a_draw_that_fails_ends_its_session_alone() -> None:
+    def broken(logits: Tensor) -> Tensor:
+        raise ValueError("no dice")
+
+    sessions = [open_session(MODELS, rig.request(seed=seed)) for seed in range(3)]
+    sessions[1].thought.choose = broken
+    row = torch.randn(MODELS.thinker.cfg.text.vocab_size)
+    found = loop.draw([(s, s.thought.choose, row) for s in sessions])
+    assert [found.get(id(session)) for session in sessions] == [int(row.argmax()), None, int(row.argmax())]
+    assert [s.phase is Phase.FAILED for s in sessions] == [False, True, False]
 
 
 def spoken(**changes: object) -> Session:

@@ -19,7 +19,7 @@ from transformers.generation.logits_process import (
 )
 
 from descant.engine import sampling as ours
-from descant.engine.sampling import Sampler, check_sampling, check_seed
+from descant.engine.sampling import BROKEN, Sampler, check_sampling, check_seed, drawn
 from descant.errors import OptionError
 from descant.types import Sampling
 
@@ -49,7 +49,7 @@ def run_both(how: Sampling, seed: int, steps: int = 12) -> tuple[list[int], list
         probabilities = processors(ids, row[None].clone()).softmax(-1)
         gap = max(gap, float((mine.process(row).softmax(-1) - probabilities[0]).abs().max()))
         theirs.append(int(torch.multinomial(probabilities, 1, generator=draws)))
-        got.append(mine(row))
+        got.append(int(mine(row)))
         ids = torch.cat([ids, torch.tensor([[theirs[-1]]])], 1)
     return theirs, got, gap
 
@@ -85,17 +85,18 @@ def test_greedy_takes_the_largest_score_after_penalty_and_suppression() -> None:
 def test_one_seed_one_stream() -> None:
     rows = torch.randn(50, VOCAB, generator=torch.Generator().manual_seed(1))
     how = Sampling(temperature=1.0)
-    first, second, other = ([draw(row) for row in rows] for draw in (sampler(how, 3), sampler(how, 3), sampler(how, 4)))
+    draws = sampler(how, 3), sampler(how, 3), sampler(how, 4)
+    first, second, other = ([int(draw(row)) for row in rows] for draw in draws)
     assert first == second != other
 
 
 def test_global_draws_do_not_disturb_a_session() -> None:
     rows = torch.randn(20, VOCAB, generator=torch.Generator().manual_seed(1))
     calm, disturbed = sampler(Sampling(temperature=1.0), 3), sampler(Sampling(temperature=1.0), 3)
-    expected, got = [calm(row) for row in rows], []
+    expected, got = [int(calm(row)) for row in rows], []
     for row in rows:
         torch.rand(7)
-        got.append(disturbed(row))
+        got.append(int(disturbed(row)))
     assert got == expected
 
 
@@ -112,7 +113,7 @@ def test_a_banned_id_is_never_drawn(heat: float, top_k: int, top_p: float, penal
     check_sampling(how, "text")
     logits = torch.randn(VOCAB, generator=torch.Generator().manual_seed(seed)).index_fill(0, torch.tensor(BANNED), 50.0)
     draw = sampler(how, seed)
-    assert not {draw(logits) for _ in range(5)} & set(BANNED)
+    assert not {int(draw(logits)) for _ in range(5)} & set(BANNED)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +145,15 @@ def test_impossible_values_are_named_with_what_is_allowed(field: str, value: flo
 def test_impossible_seeds_are_refused(seed: int) -> None:
     with pytest.raises(OptionError, match="seed"):
         check_seed(seed)
+
+
+@pytest.mark.parametrize("hole", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+def test_a_score_that_is_no_number_gives_no_id(hole: float, heat: float) -> None:
+    logits = torch.randn(VOCAB, generator=torch.Generator().manual_seed(2))
+    assert int(drawn(sampler(Sampling(heat)), logits)) != BROKEN
+    logits[3] = hole
+    assert int(drawn(sampler(Sampling(heat)), logits)) == BROKEN
 
 
 def test_a_tiny_temperature_is_greedy_in_the_limit() -> None:
