@@ -20,7 +20,7 @@ from descant.errors import ConfigError, OptionError, SessionError
 from descant.model.dit import Condition, DiT
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
-from descant.model.windows import Window, sing_windows, solve_windows
+from descant.model.windows import Song, Window, sing_windows, solve_windows
 from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
@@ -75,6 +75,12 @@ class Strip:
     @property
     def silent(self) -> bool:
         return self.until == self.state.sung
+
+    @property
+    def song(self) -> Song:
+        """What the vocoder is asked for: the new samples, and, when early, a frame past them for the fade."""
+        state, until = self.state, self.until - self.state.start + int(self.early)
+        return Song(self.heard, state.sung - state.start, min(until, self.heard.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -254,7 +260,7 @@ class Token2Wav(nn.Module):
 
     def sing(self, strips: Sequence[Strip]) -> list[tuple[Tensor, VocoderState]]:
         """The samples (W,) of each strip, W >= 0, and what its stream goes on from."""
-        waves = iter(sing_windows(self.vocoder, [strip.heard for strip in strips if not strip.silent]))
+        waves = iter(sing_windows(self.vocoder, [strip.song for strip in strips if not strip.silent]))
         return [self.hold(strip) if strip.silent else self.join(strip, next(waves)) for strip in strips]
 
     def hold(self, strip: Strip) -> tuple[Tensor, VocoderState]:
@@ -262,9 +268,8 @@ class Token2Wav(nn.Module):
         return strip.mel.new_zeros(0), replace(strip.state, mel=strip.mel)
 
     def join(self, strip: Strip, wave: Tensor) -> tuple[Tensor, VocoderState]:
-        """wave (W,) from the first frame of the strip on -> the samples that are new, joined to those before them."""
+        """wave (W,), what ``strip.song`` asked for -> the samples that are new, joined to those before them."""
         state, hop = strip.state, self.vocoder.hop
-        wave = wave[(state.sung - state.start) * hop :]
         split = (strip.until - state.sung) * hop
         samples, beyond = wave[:split], wave[split : split + hop]
         if state.fade is not None:  # the same instant, sung twice: from the unfinished mel and from the final one

@@ -79,14 +79,23 @@ def solve_together(dit: DiT, group: Sequence[Window]) -> list[Solved]:
     return [Solved(mel, past[:, :, :, :, i].clone()) for i, mel in enumerate(mels.mT)]
 
 
-def sing_windows(vocoder: BigVGAN | Vocos, mels: Sequence[Tensor]) -> list[Tensor]:
-    """Samples (W,) in [-1, 1] of each mel (M, T), in order: one call for each length."""
+@dataclass(frozen=True)
+class Song:
+    """A mel (M, T), context included, and the frames of it whose samples are wanted."""
 
-    def together(group: Sequence[Tensor]) -> Sequence[Tensor]:
-        wave: Tensor = vocoder(torch.stack([*group]))
+    mel: Tensor
+    begin: int
+    end: int
+
+
+def sing_windows(vocoder: BigVGAN | Vocos, songs: Sequence[Song]) -> list[Tensor]:
+    """Samples (W,) in [-1, 1] of each song, in order: one call for each length and share."""
+
+    def together(group: Sequence[Song]) -> Sequence[Tensor]:
+        wave: Tensor = vocoder(torch.stack([song.mel for song in group]), group[0].begin, group[0].end)
         return wave.clamp(-1.0, 1.0).unbind()
 
-    return in_groups(mels, [mel.shape[1] for mel in mels], together)
+    return in_groups(songs, [(song.mel.shape[1], song.begin, song.end) for song in songs], together)
 
 
 def in_groups(

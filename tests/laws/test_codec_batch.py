@@ -153,7 +153,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, states: Sequence[CodecState]) -> tupl
     window, forward = net.dit.window, net.vocoder.forward
     with monkeypatch.context() as patch:
         patch.setattr(net.dit, "window", lambda x, *rest: (dit_rows.append(len(x)), window(x, *rest))[1])
-        patch.setattr(net.vocoder, "forward", lambda mel: (vocoder_rows.append(len(mel)), forward(mel))[1])
+        patch.setattr(
+            net.vocoder, "forward", lambda mel, *part: (vocoder_rows.append(len(mel)), forward(mel, *part))[1]
+        )
         net.step(states)
     return dit_rows, vocoder_rows
 

@@ -243,6 +243,24 @@ def vocoder_difference(frames: int, places: list[int], vocoder: str) -> float:
     return float((torch.cat(out) - whole).abs().max() / whole.abs().max())
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    frames=st.integers(1, 130),
+    begin=st.integers(0, 129),
+    count=st.integers(1, 60),
+    vocoder=st.sampled_from(["vocos", "bigvgan"]),
+)
+def test_a_part_is_cut_from_the_whole(frames: int, begin: int, count: int, vocoder: str) -> None:
+    """Each layer computes no more than the wanted frames need, and no less."""
+    begin, end = min(begin, frames - 1), min(begin + count, frames)
+    net = model(vocoder).vocoder
+    mel = torch.randn(1, tiny_speech.MELS, frames, generator=torch.Generator().manual_seed(frames))
+    with torch.no_grad():
+        whole, part = net(mel), net(mel, begin, end)
+    assert part.shape[1] == (end - begin) * net.hop
+    assert float((part - whole[:, begin * net.hop : end * net.hop]).abs().max() / whole.abs().max()) < 1e-5
+
+
 @pytest.mark.parametrize("vocoder", ["vocos", "bigvgan"])
 def test_less_context_is_seen(vocoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert vocoder_difference(130, [50], vocoder) < 1e-5
