@@ -219,15 +219,14 @@ Latency = Literal["low", "balanced", "quality"]
 class Decoding:
     """What the one dial (``latency``) stands for: how codes become sound, block by block.
 
-    A block is ``block_size`` mel frames (24 mel = 240 ms). Each DiT window sees ``back`` blocks before it and
+    A block is ``block_size`` mel frames (24 mel = 240 ms). Each DiT window goes on from the one before it, sees
     ``ahead`` blocks after it, and emits ``first`` blocks at the first window, ``now`` blocks later.
     """
 
-    back: int = 2
     first: int = 1
     now: int = 1
     ahead: int = 1
-    solver: Literal["euler", "rk4"] = "rk4"
+    solver: Literal["euler", "midpoint", "rk4"] = "rk4"
     points: int = 10  # time points of the schedule; points - 1 intervals
     guidance: float = 0.5
     sway: float = -1.0

@@ -20,7 +20,7 @@ from descant.errors import ConfigError, OptionError, SessionError
 from descant.model.dit import Condition, DiT
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
-from descant.model.windows import Window, sing_windows, solve_windows
+from descant.model.windows import Song, Window, sing_windows, solve_windows
 from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
@@ -31,17 +31,17 @@ def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
     """The preset behind the dial. ``base`` gives what belongs to a model (guidance, sway, noise scale), not to speed.
 
     Codes needed before the first sound, in blocks of 240 ms: low 1 + 1; balanced 2 + 1; quality 2 + 2. Later windows
-    are larger, because a window computes its context anew each time. Quality alone holds back the vocoder's right
+    are larger, because each solves its look-ahead anew. Quality alone holds back the vocoder's right
     context (23 frames = 230 ms for the embedded model's Vocos, 34 for the official BigVGAN); the others read the
     look-ahead mel in its place, and fade over where the final mel says otherwise.
     """
     base = base or Decoding()
     if latency == "low":  # 4 evaluations
-        return replace(base, back=2, first=1, now=2, ahead=1, solver="euler", points=5, early=True)
+        return replace(base, first=1, now=2, ahead=1, solver="euler", points=5, early=True)
     if latency == "balanced":  # 9 evaluations, as the authors' low-memory decoder
-        return replace(base, back=2, first=2, now=3, ahead=1, solver="euler", points=10, early=True)
+        return replace(base, first=2, now=3, ahead=1, solver="euler", points=10, early=True)
     if latency == "quality":  # 36 evaluations: the official solve
-        return replace(base, back=4, first=2, now=4, ahead=2, solver="rk4", points=10, early=False)
+        return replace(base, first=2, now=4, ahead=2, solver="rk4", points=10, early=False)
     raise OptionError(f"latency {latency!r} is unknown; choose low, balanced or quality")
 
 
@@ -76,13 +76,20 @@ class Strip:
     def silent(self) -> bool:
         return self.until == self.state.sung
 
+    @property
+    def song(self) -> Song:
+        """What the vocoder is asked for: the new samples, and, when early, a frame past them for the fade."""
+        state, until = self.state, self.until - self.state.start + int(self.early)
+        return Song(self.heard, state.sung - state.start, min(until, self.heard.shape[1]))
+
 
 @dataclass(frozen=True)
 class CodecState:
     """Everything one stream remembers; a new one is returned by every call, the old one stays good.
 
-    voice (G, D): the voice's share of the condition. codes (C,) int64, the first at the start of block ``start``.
-    blocks: blocks whose mel is final. finished: no more codes will come.
+    voice (G, D): the voice's share of the condition. blocks: blocks whose mel is final. codes (C,) int64: those after
+    them. past: what the DiT's next window reads of the last final block (``windows.Solved``), None before the first.
+    finished: no more codes will come.
     """
 
     voice: Tensor
@@ -90,7 +97,7 @@ class CodecState:
     decoding: Decoding
     vocoder: VocoderState
     codes: Tensor
-    start: int = 0
+    past: Tensor | None = None
     blocks: int = 0
     finished: bool = False
 
@@ -183,25 +190,31 @@ class Token2Wav(nn.Module):
 
     def windows(self, due: Sequence[tuple[CodecState, Cut]]) -> list[tuple[Tensor, CodecState]]:
         """``step`` for streams that all have a window due."""
-        mels = self.mel_windows(due)
+        frames, solved = self.cfg.dit.block_size, self.mel_windows(due)
         strips = [
-            self.strip(state.vocoder, *mel, early=state.decoding.early, last=cut.last)
-            for (state, cut), mel in zip(due, mels, strict=True)
+            self.strip(
+                state.vocoder,
+                mel[:, : cut.count * frames],
+                mel[:, cut.count * frames :],
+                early=state.decoding.early,
+                last=cut.last,
+            )
+            for (state, cut), (mel, _) in zip(due, solved, strict=True)
         ]
-        sung = zip(due, self.sing(strips), strict=True)
-        return [(wave, replace(self.advance(s, cut.count), vocoder=vocoder)) for (s, cut), (wave, vocoder) in sung]
+        return [
+            (wave, replace(moved, vocoder=vocoder))
+            for (_, moved), (wave, vocoder) in zip(solved, self.sing(strips), strict=True)
+        ]
 
     def left(self, state: CodecState) -> int:
         """Blocks that have codes but no final mel, a partial one included."""
-        codes = len(state.codes) - (state.blocks - state.start) * self.codes_per_block
-        return -(-codes // self.codes_per_block)
+        return -(-len(state.codes) // self.codes_per_block)
 
     def ready(self, state: CodecState) -> int:
         """Blocks of the next window, or 0 while its codes and their look-ahead are incomplete."""
         d = state.decoding
         count = d.first if state.blocks == 0 else d.now
-        needed = (state.blocks - state.start + count + d.ahead) * self.codes_per_block
-        return count if len(state.codes) >= needed else 0
+        return count if len(state.codes) >= (count + d.ahead) * self.codes_per_block else 0
 
     def next_cut(self, state: CodecState) -> Cut | None:
         """The window that is due, if any; the last one may have no block, only sound that waited for its context."""
@@ -212,26 +225,27 @@ class Token2Wav(nn.Module):
             return Cut(left, 0, last=True)
         return None
 
-    def mel_windows(self, due: Sequence[tuple[CodecState, Cut]]) -> list[tuple[Tensor, Tensor]]:
-        """Of each stream the mel (M, T) of the next ``count`` blocks, and the unfinished mel of those ``ahead``."""
-        frames, none = self.cfg.dit.block_size, torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
+    def mel_windows(self, due: Sequence[tuple[CodecState, Cut]]) -> list[tuple[Tensor, CodecState]]:
+        """Of each stream the mel (M, T) of its window, the unfinished mel of the blocks ahead included, and the stream
+        with the others final."""
+        none = torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
         solved = iter(solve_windows(self.dit, [self.window(state, cut) for state, cut in due if cut.count]))
-        mels = [next(solved)[:, (s.blocks - s.start) * frames :] if cut.count else none for s, cut in due]
-        return [(mel[:, : cut.count * frames], mel[:, cut.count * frames :]) for mel, (_, cut) in zip(mels, due)]
+        moved = []
+        for state, cut in due:
+            if not cut.count:
+                moved.append((none, state))
+                continue
+            got = next(solved)
+            codes = state.codes[cut.count * self.codes_per_block :]
+            moved.append((got.mel, replace(state, codes=codes, past=got.past, blocks=state.blocks + cut.count)))
+        return moved
 
     def window(self, state: CodecState, cut: Cut) -> Window:
-        """What the DiT reads: the blocks before, now and ahead, from the noise of those very blocks."""
-        cfg, blocks = self.cfg.dit, state.blocks - state.start + cut.count + cut.ahead
-        codes = state.codes[: blocks * self.codes_per_block]
-        x0 = noise(state.seed, state.start, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
-        return Window(codes, state.voice, x0, state.decoding)
-
-    def advance(self, state: CodecState, count: int) -> CodecState:
-        """``count`` more blocks are final; codes that no later window reads are forgotten."""
-        blocks = state.blocks + count
-        start = max(0, blocks - state.decoding.back)
-        codes = state.codes[(start - state.start) * self.codes_per_block :]
-        return replace(state, codes=codes, start=start, blocks=blocks)
+        """What the DiT reads: the blocks now and ahead, from the noise of those very blocks."""
+        cfg = self.cfg.dit
+        codes = state.codes[: (cut.count + cut.ahead) * self.codes_per_block]
+        x0 = noise(state.seed, state.blocks, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
+        return Window(codes, state.voice, x0, state.decoding, state.past, keep=cut.count - 1)
 
     def strip(self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool) -> Strip:
         """final (M, T): the next mel; ahead (M, T'): the unfinished mel after it, read as right context when ``early``.
@@ -246,7 +260,7 @@ class Token2Wav(nn.Module):
 
     def sing(self, strips: Sequence[Strip]) -> list[tuple[Tensor, VocoderState]]:
         """The samples (W,) of each strip, W >= 0, and what its stream goes on from."""
-        waves = iter(sing_windows(self.vocoder, [strip.heard for strip in strips if not strip.silent]))
+        waves = iter(sing_windows(self.vocoder, [strip.song for strip in strips if not strip.silent]))
         return [self.hold(strip) if strip.silent else self.join(strip, next(waves)) for strip in strips]
 
     def hold(self, strip: Strip) -> tuple[Tensor, VocoderState]:
@@ -254,9 +268,8 @@ class Token2Wav(nn.Module):
         return strip.mel.new_zeros(0), replace(strip.state, mel=strip.mel)
 
     def join(self, strip: Strip, wave: Tensor) -> tuple[Tensor, VocoderState]:
-        """wave (W,) from the first frame of the strip on -> the samples that are new, joined to those before them."""
+        """wave (W,), what ``strip.song`` asked for -> the samples that are new, joined to those before them."""
         state, hop = strip.state, self.vocoder.hop
-        wave = wave[(state.sung - state.start) * hop :]
         split = (strip.until - state.sung) * hop
         samples, beyond = wave[:split], wave[split : split + hop]
         if state.fade is not None:  # the same instant, sung twice: from the unfinished mel and from the final one
@@ -275,9 +288,8 @@ class Token2Wav(nn.Module):
         limit = self.cfg.dit.max_position_embeddings
         if len(x0) > limit:
             raise OptionError(f"{len(x0)} mel frames in one solve; at most {limit}. Decode as a stream instead")
-        return solve_windows(self.dit, [Window(codes.to(self.device), self.voice_rows(voice, decoding), x0, decoding)])[
-            0
-        ]
+        window = Window(codes.to(self.device), self.voice_rows(voice, decoding), x0, decoding)
+        return solve_windows(self.dit, [window])[0].mel
 
     @torch.no_grad()
     def mel_windowed(self, codes: Tensor, voice: Voice, seed: int, decoding: Decoding) -> Tensor:
@@ -285,8 +297,8 @@ class Token2Wav(nn.Module):
         state = self.close(self.feed(self.start(voice, seed, decoding), codes))
         pieces = [state.vocoder.mel]
         while (cut := self.next_cut(state)) is not None and cut.count:
-            pieces.append(self.mel_windows([(state, cut)])[0][0])
-            state = self.advance(state, cut.count)
+            [(mel, state)] = self.mel_windows([(state, cut)])
+            pieces.append(mel[:, : cut.count * self.cfg.dit.block_size])
         return torch.cat(pieces, dim=1)
 
     def voice_rows(self, voice: Voice, decoding: Decoding) -> Tensor:
@@ -333,10 +345,8 @@ def mix(seed: int, block: int) -> int:
 def check(decoding: Decoding) -> None:
     """Refuses windows that cannot work."""
     d = decoding
-    if d.back < 0 or d.ahead < 0 or d.first < 1 or d.now < 1:
-        raise OptionError(
-            f"window back {d.back}, first {d.first}, now {d.now}, ahead {d.ahead}: first and now are at least 1"
-        )
+    if d.ahead < 0 or d.first < 1 or d.now < 1:
+        raise OptionError(f"window first {d.first}, now {d.now}, ahead {d.ahead}: first and now are at least 1")
     if d.points < 2:
         raise OptionError(f"{d.points} time points; a solve needs at least 2")
     if d.early and d.ahead == 0:

@@ -6,6 +6,7 @@ Axes: B batch, T mel frames, N blocks, K frames of a block, H heads, D width, C 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,10 +101,10 @@ class Rotary(nn.Module):
         self.head_dim, self.theta = cfg.head_dim, cfg.rope_theta
         self.register_buffer("inv_freq", rotary_frequencies(cfg.head_dim, cfg.rope_theta))
 
-    def forward(self, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """cos and sin (T, 1, head_dim / 2) float32 of frames 0..T-1."""
+    def forward(self, frames: int, device: torch.device, before: int = 0) -> tuple[Tensor, Tensor]:
+        """cos and sin (before + T, 1, head_dim / 2) float32 of frames -before..T-1."""
         rates = rotary_frequencies(self.head_dim, self.theta, device)
-        angles = torch.arange(frames, device=device, dtype=torch.float32)[:, None, None] * rates
+        angles = torch.arange(-before, frames, device=device, dtype=torch.float32)[:, None, None] * rates
         return angles.cos(), angles.sin()
 
 
@@ -141,8 +142,9 @@ class Layout:
     real: Tensor | None
     attend: Attend
 
-    def mask(self, back: int, ahead: int, x: Tensor) -> Tensor | None:
-        """Allowed keys, broadcastable over (B * N, H, K, S); None when all are. x (B, T, D) tells shape and device.
+    def mask(self, back: int, ahead: int, x: Tensor, past: int = 0) -> Tensor | None:
+        """Allowed keys, broadcastable over (B * N, H, K, S); None when all are. x (B, T, D) tells shape and device;
+        ``past``: blocks before x whose keys are there too.
 
         A block of padding alone may have no key at all; scaled_dot_product_attention then gives zeros.
         """
@@ -152,12 +154,16 @@ class Layout:
         real = self.real
         if real is None:
             real = torch.ones(1, blocks, self.block, dtype=torch.bool, device=x.device)
-        keys = neighbours(real, back, ahead)
+        keys = neighbours(F.pad(real, (0, 0, past, 0), value=True), back, ahead)[:, past:]
         return keys.expand(batch, -1, -1).reshape(batch * blocks, 1, 1, -1)
 
 
 class Attention(nn.Module):
-    """Attention inside a block, and to ``back`` blocks before and ``ahead`` after it. x (B, T, D), T = N * K."""
+    """Attention inside a block, and to ``back`` blocks before and ``ahead`` after it. x (B, T, D), T = N * K.
+
+    Gives the output (B, T, D), and the keys and values (2, B, T, H * d) before rotation: a block's share of them is the
+    ``past`` (2, B, K, H * d) of the window that begins after it.
+    """
 
     def __init__(self, cfg: DiTConfig, back: int, ahead: int):
         super().__init__()
@@ -168,23 +174,28 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(cfg.hidden_size, inner)
         self.to_out = nn.ModuleList([nn.Linear(inner, cfg.hidden_size)])  # a list: official key to_out.0
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
+    def forward(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], layout: Layout, past: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``angles``: those of x, and before them those of ``past`` if there is one."""
         batch, frames, _ = x.shape
-        split = (batch, frames, self.heads, self.head_dim)
-        q = rotate_first_head(self.to_q(x).view(split), *angles)
-        k = rotate_first_head(self.to_k(x).view(split), *angles)
-        v = self.to_v(x).view(split)
+        own = torch.stack([self.to_k(x), self.to_v(x)])
+        known = own if past is None else torch.cat([past, own], dim=2)
+        heads, block = (self.heads, self.head_dim), layout.block
+        q = rotate_first_head(self.to_q(x).view(batch, frames, *heads), *(a[-frames:] for a in angles))
+        k, v = known.view(2, batch, -1, *heads)
+        k = rotate_first_head(k, *(a[-k.shape[1] :] for a in angles))
         if layout.attend == "full":
             mask = None if layout.real is None else layout.real.reshape(-1, 1, 1, frames)
             mixed = attend(q, k, v, mask)
         else:
-            blocks = (batch, frames // layout.block, layout.block, self.heads, self.head_dim)
-            q = q.reshape(-1, layout.block, self.heads, self.head_dim)
-            k = neighbours(k.view(blocks), self.back, self.ahead).flatten(0, 1)
-            v = neighbours(v.view(blocks), self.back, self.ahead).flatten(0, 1)
-            mixed = attend(q, k, v, layout.mask(self.back, self.ahead, x))
+            before = (k.shape[1] - frames) // block
+            q = q.reshape(-1, block, *heads)
+            k = neighbours(k.view(batch, -1, block, *heads), self.back, self.ahead)[:, before:].flatten(0, 1)
+            v = neighbours(v.reshape(batch, -1, block, *heads), self.back, self.ahead)[:, before:].flatten(0, 1)
+            mixed = attend(q, k, v, layout.mask(self.back, self.ahead, x, before))
         out: Tensor = self.to_out[0](mixed.reshape(batch, frames, -1))
-        return out
+        return out, own
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -201,9 +212,13 @@ class Modulation(nn.Module):
         self.chunks = chunks
         self.linear = nn.Linear(width, chunks * width)
 
-    def forward(self, t: Tensor) -> tuple[Tensor, ...]:
-        """t (B, D) -> ``chunks`` tensors (B, 1, D)."""
+    def forward(self, t: Tensor) -> Tensor:
+        """t (B, D) -> (B, chunks * D)."""
         rows: Tensor = self.linear(F.silu(t))
+        return rows
+
+    def split(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """(B, chunks * D) -> ``chunks`` tensors (B, 1, D)."""
         return rows[:, None].chunk(self.chunks, dim=-1)
 
 
@@ -237,11 +252,15 @@ class Block(nn.Module):
         self.attn = Attention(cfg, back, ahead)
         self.ff = FeedForward(cfg)
 
-    def forward(self, x: Tensor, t: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.attn_norm(t)
-        x = x + gate_a * self.attn(norm(x) * (1 + scale_a) + shift_a, angles, layout)
+    def forward(
+        self, x: Tensor, time: Tensor, angles: tuple[Tensor, Tensor], layout: Layout, past: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """time (B or 1, 6 * D) as ``attn_norm`` gives it; the second result: keys and values, see ``Attention``."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.attn_norm.split(time)
+        mixed, known = self.attn(norm(x) * (1 + scale_a) + shift_a, angles, layout, past)
+        x = x + gate_a * mixed
         y: Tensor = x + gate_m * self.ff(norm(x) * (1 + scale_m) + shift_m)
-        return y
+        return y, known
 
 
 class DiT(nn.Module):
@@ -290,15 +309,53 @@ class DiT(nn.Module):
     ) -> Tensor:
         """``forward`` with the condition (B, T, D) already computed; x (B, T, M), t (B,), or (1,) for all."""
         frames = x.shape[1]
-        padding = -frames % self.cfg.block_size if attend == "blocks" else 0
-        h = F.pad(self.input_embed(x, condition), (0, 0, 0, padding))
+        h = self.embed(x, condition, attend)
         layout = self.layout(h, frames, attend, lengths)
-        angles = self.rotary_embed(h.shape[1], h.device)
-        time = self.time_embed(t)
-        for block in self.transformer_blocks:
-            h = block(h, time, angles, layout)
-        scale, shift = self.norm_out(time)
-        out: Tensor = self.proj_out(norm(h[:, :frames]) * (1 + scale) + shift)
+        angles, times = self.rotary_embed(h.shape[1], h.device), self.times(t)
+        for block, time in zip(self.transformer_blocks, times, strict=False):
+            h, _ = block(h, time, angles, layout)
+        return self.read(h[:, :frames], times[-1])
+
+    def window(
+        self, x: Tensor, times: Sequence[Tensor], condition: Tensor, past: Tensor | None, keep: int
+    ) -> tuple[Tensor, Tensor]:
+        """``velocity`` of a window that begins where another ended; times as ``self.times`` gives them, for this t.
+
+        past (L, 2, B, K, H * d): at each of the L layers that look back, the keys and values of the block before x, as
+        they were when that block was solved, at this same t; None at the start of the utterance. Also gives those of
+        block ``keep`` of x, for the window after it. No more of the past is ever read: such layers see one block back.
+        """
+        frames, block = x.shape[1], self.cfg.block_size
+        h = self.embed(x, condition, "blocks")
+        layout = self.layout(h, frames, "blocks", None)
+        angles = self.rotary_embed(h.shape[1], h.device, before=0 if past is None else block)
+        pasts, kept = iter(() if past is None else past), []
+        for i, (layer, time) in enumerate(zip(self.transformer_blocks, times, strict=False)):
+            looks_back = i in self.cfg.look_backward_layers
+            h, known = layer(h, time, angles, layout, next(pasts, None) if looks_back else None)
+            if looks_back:
+                kept.append(known[:, :, keep * block : (keep + 1) * block])
+        return self.read(h[:, :frames], times[-1]), torch.stack(kept) if kept else self.no_past(h)
+
+    def no_past(self, h: Tensor) -> Tensor:
+        """What a DiT without a layer that looks back keeps, (0, 2, B, 0, 0)."""
+        return h.new_zeros(0, 2, len(h), 0, 0)
+
+    def embed(self, x: Tensor, condition: Tensor, attend: Attend) -> Tensor:
+        """(B, T, D), T padded to whole blocks where blocks matter."""
+        padding = -x.shape[1] % self.cfg.block_size if attend == "blocks" else 0
+        return F.pad(self.input_embed(x, condition), (0, 0, 0, padding))
+
+    def times(self, t: Tensor) -> list[Tensor]:
+        """What each block (B, 6 * D), and last the output (B, 2 * D), reads of the times t (B,)."""
+        embedded = self.time_embed(t)
+        blocks = (block for block in self.transformer_blocks if isinstance(block, Block))
+        return [*(block.attn_norm(embedded) for block in blocks), self.norm_out(embedded)]
+
+    def read(self, h: Tensor, time: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, M)."""
+        scale, shift = self.norm_out.split(time)
+        out: Tensor = self.proj_out(norm(h) * (1 + scale) + shift)
         return out
 
     def layout(self, h: Tensor, frames: int, attend: Attend, lengths: Tensor | None) -> Layout:

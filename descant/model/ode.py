@@ -1,4 +1,4 @@
-"""Solving dx/dt = v(t, x) from t = 0 (noise) to t = 1 (mel): the schedule and two fixed-step methods."""
+"""Solving dx/dt = v(t, x) from t = 0 (noise) to t = 1 (mel): the schedule and three fixed-step methods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (t (), x) -> dx/dt, shaped like x
-Solver = Literal["euler", "rk4"]
+Solver = Literal["euler", "midpoint", "rk4"]
+OFFSETS: dict[Solver, tuple[float, ...]] = {  # where in a step the field is evaluated, in order
+    "euler": (0.0,),
+    "midpoint": (0.0, 1 / 2),
+    "rk4": (0.0, 1 / 3, 2 / 3, 1.0),
+}
 
 
 def schedule(points: int, sway: float) -> Tensor:
@@ -20,9 +25,16 @@ def schedule(points: int, sway: float) -> Tensor:
     return t + sway * (torch.cos(torch.pi / 2 * t) - 1 + t)
 
 
+def moments(times: Tensor, method: Solver) -> Tensor:
+    """The time of every evaluation that ``solve`` makes (E,), in order: known before it starts, whatever x becomes."""
+    offsets = torch.tensor(OFFSETS[method], dtype=times.dtype, device=times.device)
+    return (times[:-1, None] + times.diff()[:, None] * offsets).flatten()
+
+
 def solve(velocity: Velocity, x0: Tensor, times: Tensor, method: Solver) -> Tensor:
-    """Integrates ``velocity`` over ``times`` (P,) from ``x0``; P - 1 steps of 1 (euler) or 4 (rk4) evaluations."""
-    step = euler_step if method == "euler" else rk4_step
+    """Integrates ``velocity`` over ``times`` (P,) from ``x0``; P - 1 steps of 1 (euler), 2 (midpoint) or 4 (rk4)
+    evaluations."""
+    step = {"euler": euler_step, "midpoint": midpoint_step, "rk4": rk4_step}[method]
     x = x0
     for start, end in pairwise(times):
         x = step(velocity, start, end, x)
@@ -31,6 +43,11 @@ def solve(velocity: Velocity, x0: Tensor, times: Tensor, method: Solver) -> Tens
 
 def euler_step(velocity: Velocity, start: Tensor, end: Tensor, x: Tensor) -> Tensor:
     return x + (end - start) * velocity(start, x)
+
+
+def midpoint_step(velocity: Velocity, start: Tensor, end: Tensor, x: Tensor) -> Tensor:
+    half = (end - start) / 2
+    return x + 2 * half * velocity(start + half, x + half * velocity(start, x))
 
 
 def rk4_step(velocity: Velocity, start: Tensor, end: Tensor, x: Tensor) -> Tensor:

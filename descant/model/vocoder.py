@@ -67,7 +67,8 @@ class SnakeBeta(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         frequency, height = self.alpha.exp()[:, None], self.beta.exp()[:, None]
-        return x + torch.sin(x * frequency).square() / (height + BETA_FLOOR)
+        wave = torch.sin(x * frequency)
+        return torch.addcmul(x, wave / (height + BETA_FLOOR), wave)  # a pass less over the memory than with a square
 
 
 class Activation(nn.Module):
@@ -128,25 +129,41 @@ class BigVGAN(nn.Module):
 
     @property
     def context(self) -> int:
-        """Mel frames that one frame's samples depend on, each side; walked from the output back to the mel."""
+        """Mel frames that one frame's samples depend on, each side."""
+        return self.reaches()[0] + EDGE_KERNEL // 2
+
+    def reaches(self) -> list[int]:
+        """How far beside the wanted samples each stage reads, in samples of its input; walked from the output back."""
         cfg = self.cfg
         amp = max(
             sum(2 * Activation.reach + (kernel // 2) * (dilation + 1) for dilation in dilations)
             for kernel, dilations in zip(cfg.resblock_kernel_sizes, cfg.resblock_dilation_sizes, strict=True)
         )
-        reach = EDGE_KERNEL // 2 + Activation.reach  # samples at the rate of the stage
+        reach, reaches = EDGE_KERNEL // 2 + Activation.reach, []
         for rate, kernel in zip(reversed(cfg.upsample_rates), reversed(cfg.upsample_kernel_sizes), strict=True):
             reach = (reach + amp + kernel - 1 - (kernel - rate) // 2) // rate
-        return reach + EDGE_KERNEL // 2
+            reaches.append(reach)
+        return reaches[::-1]
 
-    def forward(self, mel: Tensor) -> Tensor:
-        x = self.conv_pre(decibels(mel))
-        per_stage = len(self.cfg.resblock_kernel_sizes)
-        for i, up in enumerate(self.ups):
+    def forward(self, mel: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
+        """begin, end: the frames whose samples are wanted, (B, (end - begin) * hop). A stage computes no more than they
+        need: a frame of context is dear before the first upsampler and all but free after the second."""
+        end = mel.shape[2] if end is None else end
+        x, start, per_stage = self.conv_pre(decibels(mel)), 0, len(self.cfg.resblock_kernel_sizes)
+        rate = 1  # samples of x for a mel frame; its first is sample ``start``
+        for i, (up, reach) in enumerate(zip(self.ups, self.reaches(), strict=True)):
+            x, start = crop(x, start, begin * rate - reach, end * rate + reach)
             x = up[0](x)  # type: ignore[index]
             x = sum(block(x) for block in self.resblocks[i * per_stage : (i + 1) * per_stage]) / per_stage
+            rate, start = rate * self.cfg.upsample_rates[i], start * self.cfg.upsample_rates[i]
         samples: Tensor = self.conv_post(self.activation_post(x))
-        return samples.clamp(-1.0, 1.0).squeeze(1)
+        return crop(samples, start, begin * rate, end * rate)[0].clamp(-1.0, 1.0).squeeze(1)
+
+
+def crop(x: Tensor, start: int, begin: int, end: int) -> tuple[Tensor, int]:
+    """x (B, D, T), whose first sample is number ``start`` -> the part of it within begin..end, and its first number."""
+    begin = max(begin, start)
+    return x[..., begin - start : end - start], begin
 
 
 def decibels(mel: Tensor) -> Tensor:

@@ -55,20 +55,30 @@ class Vocos(nn.Module):
 
     @property
     def context(self) -> int:
-        """Mel frames that one frame's samples depend on, each side: the convolutions' reach, and the neighbours whose
-        STFT windows overlap the frame's hop (2 for n_fft 1024 and hop 240)."""
-        convolutions = (self.cfg.num_layers + 1) * (self.cfg.kernel_size // 2)
-        overhang = (self.cfg.n_fft - self.cfg.hop_length) / 2  # samples of a frame's window past its own hop, each side
-        return convolutions + math.ceil(overhang / self.cfg.hop_length)
+        """Mel frames that one frame's samples depend on, each side."""
+        return self.reaches()[0] + self.cfg.kernel_size // 2
 
-    def forward(self, mel: Tensor) -> Tensor:
+    def reaches(self) -> list[int]:
+        """Frames beside the wanted ones that each block must be given: the reach of the convolutions from it on, and
+        the neighbours whose STFT windows overlap a frame's hop (2 for n_fft 1024 and hop 240)."""
+        overhang = (self.cfg.n_fft - self.cfg.hop_length) / 2  # samples of a frame's window past its own hop, each side
+        frames, kernel = math.ceil(overhang / self.cfg.hop_length), self.cfg.kernel_size
+        return [frames + layers * (kernel // 2) for layers in range(self.cfg.num_layers, 0, -1)]
+
+    def forward(self, mel: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
+        """begin, end: the frames whose samples are wanted, (B, (end - begin) * hop_length). A layer computes no more
+        than they need."""
+        frames, start = mel.shape[2], 0
+        end = frames if end is None else end
         x = self.norm(self.embed(mel).transpose(1, 2)).transpose(1, 2)
-        for block in self.blocks:
-            x = block(x)
+        for block, reach in zip(self.blocks, self.reaches(), strict=True):
+            low, high = max(0, begin - reach), min(frames, end + reach)
+            x, start = block(x[..., low - start : high - start]), low
         log_magnitude, phase = self.head(self.final_norm(x.transpose(1, 2))).chunk(2, dim=-1)
         magnitude = log_magnitude.clamp(max=LOG_MAGNITUDE_MAX).exp()
         spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
-        return inverse_stft(spectrum, self.cfg.n_fft, self.cfg.hop_length)
+        samples = inverse_stft(spectrum, self.cfg.n_fft, self.cfg.hop_length)
+        return samples[:, (begin - start) * self.hop : (end - start) * self.hop]
 
 
 def inverse_stft(spectrum: Tensor, n_fft: int, hop: int) -> Tensor:

@@ -16,62 +16,96 @@ import torch
 from torch import Tensor
 
 from descant.model.dit import DiT
-from descant.model.ode import Velocity, schedule, solve
+from descant.model.ode import Solver, moments, schedule, solve
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
 from descant.types import Decoding
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Window:
     """One solve of the DiT: codes (C,) int64, voice (G, D) as ``Token2Wav.voice_rows`` gives it, unscaled noise
-    x0 (T, M), T = C * repeats."""
+    x0 (T, M), T = C * repeats. past (E, L, 2, G, K, D): what ``Solved.past`` of the window before was; None: the
+    utterance starts here. keep: the block whose past is wanted."""
 
     codes: Tensor
     voice: Tensor
     x0: Tensor
     decoding: Decoding
+    past: Tensor | None = None
+    keep: int = 0
 
     @property
     def geometry(self) -> Hashable:
         """Windows of equal geometry can be rows of one batch. Guidance and noise scale may differ from row to row."""
         d = self.decoding
-        return len(self.codes), len(self.voice), d.solver, d.points, d.sway
+        return len(self.codes), len(self.voice), d.solver, d.points, d.sway, self.past is None, self.keep
 
 
-def solve_windows(dit: DiT, windows: Sequence[Window]) -> list[Tensor]:
-    """The mel (M, T) of each window, in order: one solve for each geometry."""
+@dataclass(frozen=True)
+class Solved:
+    """mel (M, T) of one window; past (E, L, 2, G, K, D): at each of the E evaluations of the solve and each of the L
+    layers that look back, the keys and values of the block to ``keep``. The window after it goes on from them, so
+    nothing that was solved is solved again."""
 
-    def together(group: Sequence[Window]) -> Sequence[Tensor]:
-        d, device = group[0].decoding, dit.proj_out.weight.device
-        voices = torch.stack([w.voice for w in group], dim=1)  # (G, B, D)
-        velocity = guided(dit, condition(dit, torch.stack([w.codes for w in group]), voices), strength(group, device))
-        x0 = torch.stack([w.x0.to(device) * w.decoding.noise_scale for w in group])
-        return solve(velocity, x0, schedule(d.points, d.sway).to(device), d.solver).mT.unbind()
-
-    return in_groups(windows, [w.geometry for w in windows], together)
+    mel: Tensor
+    past: Tensor
 
 
-def sing_windows(vocoder: BigVGAN | Vocos, mels: Sequence[Tensor]) -> list[Tensor]:
-    """Samples (W,) in [-1, 1] of each mel (M, T), in order: one call for each length."""
+def solve_windows(dit: DiT, windows: Sequence[Window]) -> list[Solved]:
+    """What each window gives, in order: one solve for each geometry."""
+    return in_groups(windows, [w.geometry for w in windows], lambda group: solve_together(dit, group))
 
-    def together(group: Sequence[Tensor]) -> Sequence[Tensor]:
-        wave: Tensor = vocoder(torch.stack([*group]))
+
+def solve_together(dit: DiT, group: Sequence[Window]) -> list[Solved]:
+    """Windows of one geometry."""
+    d, device = group[0].decoding, dit.proj_out.weight.device
+    times = schedule(d.points, d.sway).to(device)
+    voices = torch.stack([w.voice for w in group], dim=1)  # (G, B, D)
+    field = Field(
+        dit,
+        condition(dit, torch.stack([w.codes for w in group]), voices),
+        strength(group, device),
+        dit.times(moments(times, d.solver)),
+        None if group[0].past is None else torch.stack([w.past for w in group if w.past is not None], dim=4),
+        group[0].keep,
+    )
+    x0 = torch.stack([w.x0.to(device) * w.decoding.noise_scale for w in group])
+    mels, past = field.follow(x0, times, d.solver)
+    # copies: a view would keep the past of the whole batch in memory
+    return [Solved(mel, past[:, :, :, :, i].clone()) for i, mel in enumerate(mels.mT)]
+
+
+@dataclass(frozen=True)
+class Song:
+    """A mel (M, T), context included, and the frames of it whose samples are wanted."""
+
+    mel: Tensor
+    begin: int
+    end: int
+
+
+def sing_windows(vocoder: BigVGAN | Vocos, songs: Sequence[Song]) -> list[Tensor]:
+    """Samples (W,) in [-1, 1] of each song, in order: one call for each length and share."""
+
+    def together(group: Sequence[Song]) -> Sequence[Tensor]:
+        wave: Tensor = vocoder(torch.stack([song.mel for song in group]), group[0].begin, group[0].end)
         return wave.clamp(-1.0, 1.0).unbind()
 
-    return in_groups(mels, [mel.shape[1] for mel in mels], together)
+    return in_groups(songs, [(song.mel.shape[1], song.begin, song.end) for song in songs], together)
 
 
 def in_groups(
-    items: Sequence[Item], keys: Sequence[Hashable], together: Callable[[Sequence[Item]], Sequence[Tensor]]
-) -> list[Tensor]:
+    items: Sequence[Item], keys: Sequence[Hashable], together: Callable[[Sequence[Item]], Sequence[Result]]
+) -> list[Result]:
     """``together`` for the items of each key; its results in the order of ``items``."""
     places: dict[Hashable, list[int]] = {}
     for place, key in enumerate(keys):
         places.setdefault(key, []).append(place)
-    results: dict[int, Tensor] = {}
+    results: dict[int, Result] = {}
     for group in places.values():
         results.update(zip(group, together([items[place] for place in group]), strict=True))
     return [results[place] for place in range(len(items))]
@@ -91,15 +125,40 @@ def strength(windows: Sequence[Window], device: torch.device) -> Tensor:
     return torch.tensor([w.decoding.guidance for w in windows], device=device)[:, None, None]
 
 
-def guided(dit: DiT, condition: Tensor, guidance: Tensor) -> Velocity:
-    """c + guidance * (c - n), all branches of all windows in one batch. condition (G, B, T, D), guidance (B, 1, 1)."""
-    branches, rows = len(condition), condition.flatten(0, 1)
+def guided(out: Tensor, branches: int, guidance: Tensor) -> Tensor:
+    """c + guidance * (c - n), from the velocities (G * B, T, M) of all branches; guidance (B, 1, 1)."""
+    if branches == 1:
+        return out
+    spoken, null = out.chunk(2)
+    return spoken + guidance * (spoken - null)
 
-    def velocity(t: Tensor, x: Tensor) -> Tensor:
-        out = dit.velocity(x.repeat(branches, 1, 1), t[None], rows)
-        if branches == 1:
-            return out
-        spoken, null = out.chunk(2)
-        return spoken + guidance * (spoken - null)
 
-    return velocity
+@dataclass(frozen=True)
+class Field:
+    """The velocity of all branches of all windows, in one batch.
+
+    condition (G, B, T, D), guidance (B, 1, 1); times: ``DiT.times`` of all E evaluations, which do not depend on x;
+    past (E, L, 2, G, B, K, D) or None.
+    """
+
+    dit: DiT
+    condition: Tensor
+    guidance: Tensor
+    times: Sequence[Tensor]
+    past: Tensor | None
+    keep: int
+
+    def follow(self, x0: Tensor, times: Tensor, solver: Solver) -> tuple[Tensor, Tensor]:
+        """x0 (B, T, M) -> where the field leads (B, T, M), and the past of the windows that come next."""
+        branches, rows = len(self.condition), self.condition.flatten(0, 1)
+        kept: list[Tensor] = []  # one for each evaluation so far
+
+        def velocity(_: Tensor, x: Tensor) -> Tensor:
+            k = len(kept)
+            past = None if self.past is None else self.past[k].flatten(2, 3)
+            now = [rows_of_all[k : k + 1] for rows_of_all in self.times]
+            out, own = self.dit.window(x.repeat(branches, 1, 1), now, rows, past, self.keep)
+            kept.append(own.view(*own.shape[:2], branches, len(x), *own.shape[3:]))
+            return guided(out, branches, self.guidance)
+
+        return solve(velocity, x0, times, solver), torch.stack(kept)

@@ -42,7 +42,7 @@ CODEC_PAD, CODEC_START, CODEC_END, CODEC_MASK, CODE_IDS = 50, 51, 52, 53, 56  # 
 TOKENIZER = Tokenizer(byte_tokenizer(["system", "user", "assistant"]))
 TEXT_PAD, TEXT_END, BOS = (TOKENIZER.vocab_size + i for i in range(3))
 STOP = TOKENIZER.special(IM_END)
-FAST = Decoding(back=1, first=1, now=1, ahead=1, solver="euler", points=3, early=True)
+FAST = Decoding(first=1, now=1, ahead=1, solver="euler", points=3, early=True)
 GREEDY = Sampling(max_tokens=12)
 
 

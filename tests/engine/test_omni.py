@@ -18,7 +18,7 @@ from tests import tiny
 
 ASK = [descant.user("hello")]
 SHORT = Sampling(max_tokens=12)
-FAST = Decoding(back=1, first=1, now=1, ahead=1, solver="euler", points=3, early=True)
+FAST = Decoding(first=1, now=1, ahead=1, solver="euler", points=3, early=True)
 
 
 @pytest.fixture(scope="module")

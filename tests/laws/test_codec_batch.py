@@ -24,7 +24,7 @@ DECODINGS = (
     BASE,
     replace(BASE, guidance=2.0, noise_scale=0.5),  # shares every batch with the one before
     replace(BASE, guidance=0.0),
-    replace(BASE, back=0, now=2, ahead=0),
+    replace(BASE, now=2, ahead=0),
     replace(decoding_for("low"), points=3),
     replace(decoding_for("balanced"), points=4),
     replace(decoding_for("quality"), points=3),
@@ -140,7 +140,7 @@ def test_the_law_sees_exchanged_rows(name: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_law_sees_one_guidance_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     real = windows.guided
-    monkeypatch.setattr(windows, "guided", lambda dit, rows, strength: real(dit, rows, strength[:1]))
+    monkeypatch.setattr(windows, "guided", lambda out, branches, strength: real(out, branches, strength[:1]))
     assert difference(model(), CROWD) > 50 * TOLERANCE
 
 
@@ -150,10 +150,12 @@ def test_the_law_sees_one_guidance_for_all(monkeypatch: pytest.MonkeyPatch) -> N
 def calls(monkeypatch: pytest.MonkeyPatch, states: Sequence[CodecState]) -> tuple[list[int], list[int]]:
     """Rows of each evaluation of the DiT and of each call of the vocoder, in one step."""
     net, dit_rows, vocoder_rows = model(), [], []
-    velocity, forward = net.dit.velocity, net.vocoder.forward
+    window, forward = net.dit.window, net.vocoder.forward
     with monkeypatch.context() as patch:
-        patch.setattr(net.dit, "velocity", lambda x, t, c: (dit_rows.append(len(x)), velocity(x, t, c))[1])
-        patch.setattr(net.vocoder, "forward", lambda mel: (vocoder_rows.append(len(mel)), forward(mel))[1])
+        patch.setattr(net.dit, "window", lambda x, *rest: (dit_rows.append(len(x)), window(x, *rest))[1])
+        patch.setattr(
+            net.vocoder, "forward", lambda mel, *part: (vocoder_rows.append(len(mel)), forward(mel, *part))[1]
+        )
         net.step(states)
     return dit_rows, vocoder_rows
 
@@ -234,6 +236,8 @@ def test_a_stream_keeps_no_sound_of_its_neighbours() -> None:
     """What a state or a chunk holds on to is its own: a view into a batch would keep all of the batch in memory."""
     early = replace(BASE, early=True)
     for samples, state in model().step([opened(early, seed=i) for i in range(3)]):
+        assert state.past is not None
+        assert state.past.untyped_storage().nbytes() == state.past.nbytes
         assert samples.untyped_storage().nbytes() == samples.nbytes
         assert state.vocoder.fade is not None
         assert state.vocoder.fade.untyped_storage().nbytes() == state.vocoder.fade.nbytes

@@ -17,6 +17,7 @@ from descant.errors import OptionError, SessionError
 from descant.model import codec, dit, vocos
 from descant.model.codec import CodecState, Token2Wav, VocoderState, decoding_for
 from descant.model.dit import Condition
+from descant.model.ode import Solver
 from descant.types import Decoding, Latency
 from tests import tiny_speech
 
@@ -25,8 +26,8 @@ WINDOWS = {
     "low": replace(decoding_for("low"), points=3),
     "balanced": replace(decoding_for("balanced"), points=3),
     "quality": replace(decoding_for("quality"), points=3),
-    "no context, no guidance": replace(QUICK, back=0, ahead=0, guidance=0.0),
-    "wide": replace(QUICK, back=3, first=2, now=3, ahead=2),
+    "no context, no guidance": replace(QUICK, ahead=0, guidance=0.0),
+    "wide": replace(QUICK, first=2, now=3, ahead=2),
     "early, wide": replace(QUICK, first=1, now=2, ahead=2, early=True),
 }
 PER_BLOCK = 12  # codes: 24 mel frames, 2 a code
@@ -121,6 +122,48 @@ def test_seed_and_voice_matter() -> None:
     assert not torch.equal(torch.cat([samples, model().finish(state)[0]]), base)
 
 
+# ---------------------------------------------------------------- nothing that was solved is solved again
+
+
+def blind(back: tuple[int, ...] = (0, 3)) -> Token2Wav:
+    """A codec whose DiT never looks ahead: then windows are the whole solve, cut."""
+    cfg = model().cfg
+    net = Token2Wav(replace(cfg, dit=replace(cfg.dit, look_ahead_layers=(), look_backward_layers=back))).eval()
+    tiny_speech.randomise(net)
+    return net
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    count=st.integers(1, 80),
+    first=st.integers(1, 3),
+    now=st.integers(1, 3),
+    ahead=st.integers(0, 2),
+    solver=st.sampled_from(["euler", "midpoint", "rk4"]),
+)
+def test_windows_go_on_where_the_last_one_ended(count: int, first: int, now: int, ahead: int, solver: Solver) -> None:
+    """With no layer that looks ahead the past is all that a window lacks: it must be there to the last frame."""
+    decoding = Decoding(first=first, now=now, ahead=ahead, solver=solver, points=3)
+    assert window_difference(blind(), count, decoding) < 1e-5
+
+
+def window_difference(net: Token2Wav, count: int, decoding: Decoding) -> float:
+    ids, voice = tiny_speech.codes(count), tiny_speech.voice()
+    whole = net.mel_whole(ids, voice, codec.noise(3, 0, 2 * count, 24, tiny_speech.MELS), decoding)
+    return float((net.mel_windowed(ids, voice, 3, decoding) - whole).abs().max() / whole.abs().max())
+
+
+def test_a_forgotten_past_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, count = blind(), 5 * PER_BLOCK
+    assert window_difference(net, count, QUICK) < 1e-5
+    assert window_difference(blind(back=()), count, QUICK) < 1e-5
+    monkeypatch.setattr(dit.DiT, "window", lambda self, *rest: WINDOW(self, *rest[:3], None, rest[4]))
+    assert window_difference(net, count, QUICK) > 1e-3
+
+
+WINDOW = dit.DiT.window
+
+
 # ---------------------------------------------------------------- when sound comes
 
 
@@ -200,6 +243,24 @@ def vocoder_difference(frames: int, places: list[int], vocoder: str) -> float:
     return float((torch.cat(out) - whole).abs().max() / whole.abs().max())
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    frames=st.integers(1, 130),
+    begin=st.integers(0, 129),
+    count=st.integers(1, 60),
+    vocoder=st.sampled_from(["vocos", "bigvgan"]),
+)
+def test_a_part_is_cut_from_the_whole(frames: int, begin: int, count: int, vocoder: str) -> None:
+    """Each layer computes no more than the wanted frames need, and no less."""
+    begin, end = min(begin, frames - 1), min(begin + count, frames)
+    net = model(vocoder).vocoder
+    mel = torch.randn(1, tiny_speech.MELS, frames, generator=torch.Generator().manual_seed(frames))
+    with torch.no_grad():
+        whole, part = net(mel), net(mel, begin, end)
+    assert part.shape[1] == (end - begin) * net.hop
+    assert float((part - whole[:, begin * net.hop : end * net.hop]).abs().max() / whole.abs().max()) < 1e-5
+
+
 @pytest.mark.parametrize("vocoder", ["vocos", "bigvgan"])
 def test_less_context_is_seen(vocoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert vocoder_difference(130, [50], vocoder) < 1e-5
@@ -273,7 +334,7 @@ def test_block_attention_is_the_dense_mask(frames: int, back: int, ahead: int, b
     x[:, frames:] = 1e4  # padding must not be heard
     real = None if padded == frames else (torch.arange(padded) < frames).view(1, -1, block)
     angles = dit.Rotary(cfg)(padded, x.device)
-    got = attention(x, angles, dit.Layout(block, real, "blocks"))[:, :frames]
+    got = attention(x, angles, dit.Layout(block, real, "blocks"))[0][:, :frames]
     shape = (2, frames, cfg.num_attention_heads, cfg.head_dim)
     q, k, v = (layer(x[:, :frames]).view(shape) for layer in (attention.to_q, attention.to_k, attention.to_v))
     turned = (dit.rotate_first_head(y, angles[0][:frames], angles[1][:frames]).transpose(1, 2) for y in (q, k))

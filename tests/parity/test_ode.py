@@ -40,7 +40,7 @@ def test_euler_is_the_sum_of_its_steps() -> None:
     assert torch.equal(ode.solve(field, x0, times, "euler"), middle + 0.75 * field(times[1], middle))
 
 
-@pytest.mark.parametrize("method,order", [("euler", 1), ("rk4", 4)])
+@pytest.mark.parametrize("method,order", [("euler", 1), ("midpoint", 2), ("rk4", 4)])
 def test_order_of_convergence(method: ode.Solver, order: int) -> None:
     """Halving the step divides the error of dx/dt = x by about 2 ** order."""
     x0 = torch.ones(1, dtype=torch.float64)
@@ -51,7 +51,7 @@ def test_order_of_convergence(method: ode.Solver, order: int) -> None:
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.15)
 
 
-@pytest.mark.parametrize("method,evaluations", [("euler", 9), ("rk4", 36)])
+@pytest.mark.parametrize("method,evaluations", [("euler", 9), ("midpoint", 18), ("rk4", 36)])
 def test_evaluations(method: ode.Solver, evaluations: int) -> None:
     seen: list[float] = []
 
@@ -59,8 +59,10 @@ def test_evaluations(method: ode.Solver, evaluations: int) -> None:
         seen.append(float(t))
         return x
 
-    ode.solve(count, torch.ones(1), ode.schedule(10, -1.0), method)
+    times = ode.schedule(10, -1.0)
+    ode.solve(count, torch.ones(1), times, method)
     assert len(seen) == evaluations
+    assert torch.allclose(torch.tensor(seen), ode.moments(times, method), atol=1e-6)  # all known before the start
 
 
 def classic(velocity: ode.Velocity, start: Tensor, end: Tensor, x: Tensor) -> Tensor:

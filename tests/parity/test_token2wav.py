@@ -86,12 +86,12 @@ def test_one_window_is_the_whole_solve() -> None:
     assert relative(rest, expected) < WAVE_TOLERANCE
 
 
-def unguided(dit: object, condition: Tensor, guidance: Tensor) -> ode.Velocity:
-    return REAL_GUIDED(dit, condition, 0 * guidance)  # type: ignore[arg-type]
+def unguided(out: Tensor, branches: int, guidance: Tensor) -> Tensor:
+    return REAL_GUIDED(out, branches, 0 * guidance)
 
 
-def interpolated(dit: object, condition: Tensor, guidance: Tensor) -> ode.Velocity:
-    return REAL_GUIDED(dit, condition, guidance - 1)  # type: ignore[arg-type]
+def interpolated(out: Tensor, branches: int, guidance: Tensor) -> Tensor:
+    return REAL_GUIDED(out, branches, guidance - 1)
 
 
 REAL_GUIDED = windows.guided
@@ -99,6 +99,7 @@ BREAKS: dict[str, tuple[str, object]] = {
     "guidance left out": ("guided", unguided),
     "guidance as n + g (c - n)": ("guided", interpolated),
     "even schedule": ("schedule", lambda points, sway: torch.linspace(0, 1, points)),
+    "times of another solver": ("moments", lambda times, solver: ode.moments(times, "euler").repeat_interleave(4)),
 }
 
 

@@ -16,6 +16,7 @@ from transformers import Qwen2_5OmniForConditionalGeneration
 
 import descant
 from descant.engine import loop, trace
+from descant.engine.engine import Engine
 from descant.types import Clip, Message, Prompt
 from descant.weights.checkpoint import load_checkpoint
 from tests import tiny
@@ -161,6 +162,7 @@ def stopping(omni: descant.Omni, stop: int) -> descant.Omni:
     """The same model with another stop id."""
     other = descant.Omni(omni.checkpoint)
     other.models = replace(omni.models, stop_ids=frozenset({stop}))
+    other.engine = Engine(other.models)
     return other
 
 

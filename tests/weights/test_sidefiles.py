@@ -176,7 +176,7 @@ def test_keys_of_the_talker(tmp_path: Path) -> None:
 
 def test_decoding_overrides(tmp_path: Path) -> None:
     found = generation(tmp_path, {"descant": {"decoding": {"low": {"solver": "euler", "points": 5, "guidance": 0}}}})
-    assert found.decoding("low", Decoding(back=1)) == Decoding(back=1, solver="euler", points=5, guidance=0.0)
+    assert found.decoding("low", Decoding(ahead=2)) == Decoding(ahead=2, solver="euler", points=5, guidance=0.0)
     assert found.decoding("quality", Decoding()) == Decoding()
 
 
@@ -206,7 +206,7 @@ def test_generation_round_trip(tmp_path: Path) -> None:
         ({"talker_suppress_tokens": [100]}, "below the vocabulary's 100"),
         ({"descant": {"decoding": {"fast": {}}}}, r"unknown key descant\.decoding\.fast"),
         ({"descant": {"decoding": {"low": {"steps": 3}}}}, r"unknown key descant\.decoding\.low\.steps"),
-        ({"descant": {"decoding": {"low": {"solver": "heun"}}}}, "one of euler, rk4"),
+        ({"descant": {"decoding": {"low": {"solver": "heun"}}}}, "one of euler, midpoint, rk4"),
         ({"descant": {"decoding": {"low": {"points": 2.5}}}}, r"descant\.decoding\.low\.points"),
     ],
 )
