@@ -143,7 +143,8 @@ class Stepper:
                 run()
             except RuntimeError as error:
                 outputs = self.eager(x, positions, tables)  # raises by itself where the input is at fault
-                log.warning("decode steps stay eager: mode %r failed (%s: %s)", self.mode, type(error).__name__, error)
+                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                log.warning("decode steps stay eager: mode %r failed (%s)", self.mode, reason)
                 self.mode = "off"
                 made.clear()
                 return outputs
