@@ -190,9 +190,8 @@ def consume(models: Models, sessions: Sequence[Session]) -> None:
     thinker, thoughts = models.thinker, [session.thought for session in sessions]
     embeds = thinker.embed_tokens(torch.tensor([[thought.ids[-1]] for thought in thoughts], device=thinker.device))
     at = [s.context.base + len(s.thought.ids) - 1 for s in sessions]
-    batch = Batch([thought.cache for thought in thoughts])
-    hidden, _ = thinker(embeds, each_at(at, thinker.device), batch, batch.mask)
-    logits, rows = thinker.logits(hidden[:, -1]), reply_rows(embeds, hidden)[:, 0]
+    hidden, logits = models.steps.thinker(embeds, each_at(at, thinker.device), [thought.cache for thought in thoughts])
+    rows = reply_rows(embeds, hidden)[:, 0]
     for session, scores, row in zip(sessions, logits, rows, strict=True):
         session.thought.logits = scores
         if session.kept is not None:
@@ -274,8 +273,7 @@ def sing(models: Models, sessions: Sequence[Session]) -> None:
     new = rows.shape[1]
     last = [s.context.base + 1 + len(v.codes) for s, v in zip(sessions, voices, strict=True)]
     at = each_at(last, talker.device) + torch.arange(1 - new, 1, device=talker.device)
-    batch = Batch([speech.cache for speech in voices], new)
-    logits, _ = talker(rows, at, batch, batch.mask)
+    (logits,) = models.steps.talker(rows, at, [speech.cache for speech in voices])
     for speech, scores in zip(voices, logits[:, -1], strict=True):
         speech.logits, speech.feed = scores, None
 

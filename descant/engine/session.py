@@ -17,12 +17,14 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from descant.engine.context import Context
+from descant.engine.graphs import Mode, Steps
 from descant.engine.sampling import Choose, Sampler
 from descant.errors import DescantError, OptionError
 from descant.inputs.rows import rows_of
@@ -69,6 +71,11 @@ class Models:
     stop_ids: frozenset[int]  # text ids that end an answer
     stop_codes: frozenset[int] = frozenset()
     banned_codes: frozenset[int] = frozenset()  # never drawn
+    graphs: Mode | None = None  # how decode steps run; None: as CUDA graphs where there is CUDA
+
+    @cached_property
+    def steps(self) -> Steps:
+        return Steps(self.thinker, self.talker, self.graphs)
 
 
 @dataclass(frozen=True)

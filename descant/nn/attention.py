@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate, chain, repeat
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # a torch that is older
+    varlen_attn = None  # type: ignore[assignment]
 
 
 def causal_mask(new: int, past: int, valid: Tensor | None, device: torch.device) -> Tensor | None:
@@ -50,6 +57,9 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, runs: Sequence[tuple[int,
     without padding; sum of segments * length = N. Returns (N, H * D).
     """
     heads, dim = q.shape[1:]
+    if len(runs) > 1 and has_varlen(q.device, q.dtype, dim):
+        ends, longest = borders(tuple(runs), q.device), max(length for _, length in runs)
+        return varlen_attn(q, k, v, ends, ends, longest, longest).flatten(1)  # type: ignore[union-attr]
     outs: list[Tensor] = []
     start = 0
     for segments, length in runs:
@@ -60,3 +70,20 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, runs: Sequence[tuple[int,
         outs.append(out.transpose(1, 2).reshape(segments * length, heads * dim))
         start = stop
     return outs[0] if len(outs) == 1 else torch.cat(outs)
+
+
+def has_varlen(device: torch.device, dtype: torch.dtype, dim: int) -> bool:
+    """Whether torch's attention over segments of any length, one kernel for all, is there: half precision on CUDA."""
+    if varlen_attn is None or device.type != "cuda":
+        return False
+    if dtype not in (torch.float16, torch.bfloat16) or dim % 8 or dim > 256:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@lru_cache(maxsize=16)
+def borders(runs: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """Where segments begin and the last one ends, (segments + 1,) int32. Kept, because every layer asks again."""
+    lengths = chain.from_iterable(repeat(length, segments) for segments, length in runs)
+    with torch.inference_mode(False):  # a training step may be the next to ask
+        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)

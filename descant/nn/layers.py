@@ -38,7 +38,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows on one thread, or at half the speed, where the processor is not Intel's. The weight stays as it is stored.
     """
     if ONEDNN and weight.numel() >= LARGE and weight.is_cpu and weight.dtype is torch.float32:
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):  # a compiler chooses by itself
             out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
             return out
     return F.linear(x, weight, bias)

@@ -7,6 +7,7 @@ follows one of them. The vision encoder uses two (row, column).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -23,7 +24,11 @@ def frequency_axes(section: Sequence[int], device: torch.device | None = None) -
 
     The official layout is contiguous, not interleaved: section [16, 24, 24] gives 16 frequencies to time first.
     """
-    return torch.tensor([axis for axis, count in enumerate(section) for _ in range(count)], device=device)
+    places = torch.arange(sum(section), device=device)
+    axes = torch.zeros_like(places)  # made on the device: a copy from the host would wait, and cannot be captured
+    for end in accumulate(section[:-1]):
+        axes = axes + (places >= end)
+    return axes
 
 
 def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]) -> tuple[Tensor, Tensor]:

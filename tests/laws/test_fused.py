@@ -109,6 +109,20 @@ def test_onednn_is_the_plain_product(monkeypatch: pytest.MonkeyPatch, shape: tup
     close(found, plain)
 
 
+@torch.no_grad()
+def test_a_compiler_is_given_the_plain_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What oneDNN does to weights that lie plainly, inductor cannot lower."""
+    monkeypatch.setattr(layers, "LARGE", 0)
+    seen: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph
+
+    torch.compile(Linear(8, 4), backend=backend)(torch.randn(3, 8))
+    assert seen and not any("mkldnn" in name for name in seen)
+
+
 def test_a_large_layer_still_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "LARGE", 0)
     layer, x = Linear(8, 4), torch.randn(3, 8, requires_grad=True)

@@ -1,0 +1,213 @@
+"""One decode step of many sessions, one new token each; the one file that knows about CUDA graphs and compilation.
+
+Eagerly a step has the shapes that its sessions happen to have. A static step has those of a bucket: rows and pages are
+filled up to powers of two and what is real comes in buffers, so that it can be captured once and replayed, or compiled.
+It reads the same pages and gives the same numbers (law: 1e-5).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from descant.model.talker import Talker
+from descant.model.thinker import Thinker
+from descant.nn.cache import Cache
+from descant.nn.pages import PADDING, Batch, Pages, Table
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["off", "graphs", "compile"]
+Forward = Callable[[Tensor, Tensor, Cache, Tensor | None], tuple[Tensor, ...]]  # x, positions, past, mask -> outputs
+Run = Callable[[], tuple[Tensor, ...]]
+
+TRIED = 8  # eager steps of a bucket before it is captured: a short answer is over before that has paid
+FEWEST = 8  # pages of the smallest bucket
+WARM_UPS = 3  # runs before a capture, so that libraries have their workspaces; as torch's documentation advises
+
+
+@dataclass(frozen=True)
+class Past:
+    """The cache of a static step: every row reads the slots of its pages, then, last, the one that it writes.
+
+    keys, values: the store's, per layer (slots, H, D); read (B * S,), write (B,) int64.
+    """
+
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    read: Tensor
+    write: Tensor
+
+    @property
+    def length(self) -> int:
+        return len(self.read) // len(self.write) - 1
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write k, v (B, H, 1, D); returns (B, H, S, D) each."""
+        both = []
+        for store, fresh in ((self.keys[layer], k), (self.values[layer], v)):
+            store.index_copy_(0, self.write, fresh.transpose(1, 2).flatten(0, 1).to(store.dtype))
+            seen = store.index_select(0, self.read)
+            both.append(seen.view(len(self.write), -1, *seen.shape[1:]).transpose(1, 2))
+        return both[0], both[1]
+
+
+class Frame:
+    """The buffers of one bucket over one store: x (B, 1, E), positions (3, B, 1), words (B, P + 1) int64: the pages of
+    each row, then its length. Rows that nobody has repeat the first, so that they write what it writes."""
+
+    def __init__(self, forward: Forward, store: Pages, x: Tensor, rows: int, pages: int):
+        self.forward, self.size, self.rows, self.pages = forward, store.size, rows, pages
+        self.keys, self.values = list(store.keys), list(store.values)  # not the store: it may be forgotten with them
+        self.x = x.new_zeros(rows, 1, x.shape[-1])
+        self.positions = torch.zeros(3, rows, 1, dtype=torch.long, device=x.device)
+        self.words = torch.zeros(rows, pages + 1, dtype=torch.long, device=x.device)
+        self.offsets = torch.arange(pages * store.size, device=x.device)
+
+    def fill(self, x: Tensor, positions: Tensor, tables: Sequence[Table]) -> None:
+        """Lay out one step in the buffers; nothing waits for the device."""
+        words = torch.full((self.rows, self.pages + 1), PADDING, dtype=torch.long)
+        for row, table in enumerate(tables):
+            words[row, : len(table.pages)] = torch.tensor(table.pages)
+            words[row, -1] = table.length
+        words[len(tables) :] = words[0]
+        if self.words.is_cuda:
+            words = words.pin_memory()  # a copy from other memory waits for the device
+        self.words.copy_(words, non_blocking=True)
+        for buffer, given, axis in ((self.x, x, 0), (self.positions, positions, 1)):
+            buffer.narrow(axis, 0, len(tables)).copy_(given)
+            if len(tables) < self.rows:
+                spare = buffer.narrow(axis, len(tables), self.rows - len(tables))
+                spare.copy_(given.narrow(axis, 0, 1).expand_as(spare))
+
+    def run(self) -> tuple[Tensor, ...]:
+        """The step on the buffers: static shapes, no branch on a value."""
+        pages, lengths = self.words[:, :-1], self.words[:, -1:]
+        slots = (pages.unsqueeze(-1) * self.size + self.offsets[: self.size]).flatten(1)  # (B, P * size)
+        write = slots.gather(1, lengths)
+        read = torch.cat((slots[:, :-1], write), dim=1)
+        mask = torch.cat((self.offsets[:-1] < lengths, torch.ones_like(write, dtype=torch.bool)), dim=1)
+        past = Past(self.keys, self.values, read.flatten(), write.flatten())
+        return self.forward(self.x, self.positions, past, mask)
+
+
+class Stepper:
+    """The step of one decoder: eager, or static in buckets that are made when they have been asked for often enough."""
+
+    def __init__(self, forward: Forward, mode: Mode):
+        self.forward, self.mode = forward, mode
+        self._made: WeakKeyDictionary[Pages, dict[tuple[int, int], tuple[Frame, Run]]] = WeakKeyDictionary()
+        self._asked: WeakKeyDictionary[Pages, dict[tuple[int, int], int]] = WeakKeyDictionary()
+        self._lock = threading.Lock()  # the buffers are one step's at a time
+
+    def __call__(self, x: Tensor, positions: Tensor, tables: Sequence[Table]) -> tuple[Tensor, ...]:
+        """x (B, T, E), positions (3, B, T), after the pasts of ``tables`` (several: T = 1) -> what forward returns."""
+        if self.mode == "off" or x.shape[1] > 1:
+            return self.eager(x, positions, tables)
+        with self._lock:
+            for table in tables:
+                table.reserve(table.length + 1)
+            bucket = upward(len(tables)), max(FEWEST, upward(max(len(table.pages) for table in tables)))
+            store = tables[0].store
+            asked = self._asked.setdefault(store, {})
+            asked[bucket] = asked.get(bucket, 0) + 1
+            if asked[bucket] <= TRIED:
+                return self.eager(x, positions, tables)
+            return self.static(x, positions, tables, bucket)
+
+    def eager(self, x: Tensor, positions: Tensor, tables: Sequence[Table]) -> tuple[Tensor, ...]:
+        batch = Batch(tables, x.shape[1])
+        return self.forward(x, positions, batch, batch.mask)
+
+    def static(
+        self, x: Tensor, positions: Tensor, tables: Sequence[Table], bucket: tuple[int, int]
+    ) -> tuple[Tensor, ...]:
+        """The step in its bucket. Where that cannot be made, the log says so once and all steps are eager again."""
+        store = tables[0].store
+        made = self._made.setdefault(store, {})
+        if made and next(iter(made.values()))[0].keys[0] is not store.keys[0]:
+            made.clear()  # the store has grown: its tensors are new ones
+        if bucket not in made:
+            frame = Frame(self.forward, store, x, *bucket)
+            frame.fill(x, positions, tables)
+            try:
+                run = MAKERS[self.mode](frame.run)
+                run()
+            except RuntimeError as error:
+                outputs = self.eager(x, positions, tables)  # raises by itself where the input is at fault
+                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                log.warning("decode steps stay eager: mode %r failed (%s)", self.mode, reason)
+                self.mode = "off"
+                made.clear()
+                return outputs
+            made[bucket] = frame, run
+        frame, run = made[bucket]
+        frame.fill(x, positions, tables)
+        outputs = tuple(out[: len(tables)].clone() for out in run())  # the next step writes where these are
+        for table in tables:
+            table.length += 1
+        return outputs
+
+
+def upward(count: int) -> int:
+    """The next power of two."""
+    return 1 << (count - 1).bit_length()
+
+
+@cache
+def memory() -> Any:
+    """The memory that all graphs share: their steps run one after another, on one stream, and results are copied."""
+    return torch.cuda.graph_pool_handle()
+
+
+def captured(run: Run) -> Run:
+    """``run`` as a CUDA graph."""
+    side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(main)
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UPS):
+            run()
+    main.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=memory(), capture_error_mode="thread_local"):  # other threads may go on
+        outputs = run()
+
+    def replay() -> tuple[Tensor, ...]:
+        graph.replay()
+        return outputs
+
+    return replay
+
+
+def compiled(run: Run) -> Run:
+    """``run`` through torch.compile: tens of seconds at its first call, then fewer and larger kernels."""
+    return torch.compile(run)
+
+
+MAKERS: Mapping[Mode, Callable[[Run], Run]] = {"graphs": captured, "compile": compiled}
+
+
+class Steps:
+    """The steps of a model's decoders. mode None: graphs where the weights are on CUDA, else off."""
+
+    def __init__(self, thinker: Thinker, talker: Talker | None, mode: Mode | None):
+        mode = mode or ("graphs" if thinker.device.type == "cuda" else "off")
+
+        def think(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
+            hidden, _ = thinker(x, positions, past, mask)
+            return hidden, thinker.logits(hidden[:, -1])
+
+        def sing(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
+            assert talker is not None
+            return (talker(x, positions, past, mask)[0],)
+
+        self.thinker = Stepper(think, mode)  # x (B, T, D) -> hidden (B, T, D), logits (B, V) of the last row
+        self.talker = Stepper(sing, mode)  # rows (B, T, E) -> logits (B, T, C)

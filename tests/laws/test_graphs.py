@@ -1,0 +1,174 @@
+"""Static == eager: a step filled up to a bucket reads and writes what the eager step does, on any schedule."""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from descant.engine import graphs
+from descant.engine.engine import Engine
+from descant.engine.graphs import Run, Stepper
+from descant.engine.loop import stream
+from descant.model.decoder import Decoder, sequential_positions
+from descant.nn.cache import Cache
+from descant.nn.pages import Table
+from descant.types import Finished
+from tests.engine import rig
+from tests.laws.test_pages import CFG, Reader, body, feed, rows, store
+
+__all__ = ["body"]
+
+
+class Made:
+    """Makes the plain static step, and counts. As a graph's, its results lie where the next ones will."""
+
+    def __init__(self) -> None:
+        self.count = self.runs = 0
+
+    def __call__(self, run: Run) -> Run:
+        self.count += 1
+
+        kept: list[Tensor] = []
+
+        def counted() -> tuple[Tensor, ...]:
+            self.runs += 1
+            outputs = run()
+            kept.extend(out.clone() for out in outputs[len(kept) :])
+            return tuple(place.copy_(out) for place, out in zip(kept, outputs, strict=True))
+
+        return counted
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    plain = Made()
+    monkeypatch.setattr(graphs, "MAKERS", {"compile": plain, "graphs": plain})
+    monkeypatch.setattr(graphs, "TRIED", 0)
+    return plain
+
+
+def stepper(body: Decoder) -> Stepper:
+    def forward(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
+        return (body(x, positions, past, mask)[0],)
+
+    return Stepper(forward, "compile")
+
+
+def step(run: Stepper, body: Decoder, readers: list[Reader], rng: random.Random) -> None:
+    x = torch.stack([rows(1, rng) for _ in readers])
+    at = torch.tensor([reader.table.length for reader in readers]).expand(3, -1)[..., None]
+    (hidden,) = run(x, at, [reader.table for reader in readers])
+    for reader, fresh, out in zip(readers, x, hidden, strict=True):
+        reader.past = torch.cat((reader.past, fresh))
+        reader.check(body, out)
+
+
+def walk(run: Stepper, body: Decoder, seed: int, acts: int) -> None:
+    rng = random.Random(seed)
+    pages, readers = store(size=rng.choice([1, 3, 4, 16])), []
+    for _ in range(acts):
+        act = rng.choice(["join", "step", "step", "step", "fork", "cut", "leave"])
+        if act == "join" or not readers:
+            readers.append(Reader(Table(pages), torch.empty(0, CFG.hidden_size)))
+            feed(body, readers[-1], rows(rng.randrange(1, 12), rng))
+        elif act == "step":
+            step(run, body, rng.sample(readers, rng.randrange(1, len(readers) + 1)), rng)
+        elif act == "fork":
+            model = rng.choice(readers)
+            readers.append(Reader(model.table.fork(), model.past.clone()))
+        elif act == "cut":
+            reader = rng.choice(readers)
+            reader.table.truncate(length := rng.randrange(1, reader.table.length + 1))
+            reader.past = reader.past[:length]
+        else:
+            readers.pop(rng.randrange(len(readers))).table.free()
+        pages.check([reader.table for reader in readers])
+
+
+@pytest.mark.parametrize("seed", range(40))
+@torch.no_grad()
+def test_any_schedule_is_as_eager(body: Decoder, made: Made, seed: int) -> None:
+    walk(run := stepper(body), body, seed, 25)
+    assert run.mode == "compile" and made.runs > made.count > 0
+
+
+@torch.inference_mode()
+def test_compiled_is_eager(body: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "MAKERS", {"compile": lambda run: torch.compile(run, backend="eager", fullgraph=True)})
+    monkeypatch.setattr(graphs, "TRIED", 0)
+    walk(run := stepper(body), body, 3, 12)
+    assert run.mode == "compile"
+
+
+@torch.no_grad()
+def test_results_outlive_the_next_step(body: Decoder, made: Made) -> None:
+    run, table = stepper(body), Table(store())
+    x = torch.randn(1, 1, CFG.hidden_size)
+    (first,) = run(x, sequential_positions(1, 0, 1), [table])
+    was = first.clone()
+    run(-x, sequential_positions(1, 1, 1), [table])
+    assert torch.equal(first, was)
+
+
+@torch.no_grad()
+def test_a_bucket_is_made_once_it_was_asked_for_often(
+    body: Decoder, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "TRIED", 3)
+    rng, pages, run = random.Random(0), store(size=16), stepper(body)
+    readers = [Reader(Table(pages), torch.empty(0, CFG.hidden_size)) for _ in range(3)]
+    for reader in readers:
+        feed(body, reader, rows(4, rng))
+    for times in range(6):
+        assert made.count == (times > 3)
+        step(run, body, readers, rng)
+    kept = pages.keys[0]
+    while pages.keys[0] is kept:  # the store grows: what was made reads the old one
+        feed(body, readers[0], rows(16, rng))
+    step(run, body, readers, rng)
+    assert made.count == 2
+
+
+@torch.no_grad()
+def test_what_is_made_for_a_store_is_forgotten_with_it(body: Decoder, made: Made) -> None:
+    run = stepper(body)
+    walk(run, body, 0, 10)
+    assert made.count and not run._made
+
+
+@torch.no_grad()
+def test_where_nothing_can_be_made_steps_are_eager(
+    body: Decoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(run: Run) -> Run:
+        raise RuntimeError("no compiler\nand a long story")
+
+    monkeypatch.setattr(graphs, "MAKERS", {"compile": fails})
+    monkeypatch.setattr(graphs, "TRIED", 0)
+    with caplog.at_level(logging.WARNING):
+        walk(run := stepper(body), body, 1, 25)
+    assert run.mode == "off" and [record.message.endswith("no compiler)") for record in caplog.records] == [True]
+
+
+def test_an_input_at_fault_does_not_switch_anything_off(body: Decoder, made: Made) -> None:
+    run, table = stepper(body), Table(store())
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        run(torch.ones(1, 1, CFG.hidden_size + 1), sequential_positions(1, 0, 1), [table])
+    assert run.mode == "compile" and table.length == 0
+
+
+def test_answers_of_static_steps_are_the_answers(made: Made) -> None:
+    plain = rig.models()
+    engine = Engine(replace(plain, graphs="compile"))
+    requests = [rig.request(f"user: {'hello ' * i}") for i in range(5)]
+    answers = [engine.submit(request) for request in requests]
+    for request, answer in zip(requests, answers, strict=True):
+        end, alone = list(answer)[-1], list(stream(plain, request))[-1]
+        assert isinstance(end, Finished) and isinstance(alone, Finished)
+        assert (end.text, end.usage) == (alone.text, alone.usage)
+    assert made.count > 2
