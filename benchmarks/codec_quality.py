@@ -7,7 +7,7 @@ decoded at every setting with the same noise. For each setting:
 
 difference   mean |log-mel| (natural log of the amplitude) from one RK4 solve of the whole utterance; ``opening``: the
              same over the first block, where a first window without look-ahead differs most
-word error   of whisper-tiny.en against the text that the model wrote; ``--no-ear`` leaves it out
+word error   of whisper-tiny.en against the text that the model wrote; ``--hear`` chooses whose
 wait         codes before the first sound, and how much sound these codes are
 evaluations  of the DiT for a second of sound; ``frames``: mel frames through it, a frame of sound each
 cost         seconds of work against balanced's, median of interleaved turns
@@ -33,6 +33,7 @@ from descant.evals.report import SPEECH_TASKS
 from descant.evals.speech import WhisperEar, word_error
 from descant.evals.tasks import Row, typed
 from descant.model.codec import Token2Wav, noise
+from descant.model.ode import Solver
 from descant.omni import Omni, Options, load
 from descant.types import Decoding, Voice
 
@@ -66,15 +67,12 @@ def settings(omni: Omni) -> dict[str, Decoding]:
     """The three presets, and one change at a time from balanced."""
     named = {name: omni._decoding(name) for name in ("low", "balanced", "quality")}
     base = named["balanced"]
-    euler = {f"euler {points}": replace(base, points=points) for points in (3, 4, 5, 7, 10)}
-    solvers = {"rk4 10": replace(base, solver="rk4", points=10), "rk4 4": replace(base, solver="rk4", points=4)}
-    windows = {
-        **{f"first {n}": replace(base, first=n) for n in (1, 2)},
-        **{f"now {n}": replace(base, now=n) for n in (1, 2, 3, 4)},
-        **{f"ahead {n}": replace(base, ahead=n, early=n > 0) for n in (0, 1, 2)},
-        "not early": replace(base, early=False),
-    }
-    return {**named, **euler, **solvers, **windows}
+    solvers: dict[Solver, tuple[int, ...]] = {"euler": (3, 4, 5, 7, 10), "midpoint": (3, 4, 5), "rk4": (2, 4, 10)}
+    fields = {f"{solver} {p}": replace(base, solver=solver, points=p) for solver, at in solvers.items() for p in at}
+    firsts = {f"first {n} + {m}": replace(base, first=n, first_ahead=m) for n in (1, 2) for m in (0, 1)}
+    nows = {f"now {n}": replace(base, now=n) for n in (1, 2, 3, 4)}
+    aheads = {f"ahead {n}": replace(base, ahead=n) for n in (0, 1, 2)}
+    return {**named, **fields, **firsts, **nows, **aheads, "not early": replace(base, early=False)}
 
 
 # ---------------------------------------------------------------- what is measured
@@ -114,7 +112,7 @@ class Counter:
 
 @dataclass(frozen=True)
 class Rig:
-    """The codec, the voice, the answers' codes, and the mel of each by one RK4 solve of the whole, all once."""
+    """The codec, the voice, the answers' codes, and the mel of some of them by one RK4 solve of the whole, all once."""
 
     net: Token2Wav
     voice: Voice
@@ -135,13 +133,14 @@ class Rig:
                 return count
 
 
-def rig(omni: Omni, answers: Sequence[Answer]) -> Rig:
+def rig(omni: Omni, answers: Sequence[Answer], solved: int) -> Rig:
     net, voice = omni.models.token2wav, omni.checkpoint.voices[omni.voices[0]]
     assert net is not None
     exact, cfg = omni._decoding("quality"), net.cfg.dit
     codes = [torch.tensor(a.codes) for a in answers]
     truth = [
-        net.mel_whole(c, voice, noise(SEED, 0, len(c) * cfg.repeats, cfg.block_size, cfg.mel_dim), exact) for c in codes
+        net.mel_whole(c, voice, noise(SEED, 0, len(c) * cfg.repeats, cfg.block_size, cfg.mel_dim), exact)
+        for c in codes[:solved]
     ]
     return Rig(net, voice, codes, truth)
 
@@ -154,7 +153,7 @@ def mel_unit(net: Token2Wav) -> float:
 def measure(name: str, d: Decoding, rig: Rig, unit: float) -> Line:
     """All but the ear and the cost."""
     counter = Counter(rig.net)
-    mels = [rig.net.mel_windowed(c, rig.voice, SEED, d) for c in rig.codes]
+    mels = [rig.net.mel_windowed(c, rig.voice, SEED, d) for c in rig.codes[: len(rig.truth)]]
     counter.stop()
     frames, block = sum(mel.shape[1] for mel in mels), rig.net.cfg.dit.block_size
     gaps = [(mel - true).abs() * unit for mel, true in zip(mels, rig.truth, strict=True)]
@@ -229,27 +228,36 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--codes", type=Path, help="a file for the answers and their codes; made when missing")
     parser.add_argument("--answers", type=int, default=48)
+    parser.add_argument("--solved", type=int, default=16, help="of these, how many mels are compared")
     parser.add_argument("--turns", type=int, default=9, help="interleaved turns of the cost (default 9)")
     parser.add_argument("--only", nargs="+", help="names of settings; left out: all")
-    parser.add_argument("--no-ear", action="store_true")
+    parser.add_argument("--hear", nargs="*", help="names of settings for the ear; left out: all; empty: none")
     parser.add_argument("--json", type=Path, help="write the lines there as well")
     args = parser.parse_args()
     omni = load(args.model)
     answers = known_codes(args.codes, omni, args.answers)
-    made = rig(omni, answers)
+    made = rig(omni, answers, args.solved)
     unit = mel_unit(made.net)
     chosen = {name: d for name, d in settings(omni).items() if args.only is None or name in args.only}
-    lines = [measure(name, d, made, unit) for name, d in chosen.items()]
-    print(markdown(lines), flush=True)
+    ear, lines = None if args.hear == [] else WhisperEar(), []
+    for name, d in chosen.items():
+        line = measure(name, d, made, unit)
+        if ear is not None and (args.hear is None or name in args.hear):
+            line = heard(line, made, answers, ear)
+        lines.append(line)
+        print(markdown([line]).splitlines()[-1], flush=True)
     ratios = costs(made, lines, omni._decoding("balanced"), args.turns)
     lines = [replace(line, cost=ratio) for line, ratio in zip(lines, ratios, strict=True)]
-    if not args.no_ear:
-        ear = WhisperEar()
-        lines = [heard(line, made, answers, ear) for line in lines]
-    print(markdown(lines))
+    print("\n" + markdown(lines))
     if args.json is not None:
         seconds = sum(mel.shape[1] for mel in made.truth) * FRAME_S
-        record = {"model": args.model, "answers": len(answers), "seconds": seconds, "rows": [asdict(i) for i in lines]}
+        record = {
+            "model": args.model,
+            "answers": len(answers),
+            "solved": len(made.truth),
+            "seconds": seconds,
+            "rows": [asdict(i) for i in lines],
+        }
         args.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

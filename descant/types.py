@@ -219,11 +219,12 @@ Latency = Literal["low", "balanced", "quality"]
 class Decoding:
     """What the one dial (``latency``) stands for: how codes become sound, block by block.
 
-    A block is ``block_size`` mel frames (24 mel = 240 ms). Each DiT window goes on from the one before it, sees
-    ``ahead`` blocks after it, and emits ``first`` blocks at the first window, ``now`` blocks later.
+    A block is ``block_size`` mel frames (24 mel = 240 ms). Each DiT window goes on from the one before it, and emits
+    ``now`` blocks when ``ahead`` more have come; the first window emits ``first`` blocks when ``first_ahead`` have.
     """
 
     first: int = 1
+    first_ahead: int = 1
     now: int = 1
     ahead: int = 1
     solver: Literal["euler", "midpoint", "rk4"] = "rk4"

@@ -24,24 +24,26 @@ from descant.model.windows import Song, Window, sing_windows, solve_windows
 from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
+EDGE = 8  # mel frames: most of what a vocoder hears of the frames after one, whatever its reach
 MASK64 = (1 << 64) - 1
 
 
 def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
     """The preset behind the dial. ``base`` gives what belongs to a model (guidance, sway, noise scale), not to speed.
 
-    Codes needed before the first sound, in blocks of 240 ms: low 1 + 1; balanced 2 + 1; quality 2 + 2. Later windows
-    are larger, because each solves its look-ahead anew. Quality alone holds back the vocoder's right
-    context (23 frames = 230 ms for the embedded model's Vocos, 34 for the official BigVGAN); the others read the
-    look-ahead mel in its place, and fade over where the final mel says otherwise.
+    Codes needed before the first sound, in blocks of 240 ms: low 1; balanced 1 + 1; quality 2 + 2. Low opens without a
+    look-ahead, which costs its first block what Euler costs all of them, and leaves a gap after it where the Talker is
+    not three times as fast as the sound. Quality alone holds back the vocoder's right context (23 frames = 230 ms for
+    the embedded model's Vocos, 34 for the official BigVGAN); the others read the look-ahead mel in its place, and fade
+    over where the final mel says otherwise. The figures behind it: benchmarks/codec_quality.py.
     """
     base = base or Decoding()
     if latency == "low":  # 4 evaluations
-        return replace(base, first=1, now=2, ahead=1, solver="euler", points=5, early=True)
-    if latency == "balanced":  # 9 evaluations, as the authors' low-memory decoder
-        return replace(base, first=2, now=3, ahead=1, solver="euler", points=10, early=True)
+        return replace(base, first=1, first_ahead=0, now=1, ahead=1, solver="euler", points=5, early=True)
+    if latency == "balanced":  # 6 evaluations; the authors' low-memory decoder makes 9 of Euler's
+        return replace(base, first=1, first_ahead=1, now=2, ahead=1, solver="midpoint", points=4, early=True)
     if latency == "quality":  # 36 evaluations: the official solve
-        return replace(base, first=2, now=4, ahead=2, solver="rk4", points=10, early=False)
+        return replace(base, first=2, first_ahead=2, now=4, ahead=2, solver="rk4", points=10, early=False)
     raise OptionError(f"latency {latency!r} is unknown; choose low, balanced or quality")
 
 
@@ -210,16 +212,16 @@ class Token2Wav(nn.Module):
         """Blocks that have codes but no final mel, a partial one included."""
         return -(-len(state.codes) // self.codes_per_block)
 
-    def ready(self, state: CodecState) -> int:
-        """Blocks of the next window, or 0 while its codes and their look-ahead are incomplete."""
+    def ready(self, state: CodecState) -> Cut | None:
+        """The next window but the last, or None while its codes and their look-ahead are incomplete."""
         d = state.decoding
-        count = d.first if state.blocks == 0 else d.now
-        return count if len(state.codes) >= (count + d.ahead) * self.codes_per_block else 0
+        cut = Cut(d.first, d.first_ahead) if state.blocks == 0 else Cut(d.now, d.ahead)
+        return cut if len(state.codes) >= (cut.count + cut.ahead) * self.codes_per_block else None
 
     def next_cut(self, state: CodecState) -> Cut | None:
         """The window that is due, if any; the last one may have no block, only sound that waited for its context."""
-        if count := self.ready(state):
-            return Cut(count, state.decoding.ahead)
+        if (cut := self.ready(state)) is not None:
+            return cut
         left = self.left(state)
         if state.finished and (left or state.vocoder.sung < state.vocoder.end):
             return Cut(left, 0, last=True)
@@ -250,13 +252,17 @@ class Token2Wav(nn.Module):
     def strip(self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool) -> Strip:
         """final (M, T): the next mel; ahead (M, T'): the unfinished mel after it, read as right context when ``early``.
 
-        Unless early, samples wait for ``vocoder.context`` final frames after them: then streamed == whole.
+        Unless early, samples wait for ``vocoder.context`` final frames after them: then streamed == whole. Early with
+        no mel to look at, the last EDGE frames wait, and the last of them stands in for the EDGE after it.
         """
         context, end = self.vocoder.context, state.end + final.shape[1]
         mel = torch.cat([state.mel, final], dim=1)
-        until = end if early or last else max(state.sung, end - context)
-        heard = torch.cat([mel, ahead[:, :context]], dim=1) if early else mel
-        return Strip(state, mel, heard, until, early)
+        if not early or last:
+            return Strip(state, mel, mel, end if last else max(state.sung, end - context), early)
+        if ahead.shape[1]:
+            return Strip(state, mel, torch.cat([mel, ahead[:, :context]], dim=1), end, early)
+        held = torch.cat([mel, mel[:, -1:].expand(-1, EDGE)], dim=1)
+        return Strip(state, mel, held, max(state.sung, end - EDGE), early)
 
     def sing(self, strips: Sequence[Strip]) -> list[tuple[Tensor, VocoderState]]:
         """The samples (W,) of each strip, W >= 0, and what its stream goes on from."""
@@ -345,9 +351,8 @@ def mix(seed: int, block: int) -> int:
 def check(decoding: Decoding) -> None:
     """Refuses windows that cannot work."""
     d = decoding
-    if d.ahead < 0 or d.first < 1 or d.now < 1:
-        raise OptionError(f"window first {d.first}, now {d.now}, ahead {d.ahead}: first and now are at least 1")
+    if min(d.ahead, d.first_ahead) < 0 or d.first < 1 or d.now < 1:
+        asked = f"first {d.first} + {d.first_ahead}, now {d.now} + {d.ahead}"
+        raise OptionError(f"window {asked}: first and now are at least 1, what is ahead of them at least 0")
     if d.points < 2:
         raise OptionError(f"{d.points} time points; a solve needs at least 2")
-    if d.early and d.ahead == 0:
-        raise OptionError("early sound reads the look-ahead mel: it needs ahead >= 1")
