@@ -109,8 +109,8 @@ def read(models: Models, session: Session, tokens: int | None = None) -> None:
     if session.phase is Phase.PREFILL:
         session.prefilled += stop - start
         if stop == len(context.rows):
-            context.publish()
-            session.thought.logits = thinker.logits(hidden[0, -1])
+            session.thought.logits = sound_scores(thinker.logits(hidden[0, -1]))
+            context.publish()  # what gave no numbers is nobody else's
             session.enter(Phase.THINKING)
 
 

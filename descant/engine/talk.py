@@ -34,7 +34,7 @@ class Talk:
     settled: list[Rows] = field(default_factory=list)
     draft: Rows = NOTHING
     replies: list[list[int]] = field(default_factory=list)  # the ids of each reply
-    answering: int = 0  # the number of the answer that is being made
+    answering: int = 0  # the number of the answer that was asked and is not over
     last: int = 0  # and of the one that can still be cut
 
     def listen(self) -> Session:
@@ -54,7 +54,8 @@ class Talk:
     def ask(self, turn: Rows, reply: int) -> int:
         """The turn is complete and ``reply`` tokens may answer it; returns how many old turns were dropped for it.
 
-        SessionError when it does not fit; then the turn is forgotten, and the conversation goes on without it.
+        SessionError when it does not fit; then the turn is forgotten, and the conversation goes on without it. The
+        caller sets ``answering`` at once: what comes next must not be laid behind a turn that waits for its answer.
         """
         self.draft, self.last = NOTHING, 0
         kept, dropped = self.settled, 0
@@ -93,6 +94,7 @@ class Talk:
 
     def withdraw(self) -> None:
         """The turn that was asked will not be answered: only what was said is kept."""
+        self.answering = 0
         self.settled.append(self.closing)
         self.replies.append([])
         self.lay()
