@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +29,29 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(autouse=True)
+def engines() -> Iterator[None]:
+    """Every engine that a test makes is closed after it; then its ledger is zero, its pages are in order, and it has
+    never been idle with something lent out."""
+    from descant.engine.engine import Engine  # here, after the lines above that torch reads when it is imported
+
+    made: list[Engine] = []
+
+    def init(self: Engine, models: Any, limits: Any = None) -> None:
+        made.append(self)
+        real(self, models, limits)
+
+    real = Engine.__init__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "__init__", init)
+        yield
+    for engine in made:
+        engine.close()
+        engine.check()
+        assert engine.ledger().idle, engine.ledger()
+        assert engine.faults == 0, "the engine was idle and its ledger was not"
 
 
 @pytest.fixture

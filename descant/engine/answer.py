@@ -46,7 +46,7 @@ class Answer:
     def __iter__(self) -> Iterator[Event]:
         """Until the answer is finished or cancelled. Raises what made it fail; leaving the loop cancels the answer."""
         try:
-            while not self.cancelled.is_set():
+            while self._more():
                 item = self._engine.next_of(self)
                 if item is None or self.cancelled.is_set():
                     return
@@ -59,9 +59,17 @@ class Answer:
     async def __aiter__(self) -> AsyncIterator[Event]:
         """The same in an event loop, which is never blocked. The engine must be started."""
         loop, rung = asyncio.get_running_loop(), asyncio.Event()
-        self._bell = lambda: loop.call_soon_threadsafe(rung.set)
+
+        def ring() -> None:
+            try:
+                loop.call_soon_threadsafe(rung.set)
+            except RuntimeError:  # the loop was closed around its reader, who will take nothing more
+                self._bell = None
+                self.cancel()
+
+        self._bell = ring
         try:
-            while not self.cancelled.is_set():
+            while self._more():
                 if self.events.empty():
                     rung.clear()
                     if self.events.empty():
@@ -97,6 +105,16 @@ class Answer:
         self.events.put(item)
         if (bell := self._bell) is not None:
             bell()
+
+    def fail(self, why: Exception) -> None:
+        """The worker's side: it ends with an error, unless it is over."""
+        if not self.record.over:
+            self.put(why)
+            self.put(None)
+
+    def _more(self) -> bool:
+        """Whether there is, or will be, something to take."""
+        return not self.cancelled.is_set() and not (self.record.over and self.events.empty())
 
     def _left(self) -> None:
         """The reader is gone: what nobody will read is not made."""

@@ -52,7 +52,7 @@ class Context:
     @property
     def encoded(self) -> int:
         """Encoder rows that are held."""
-        return sum(len(rows) for rows in self._features.values())
+        return sum(len(rows) for rows in list(self._features.values()))
 
     @property
     def tables(self) -> list[Table]:
@@ -63,14 +63,23 @@ class Context:
         kept = unchanged(self.rows, rows)
         self.rows = rows
         self._features = {first: features for first, features in self._features.items() if first < kept}
+        self._rewind(kept)
+
+    def reopen(self) -> None:
+        """The last row is read again, if it was read already: what it says begins the answer."""
+        self._rewind(len(self.rows) - 1)
+
+    def _rewind(self, length: int) -> None:
         for table in self.tables:
-            table.truncate(min(table.length, kept))
+            table.truncate(min(table.length, length))
         del self.replied[max(0, self.behind) :]
-        del self._keys[kept // self.thought.store.size :]
+        del self._keys[length // self.thought.store.size :]
 
     def answered(self, ids: Sequence[int], kept: Sequence[Tensor]) -> None:
         """A reply has ended: what the Thinker read of it becomes rows, for the Talker ``kept`` (D,) of each."""
         prompt, read = len(self.rows), self.thought.length - len(self.rows)
+        if read < 0:  # it was over before it began, and the Talker may still be behind with the reply before it
+            return
         reply, base = text_rows(ids[:read]), self.base
         positions = torch.cat([self.rows.positions, reply.positions + base], dim=1)
         self.rows = Rows(torch.cat([self.rows.ids, reply.ids]), positions, base + read, self.rows.units)

@@ -8,9 +8,11 @@ inbox until the next step begins.
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 
@@ -26,6 +28,7 @@ from descant.errors import BusyError, SessionError
 from descant.inputs.rows import Rows
 
 log = logging.getLogger(__name__)
+CLOSED = "the engine is closed; make a new one"
 PATIENCE = 0.01  # seconds between two looks at whether a reader takes events again
 
 
@@ -36,11 +39,11 @@ class Engine(Floor):
         super().__init__(models, limits or Limits())
         self.faults = 0  # times that the engine was idle and its ledger was not
         self._threads = self.limits.threads or torch.get_num_threads()
-        self._lock = threading.Lock()  # of the two lines below, which every thread may read
-        self._queued = self._talks = 0
-        self._closed = False
+        self._lock = threading.RLock()  # of what came in; what went out is counted by the worker, which needs no lock
+        self._asked = self._opened = 0
+        self._answered = self._left = 0
+        self._closed = self._busy = False
         self._numbers = count(1)
-        self._wake, self._stop = threading.Event(), threading.Event()
         self._worker: threading.Thread | None = None
 
     def submit(self, request: Request) -> Answer:
@@ -56,9 +59,10 @@ class Engine(Floor):
                 f"a request of up to {tokens} tokens and {rows} rows of speech cannot fit an engine of "
                 f"{self.limits.tokens} and {self.limits.rows}; shorten it, or lower max_tokens"
             )
-        answer = self._enqueue()
-        asked = Asked(weakref.ref(answer), request, promise, session)
-        self._post(partial(self.enter_queue, answer.number, asked))
+        with self._lock:
+            answer = self._enqueue()
+            asked = Asked(weakref.ref(answer), request, promise, session)
+            self.inbox.put(partial(self.enter_queue, answer.number, asked))
         return answer
 
     def open(self, request: Request, system: Rows, closing: Rows, *, context: int, drop: bool) -> int:
@@ -66,44 +70,58 @@ class Engine(Floor):
 
         BusyError: too many are open.
         """
-        with self._lock:
-            self._check_open()
-            if self._talks >= self.limits.talks:
-                raise BusyError(f"{self._talks} live sessions are open already; close one")
-            self._talks, number = self._talks + 1, next(self._numbers)
         space = new_context(self.stores, speech=request.voice is not None, tenant=request.tenant)
         talk = Talk(self.models, space, request, system, closing, context, drop)
-        self._post(partial(self.open_talk, number, talk))
+        with self._lock:
+            self.check_open()
+            if self._talks >= self.limits.talks:
+                raise BusyError(f"{self._talks} live sessions are open already; close one")
+            self._opened, number = self._opened + 1, next(self._numbers)
+            self.inbox.put(partial(self.open_talk, number, talk))
         return number
 
     def hear(self, number: int, draft: Rows) -> None:
         """The turn that a live session is making, as far as it has come."""
-        self._post(partial(self.with_talk, number, lambda talk: talk.hear(draft)))
+        self.inbox.put(partial(self.with_talk, number, lambda talk: talk.hear(draft)))
 
     def caught_up(self, number: int) -> bool:
         """Whether all that a live session was told of is read. A look from another thread: it may be old."""
         seat = self.seats.get(number)
         return seat is None or not seat.session.context.unread
 
-    def ask(self, number: int, turn: Rows, request: Request) -> Answer:
-        """The turn of a live session is complete: answer it. BusyError: the queue is full."""
+    def ask(self, number: int, turn: Callable[[], Rows], request: Request) -> Answer:
+        """The turn of a live session is complete: answer it. turn: called once there is a place in the queue.
+
+        BusyError: there is none; and what ``turn`` raises.
+        """
         codec = start_codec(self.models, request)
-        answer = self._enqueue()
-        asked = Asked(weakref.ref(answer), request, (0, 0), seat=number, codec=codec)
-        self._post(partial(self.ask_talk, answer.number, turn, asked))
+        with self._lock:
+            answer = self._enqueue()
+        told = False
+        try:
+            asked = Asked(weakref.ref(answer), request, (0, 0), seat=number, codec=codec)
+            message = partial(self.ask_talk, answer.number, turn(), asked)
+            with self._lock:
+                self.check_open()
+                self.inbox.put(message)
+                told = True
+        finally:
+            if not told:
+                with self._lock:
+                    self._asked -= 1
         return answer
 
     def cut(self, number: int, answer: int, characters: int) -> None:
         """In a live session, only so many characters of the reply that this answer gave were heard."""
-        self._post(partial(self.with_talk, number, lambda talk: talk.cut(answer, characters)))
+        self.inbox.put(partial(self.with_talk, number, lambda talk: talk.cut(answer, characters)))
 
     def leave(self, number: int) -> None:
         """A live session is over. Harmless when repeated."""
-        self._post(partial(self._close_talk, number))
+        self.inbox.put(partial(self.close_talk, number))
 
     def cancel(self, number: int) -> None:
         """An answer is not wanted any more. Harmless when it has ended."""
-        self._post(partial(self.cancel_answer, number))
+        self.inbox.put(partial(self.cancel_answer, number))
 
     def estimate(self) -> float:
         """Seconds until a request that came now would be served, from how long the last answers took."""
@@ -114,18 +132,19 @@ class Engine(Floor):
         """Serve on a thread of its own, until ``close``, or until nobody holds the engine or an answer of it."""
         with self._lock:
             if self._worker is None and not self._closed:
-                told = weakref.ref(self), self._stop, self._wake, self._threads
+                told = weakref.ref(self), self.inbox, self._threads
                 self._worker = threading.Thread(target=serve, args=told, name="descant-engine", daemon=True)
-                weakref.finalize(self, halt, self._stop, self._wake, self._worker)
+                weakref.finalize(self, halt, self.inbox, self._worker)
                 self._worker.start()
 
     def close(self) -> None:
-        """Cancel everything and end the worker."""
+        """Cancel everything and end the worker. Harmless when repeated, and from any thread."""
         with self._lock:
-            self._closed = True
-        if self._worker is not None:
-            halt(self._stop, self._wake, self._worker)
-        self._abandon(SessionError("the engine was closed"))
+            first, self._closed, worker = not self._closed, True, self._worker
+        if worker is not None:
+            halt(self.inbox, worker)
+        elif first:
+            self._abandon(SessionError(CLOSED))
 
     def ledger(self) -> Ledger:
         """What is lent out now."""
@@ -154,91 +173,103 @@ class Engine(Floor):
             self.step()
         return answer.events.get()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """SessionError when the engine was closed, or has failed."""
         if self._closed:
-            raise SessionError("the engine is closed; make a new one")
+            raise SessionError(CLOSED)
+
+    @property
+    def _queued(self) -> int:
+        """Answers that were asked for and have no seat yet."""
+        return self._asked - self._answered
+
+    @property
+    def _talks(self) -> int:
+        """Live sessions that are open."""
+        return self._opened - self._left
 
     def _enqueue(self) -> Answer:
-        """A place in the queue."""
-        with self._lock:
-            self._check_open()
-            if self._queued >= self.limits.waiting:
-                wait = self.estimate()
-                raise BusyError(f"{self._queued} requests wait already; try again in {wait:.0f} s", wait)
-            self._queued += 1
-            return Answer(self, next(self._numbers))
-
-    def _post(self, message: Callable[[], object]) -> None:
-        self.inbox.put(message)
-        self._wake.set()
+        """A place in the queue; the lock is held, so that whatever is asked is known to whoever closes the engine."""
+        self.check_open()
+        if self._queued >= self.limits.waiting:
+            wait = self.estimate()
+            raise BusyError(f"{self._queued} requests wait already; try again in {wait:.0f} s", wait)
+        self._asked += 1
+        return Answer(self, next(self._numbers))
 
     # ------------------------------------------------------------ the worker
 
     def forget(self, count: int) -> None:
-        with self._lock:
-            self._queued -= count
+        self._answered += count
+
+    def parted(self) -> None:
+        self._left += 1
 
     def rested(self) -> None:
         """The ledger must read zero when nobody is here. Counted and logged, never raised."""
-        if self.seats or self.waiting or self._queued or self._talks:
-            return
-        if not (ledger := self.ledger()).idle:
+        ledger = self.ledger()
+        if not (self.seats or ledger.waiting or ledger.talks or ledger.idle):
             self.faults += 1
             log.error("the engine is idle and its ledger is not: %s", ledger)
 
-    def _close_talk(self, number: int) -> None:
-        if number in self.seats:
-            with self._lock:
-                self._talks -= 1
-            self.close_talk(number)
-
-    def work(self) -> float | None:
-        """One step on the worker; returns how long it may sleep then, in seconds. None: until it is woken."""
+    def work(self, message: Callable[[], object] | None) -> bool:
+        """One step on the worker, after a message that it waited for. Returns whether it goes on."""
+        why = SessionError(CLOSED)
         try:
-            if self._closed or self.step() or not self.inbox.empty():
-                return 0.0
+            if message is not None:
+                message()
+            if not self._closed:
+                self._busy = self.step()
+                return True
         except Exception as error:  # the worker must not die in silence: everybody is told
             log.exception("the engine's worker failed")
-            with self._lock:
-                self._closed = True
-            self._abandon(SessionError(f"the engine failed: {type(error).__name__}: {error}; load the model again"))
-            self._stop.set()
+            why = SessionError(f"the engine failed: {type(error).__name__}: {error}; load the model again")
+        with self._lock:
+            self._closed = True
+        self._abandon(why)
+        return False
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds that the worker waits to be spoken to. None: for ever, as nobody is being answered."""
+        if self._busy:
             return 0.0
-        # nothing to do: nobody asks, or nobody takes what is made
         return None if all(seat.listens for seat in self.seats.values()) else PATIENCE
 
     def _abandon(self, why: SessionError) -> None:
-        """End every answer, served or waiting, with the same error."""
+        """End every answer, served or waiting, with the same error, and every live session."""
         self.listen()
-        told = [reader for seat in self.seats.values() if (reader := seat.reader) is not None]
-        told += [reader for asked in self.waiting.values() if (reader := asked.answer()) is not None]
-        self.forget(len(self.waiting))
-        self.waiting.clear()
-        for seat in list(self.seats.values()):
-            if seat.talk is None:
-                self._leave(seat, Phase.CANCELLED)
-            else:
-                self._close_talk(seat.number)
-        for reader in told:
-            reader.put(why)
-            reader.put(None)
+        told = [seat.answer for seat in self.seats.values() if seat.answer is not None]
+        told += [asked.answer for asked in self.waiting.values()]
+        try:
+            self.forget(len(self.waiting))
+            self.waiting.clear()
+            for seat in list(self.seats.values()):
+                if seat.talk is None:
+                    self._leave(seat, Phase.CANCELLED)
+                else:
+                    self.close_talk(seat.number, why)
+        finally:  # also when what is broken cannot be tidied up
+            for reader in [reader for one in told if (reader := one()) is not None]:
+                reader.fail(why)
 
 
-def serve(engine: weakref.ref[Engine], stop: threading.Event, wake: threading.Event, threads: int) -> None:
-    """The worker: steps until it is told to stop, or nobody holds the engine any more."""
+def serve(engine: weakref.ref[Engine], inbox: queue.SimpleQueue[Callable[[], object]], threads: int) -> None:
+    """The worker: steps until the engine is closed, or nobody holds it any more. While it waits, it does not either.
+
+    Only the inbox wakes it: finalizers speak to it, in the middle of anything, and its ``put`` is the one call that may
+    interrupt itself.
+    """
     torch.set_num_threads(threads)
-    while not stop.is_set():
-        wake.clear()
-        here = engine()
-        rest = here.work() if here is not None else 0.0
-        here = None  # asleep, it holds nothing
-        if rest != 0.0:
-            wake.wait(rest)
+    message = None
+    while (here := engine()) is not None and here.work(message):
+        patience, here, message = here.patience, None, None
+        with suppress(queue.Empty):
+            message = inbox.get(patience != 0.0, patience)
 
 
-def halt(stop: threading.Event, wake: threading.Event, worker: threading.Thread) -> None:
-    """End a worker, from wherever the engine was let go."""
-    stop.set()
-    wake.set()
-    if worker is not threading.current_thread():
+def halt(inbox: queue.SimpleQueue[Callable[[], object]], worker: threading.Thread) -> None:
+    """Have a worker look up and see that its engine is closed, or gone; wait for its end."""
+    inbox.put(lambda: None)
+    if worker is not threading.current_thread():  # which may come here from a finalizer; it ends after its step
         worker.join()

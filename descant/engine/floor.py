@@ -20,6 +20,7 @@ from descant.inputs.rows import Rows
 from descant.types import Progress
 
 log = logging.getLogger(__name__)
+GONE = "the live session was closed; open another"
 
 
 class Floor:
@@ -56,15 +57,20 @@ class Floor:
         """So many requests have left the queue."""
         raise NotImplementedError
 
+    def parted(self) -> None:
+        """A live session is over."""
+        raise NotImplementedError
+
     def rested(self) -> None:
         """Somebody has left."""
         raise NotImplementedError
 
     # ------------------------------------------------------------ room
 
-    def promised(self, but: Seat | None = None) -> Promise:
-        """What the seats were promised, together."""
-        promised = [seat.promised for seat in list(self.seats.values()) if seat is not but]
+    def promised(self, but: Seat | None = None, *, answering: bool = False) -> Promise:
+        """What the seats were promised, together; only those that answer, if so asked."""
+        others = [seat for seat in list(self.seats.values()) if seat is not but]
+        promised = [seat.promised for seat in others if not (answering and seat.listens)]
         return sum(thinker for thinker, _ in promised), sum(talker for _, talker in promised)
 
     def fits(self, promise: Promise, beside: Promise = (0, 0)) -> bool:
@@ -86,10 +92,10 @@ class Floor:
     def _make_room(self, asked: Asked) -> bool:
         """Whether a promise can be kept; who only listens gives up its pages for it, and is read again later."""
         own = self.seats.get(asked.seat)
+        if not self.fits(asked.promise, self.promised(but=own, answering=True)):
+            return False  # and nobody gave up anything in vain
         while not self.fits(asked.promise, self.promised(but=own)):
             others = [s for s in self.seats.values() if s.listens and s is not own and any(s.promised)]
-            if not others:
-                return False
             idlest = min(others, key=lambda seat: seat.touched)
             idlest.session.context.free()
             idlest.promised, idlest.granted = (0, 0), False
@@ -135,7 +141,7 @@ class Floor:
             if asked.session is None:
                 self.with_talk(asked.seat, Talk.withdraw)
             return
-        for seat in [seat for seat in self.seats.values() if seat.asked == number]:
+        for seat in [seat for seat in self.seats.values() if seat.asked == number and not seat.listens]:
             self._leave(seat, Phase.CANCELLED)
 
     def open_talk(self, number: int, made: Talk) -> None:
@@ -143,11 +149,12 @@ class Floor:
         made.lay()
         self._grow(seat)
 
-    def with_talk(self, number: int, act: Callable[[Talk], object]) -> None:
+    def with_talk(self, number: int, act: Callable[[Talk], None]) -> None:
         """Do something to a live session, if it is still there."""
         seat = self.seats.get(number)
         if seat is not None and seat.talk is not None:
-            act(seat.talk)
+            talk = seat.talk
+            fenced([[seat.session]], lambda _: act(talk))
             seat.touched = time.perf_counter()
             self._grow(seat)
 
@@ -156,7 +163,7 @@ class Floor:
         seat = self.seats.get(asked.seat)
         if seat is None or seat.talk is None:
             self.forget(1)
-            asked.tell(SessionError("the live session was closed; open another"), None)
+            asked.tell(SessionError(GONE), None)
             return
         try:
             dropped = seat.talk.ask(number, turn, asked.request.text.max_tokens)
@@ -177,18 +184,24 @@ class Floor:
         seat.touched = time.perf_counter()
         self._grow(seat)
 
-    def close_talk(self, number: int) -> None:
-        """A live session is over: what it asked is cancelled, what it holds is free."""
+    def close_talk(self, number: int, why: SessionError | None = None) -> None:
+        """A live session is over: what it asked is cancelled, what it holds is free. why: what its reader is told."""
         seat = self.seats.get(number)
         if seat is None or seat.talk is None:
             return
-        for asked in [n for n, one in self.waiting.items() if one.seat == number]:
-            self.cancel_answer(asked)
+        told = [seat.reader]
+        for waiting in [n for n, one in self.waiting.items() if one.seat == number]:
+            told.append(self.waiting[waiting].answer())
+            self.cancel_answer(waiting)
         if not seat.listens:
             self._leave(seat, Phase.CANCELLED)
         seat.talk.context.free()
         del self.seats[number]
+        self.parted()
         self.rested()
+        for reader in told:
+            if reader is not None:
+                reader.fail(why or SessionError(GONE))
 
     # ------------------------------------------------------------ the stages
 

@@ -11,6 +11,7 @@ The law: an answer is what it would be if the whole conversation, with whole med
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from dataclasses import dataclass, replace
@@ -27,7 +28,6 @@ from descant.engine.sampling import SEED_END, check_sampling
 from descant.engine.session import RATE, Request
 from descant.errors import OptionError, SessionError
 from descant.inputs.limits import Budget
-from descant.inputs.rows import Rows
 from descant.inputs.turn import LiveTurn, Scribe
 from descant.types import Part, Text
 
@@ -68,12 +68,12 @@ class LiveSession:
         self._leave.atexit = False
         self._lock = threading.RLock()
         self._turn = LiveTurn(scribe, terms.budget)
-        self._ready: Rows | None = None  # a finished turn that found the queue full
         self._looked = 0.0  # seconds of sound, and of pictures, that were there at the last look
         self._sound = self._sight = 0.0
         self._last: Record | None = None
         self._answer: weakref.ref[Answer] | None = None
         self._turns = 0
+        self._kept = sys.maxsize  # characters of the last answer that were not cut off
         self._pace = PACE
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
@@ -112,15 +112,15 @@ class LiveSession:
         with self._lock:
             self._check_open()
             if self._last is not None and not self._last.over:
-                raise SessionError("an answer is being made; take its events, or cancel() it, before respond()")
+                if self._answer is not None and self._answer() is not None:
+                    raise SessionError("an answer is being made; take its events, or cancel() it, before respond()")
+                self.cancel()  # it was dropped
             request = self._terms.request
             request = replace(request, seed=(request.seed + self._turns) % SEED_END, clock=perf_counter())
             if max_tokens is not None:
                 request = replace(request, text=replace(request.text, max_tokens=max_tokens))
                 check_sampling(request.text, "text")
-            if self._ready is None:
-                self._ready = self._turn.finish()
-            answer = self._engine.ask(self._number, self._ready, request)
+            answer = self._engine.ask(self._number, self._turn.finish, request)
             answer.owner = self
             self._begin(answer)
             return answer
@@ -128,15 +128,22 @@ class LiveSession:
     def cancel(self) -> None:
         """Stop the answer that is being made, if any: none of its events comes any more. What it wrote so far stays in
         the conversation; ``truncate`` says how much of it was heard. The session goes on."""
-        answer = self._answer() if self._answer is not None else None
-        if answer is not None:
-            answer.cancel()
+        with self._lock:
+            answer = self._answer() if self._answer is not None else None
+            if answer is not None:
+                answer.cancel()
+            elif self._last is not None and not self._last.over:  # it was dropped, and its finalizer may come too late
+                self._engine.cancel(self._last.number)
+                self._last.over = True
 
     def truncate(self, heard_seconds: float) -> str:
         """Keep of the last answer only the words that were heard in so many seconds of its sound; returns them.
 
-        An answer that is still being made is cancelled first. Which words they are is estimated; see `heard`.
+        An answer that is still being made is cancelled first. Which words they are is estimated; see `heard`. What was
+        cut off before stays cut off.
         """
+        if not heard_seconds >= 0:  # nor if it is no number; found before anything is cancelled
+            raise OptionError(f"heard_seconds={heard_seconds} is no time; give seconds, 0 or more")
         with self._lock:
             self._check_open()
             last = self._last
@@ -145,6 +152,7 @@ class LiveSession:
             self.cancel()
             made = last.samples / RATE
             kept = heard(last.text, min(heard_seconds, made), spoken=made if last.complete else None, pace=self._pace)
+            kept = self._kept = min(kept, self._kept)
             self._engine.cut(self._number, last.number, kept)
             return last.text[:kept]
 
@@ -166,6 +174,7 @@ class LiveSession:
     def _check_open(self) -> None:
         if not self._leave.alive:
             raise SessionError("the live session is closed; open another")
+        self._engine.check_open()
 
     def _begin(self, answer: Answer) -> None:
         """An answer is being made; what comes now is the next turn."""
@@ -173,7 +182,7 @@ class LiveSession:
         if last is not None and last.complete and last.samples:
             self._pace = pace_of(last.text, last.samples / RATE)
         self._last, self._answer = answer.record, weakref.ref(answer)
-        self._turn, self._ready = LiveTurn(self._scribe, self._terms.budget), None
+        self._turn, self._kept = LiveTurn(self._scribe, self._terms.budget), sys.maxsize
         self._looked = self._sound = self._sight = 0.0
         self._turns += 1
 

@@ -109,8 +109,10 @@ def read(models: Models, session: Session, tokens: int | None = None) -> None:
     if session.phase is Phase.PREFILL:
         session.prefilled += stop - start
         if stop == len(context.rows):
-            context.publish()
-            session.thought.logits = thinker.logits(hidden[0, -1])
+            logits = thinker.logits(hidden[0, -1])
+            if bool(logits.sum().isfinite()):  # what gave no numbers is nobody else's, and its first draw will say so
+                context.publish()
+            session.thought.logits = logits
             session.enter(Phase.THINKING)
 
 

@@ -236,7 +236,8 @@ def open_session(models: Models, request: Request, stores: Stores | None = None)
 
 
 def session_in(models: Models, request: Request, context: Context, codec: CodecState | None) -> Session:
-    """A new session in phase PREFILL, over a context whose rows are laid out."""
+    """A new session in phase PREFILL, over a context whose rows are laid out; the last of them is still to be read."""
+    context.reopen()
     text_seed, speech_seed, _ = seeds(request.seed)
     thinker, talker = models.thinker, models.talker
     choose: Choose

@@ -54,7 +54,8 @@ class Talk:
     def ask(self, number: int, turn: Rows, reply: int) -> int:
         """The turn is complete and ``reply`` tokens may answer it; returns how many old turns were dropped for it.
 
-        SessionError when it does not fit; then the turn is forgotten, and the conversation goes on without it.
+        SessionError when it does not fit; then the turn is forgotten, and the conversation goes on without it. What
+        comes next is not laid behind a turn that waits for its answer.
         """
         self.draft, self.last = NOTHING, 0
         kept, dropped = self.settled, 0

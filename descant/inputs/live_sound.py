@@ -234,6 +234,11 @@ def to_samples(pcm: bytes | npt.NDArray[np.generic]) -> Samples:
                 f"{len(bytes(pcm))} bytes of 16-bit PCM were pushed; expected an even number. Cut between samples.",
             )
         pcm = np.frombuffer(bytes(pcm), dtype="<i2")
+    if not isinstance(pcm, np.ndarray):
+        raise MediaError(
+            "audio.bad_array",
+            f"the sound is a {type(pcm).__name__}; expected the bytes of 16-bit PCM, or an array (W,), mono.",
+        )
     if pcm.ndim != 1 or not (pcm.dtype.kind == "f" or (pcm.dtype.kind == "i" and pcm.dtype.itemsize == 2)):
         raise MediaError(
             "audio.bad_array",

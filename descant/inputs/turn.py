@@ -93,10 +93,11 @@ class LiveTurn:
         self.empty = True
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
-        """LiveMedia.push_audio."""
+        """LiveMedia.push_audio. No samples are no sound: they begin nothing."""
         live = self._live or self._open(sound=True)
         live.push_audio(pcm, rate)
-        self._live, self.empty = live, False
+        if len(pcm):
+            self._live, self.empty = live, False
 
     def push_frame(self, image: object, at: float) -> None:
         """LiveMedia.push_frame. at: seconds since the turn began, which is the first sound or frame of it."""

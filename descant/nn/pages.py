@@ -42,7 +42,7 @@ class Pages:
     @property
     def remembered(self) -> int:
         """Pages that are kept for their key alone, and given up when the room is needed."""
-        return sum(self._counts[page] == 1 for page in self._known.values())
+        return sum(self._counts[page] == 1 for page in list(self._known.values()))
 
     def take(self) -> int:
         """One page, owned by the caller. BusyError when all are in use."""
@@ -74,6 +74,10 @@ class Pages:
         """A page with the same content that nobody else refers to: this one, or a copy. Takes the reference over."""
         if not self.shared(page):
             return page
+        if self.used >= self.limit and self._counts[page] == 2:
+            self._disown(page)  # no room for a copy; and if it is only a key that refers to it, none is needed
+            if not self.shared(page):
+                return page
         fresh = self.take()
         old, new = (slice(p * self.size, (p + 1) * self.size) for p in (page, fresh))
         for store in (*self.keys, *self.values):
@@ -114,6 +118,12 @@ class Pages:
             heapq.heappush(self._free, page)
         self._counts += [0] * (pages - len(self._counts))
 
+    def _disown(self, page: int) -> None:
+        """Forget the key of a page, if it has one."""
+        for key in [key for key, known in self._known.items() if known == page]:
+            del self._known[key]
+            self.release(page)
+
     def _forget_one(self) -> None:
         for key, page in self._known.items():
             if self._counts[page] == 1:
@@ -143,11 +153,11 @@ class Table:
         if first < len(self.pages) and self.store.shared(self.pages[first]):
             self.pages[first] = self.store.own(self.pages[first])
             self._map(first)
-        before = len(self.pages)
         while len(self.pages) * size < length:
             self.pages.append(self.store.take())
-        if len(self.pages) > before:
-            self._map(before)
+        mapped = len(self._slots) // size  # fewer than there are pages also where the store was full half-way, before
+        if len(self.pages) > mapped:
+            self._map(mapped)
 
     def truncate(self, length: int) -> None:
         """Forget everything after the first ``length`` tokens, and give back the pages that held only that."""

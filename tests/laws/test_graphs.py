@@ -19,6 +19,7 @@ from descant.nn.cache import Cache
 from descant.nn.pages import Table
 from descant.types import Finished
 from tests.engine import rig
+from tests.laws.test_engine import counts
 from tests.laws.test_pages import CFG, Reader, body, feed, rows, store
 
 __all__ = ["body"]
@@ -170,5 +171,5 @@ def test_answers_of_static_steps_are_the_answers(made: Made) -> None:
     for request, answer in zip(requests, answers, strict=True):
         end, alone = list(answer)[-1], list(stream(plain, request))[-1]
         assert isinstance(end, Finished) and isinstance(alone, Finished)
-        assert (end.text, end.usage) == (alone.text, alone.usage)
+        assert (end.text, counts(end)) == (alone.text, counts(alone))
     assert made.count > 2

@@ -168,3 +168,44 @@ def test_a_failed_forward_leaves_the_tables_as_they_were(body: Decoder) -> None:
     batch = Batch([table], 2)
     batch.append(0, torch.ones(1, 2, 2, 8), torch.ones(1, 2, 2, 8))  # and the second layer never comes
     assert table.length == 0
+
+
+def test_a_page_of_a_full_store_is_written_on_without_a_copy_when_only_its_key_shares_it(body: Decoder) -> None:
+    """Whoever was promised the last page can use it, also after going back into what it had published."""
+    rng = random.Random(0)
+    pages = store(size=4, limit=2)
+    reader = Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    feed(body, reader, rows(8, rng))
+    reader.table.publish([b"first", b"second"])
+    reader.table.truncate(6)
+    reader.past = reader.past[:6]
+    feed(body, reader, rows(2, rng))
+    assert pages.find(b"first") is not None and pages.find(b"second") is None
+    pages.check([reader.table])
+
+
+def test_a_page_that_another_table_shares_is_never_written_on_in_a_full_store(body: Decoder) -> None:
+    rng = random.Random(0)
+    pages = store(size=4, limit=1)
+    reader = Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    feed(body, reader, rows(3, rng))
+    twin = reader.table.fork()
+    with pytest.raises(BusyError):
+        feed(body, Reader(twin, reader.past), rows(1, rng))
+    reader.table.publish([])
+    twin.free()
+    feed(body, reader, rows(1, rng))
+    pages.check([reader.table])
+
+
+def test_a_table_that_found_the_store_full_goes_on_when_there_is_room(body: Decoder) -> None:
+    rng = random.Random(0)
+    pages = store(size=4, limit=4)
+    other, reader = Table(pages), Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    other.reserve(4)
+    feed(body, reader, rows(4, rng))
+    with pytest.raises(BusyError):
+        feed(body, reader, rows(13, rng))
+    other.free()
+    feed(body, reader, rows(12, rng))
+    pages.check([reader.table])

@@ -1,0 +1,115 @@
+"""Live sessions on an engine of random weights, driven step by step; and what must hold of an engine at any time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from descant.config import InputsConfig
+from descant.engine.answer import Answer, Item
+from descant.engine.engine import Engine
+from descant.engine.live import LiveSession, Terms
+from descant.engine.loop import stream
+from descant.engine.session import Request
+from descant.inputs.limits import Budget
+from descant.inputs.rows import joined
+from descant.inputs.turn import Scribe
+from descant.types import AudioChunk, Finished, Sampling
+from tests.engine import rig
+from tests.inputs import media
+
+MODELS = rig.models()
+INPUTS = InputsConfig(feature_size=8, video_min_pixels=3136, video_max_pixels=3136, max_frames=6)
+SCRIBE = Scribe(rig.TOKENIZER, INPUTS, MODELS.thinker.cfg)
+SPEECH = Sampling(repetition_penalty=1.05, max_tokens=16)
+NOISE = media.noise(32000)
+GREY = media.grey_frames([9], 56, 56)[0]
+PATIENCE = 5000  # steps after which an answer is said to hang
+
+
+def terms(*, context: int = 4000, drop: bool = True, spoken: bool = True, seed: int = 0) -> Terms:
+    """Greedy answers of at most 12 tokens and 16 codes; a turn of at most 2 s of sound."""
+    asked = rig.request("", speech=SPEECH, seed=seed, **({} if spoken else {"voice": None}))
+    return Terms(asked, "be kind", context, drop, Budget(audio_s=2.0))
+
+
+def opened(engine: Engine, how: Terms | None = None) -> LiveSession:
+    return LiveSession(engine, SCRIBE, how or terms())
+
+
+@dataclass
+class Said:
+    """What came of an answer. error: what it ended with, if it failed."""
+
+    text: str
+    sound: np.ndarray
+    whole: bool
+    error: Exception | None
+
+
+def said(items: list[Item]) -> Said:
+    sound = [item.samples for item in items if isinstance(item, AudioChunk)]
+    end = next((item for item in items if isinstance(item, Finished)), None)
+    error = next((item for item in items if isinstance(item, Exception)), None)
+    whole = np.concatenate([np.zeros(0, np.float32), *sound])
+    return Said(end.text if end else "", whole, end is not None, error)
+
+
+def served(engine: Engine, *answers: Answer) -> list[Said]:
+    """Steps until all are over, and what came of each; everybody takes what there is."""
+    items: list[list[Item]] = [[] for _ in answers]
+    for _ in range(PATIENCE):
+        for answer, taken in zip(answers, items, strict=True):
+            while not answer.events.empty():
+                taken.append(answer.events.get())
+        if all(answer.record.over and answer.events.empty() for answer in answers):
+            return [said(taken) for taken in items]
+        engine.step()
+    raise AssertionError("an answer hangs")
+
+
+def same(ours: Said, theirs: Said) -> None:
+    assert ours.error is None and theirs.error is None and ours.whole and theirs.whole
+    assert ours.text == theirs.text
+    np.testing.assert_allclose(ours.sound, theirs.sound, atol=1e-4)
+
+
+def alone(request: Request) -> Said:
+    return said(list(stream(MODELS, request)))
+
+
+def rest(engine: Engine, steps: int = PATIENCE) -> None:
+    """Steps until nothing is left to do."""
+    for _ in range(steps):
+        if not engine.step() and engine.inbox.empty():
+            return
+    raise AssertionError("the engine does not come to rest")
+
+
+def sound(engine: Engine) -> None:
+    """What must hold between any two steps."""
+    engine.check()
+    thinker, talker = engine.promised()
+    stores = engine.stores
+    assert thinker <= stores.thinker.limit and (stores.talker is None or talker <= stores.talker.limit)
+    assert stores.thinker.remembered <= stores.thinker.limit
+    for seat in engine.seats.values():
+        context = seat.session.context
+        assert len(context.thought.pages) <= seat.promised[0]
+        assert context.sung is None or len(context.sung.pages) <= seat.promised[1]
+        if seat.listens and seat.talk is not None:
+            talk = seat.talk
+            assert context.sung is None or context.behind == len(context.replied)
+            assert len(talk.settled) % 2 == bool(talk.answering) and len(talk.replies) == len(talk.settled) // 2
+            if not talk.answering:
+                wanted = joined([talk.system, *talk.settled, talk.draft])
+                assert context.rows.ids.tolist() == wanted.ids.tolist()
+
+
+def empty(engine: Engine) -> None:
+    """Everybody has gone, and nothing is left of them."""
+    rest(engine)
+    engine.check()
+    assert engine.ledger().idle, engine.ledger()
+    assert engine.faults == 0
