@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from descant.bench import answer, decode, nano, reference, report, rows, shapes
+from descant.bench import answer, decode, live, nano, reference, report, rows, shapes, together, voices
 from descant.bench.harness import (
     Bench,
     Line,
     Target,
     figure_line,
+    growth_line,
     interleave,
     median,
     rate_line,
@@ -25,7 +27,7 @@ from descant.bench.harness import (
     threads,
     time_line,
 )
-from descant.bench.shapes import Scale, codec, decoder, omni, random_parts
+from descant.bench.shapes import SIGNS, Scale, codec, decoder, ears, omni, random_parts
 from descant.cli.errors import run
 from descant.errors import OptionError, SessionError
 from tests.stub import StubOmni
@@ -33,7 +35,10 @@ from tests.stub import StubOmni
 BODY = decoder(64, 1, 4, 64, shapes.VOCAB), decoder(64, 1, 4, 64, shapes.CODES)
 TIED = decoder(64, 1, 4, 64, shapes.VOCAB, tied=True), BODY[1]
 SOUND = codec(64, 2, 64, channels=16)
-TINY = Scale(omni(*BODY, SOUND), omni(*TIED, SOUND), prompt=6, words=3, codes=14, steps=2, probe=2**12)
+TINY = Scale(
+    omni(*BODY, SOUND), omni(*TIED, SOUND), omni(*BODY, SOUND, ears(64, 1, 64)), prompt=6, words=3, codes=14, steps=2,
+    probe=2**12, crowd=3, spoken=2.5, turn=0.5, turns=3, idle=(1, 2), held=40, voices=(1, 2, 3),
+)  # fmt: skip
 
 
 def tiny(**changes: Any) -> Bench:
@@ -63,6 +68,9 @@ def test_ratios_say_how_many_times_better() -> None:
     assert time_line("x", 2.0, 5.9, Target("ratio >=", 3.0)).met is False
     assert rate_line("x", ours=6.0, theirs=2.0).ratio == 3.0
     assert time_line("x", 2.0, None, Target("ratio >=", 3.0)).met is None
+    assert growth_line("x", after=1.3, before=1.0, target=Target("growth <=", 1.3)).met is True
+    assert growth_line("x", 1.0, 2.0, Target("growth <=", 1.3)).ratio == 0.5
+    assert growth_line("x", 1.4, 1.0, Target("growth <=", 1.3)).met is False
     assert figure_line("x", 0.3, Target("value <=", 0.3)).met is True
     assert figure_line("x", 0.31, Target("value <=", 0.3)).met is False
     assert figure_line("x", 0.84, Target("value >=", 0.85)).met is False
@@ -86,7 +94,7 @@ def test_threads_are_put_back() -> None:
 def test_rows_by_name_and_by_model() -> None:
     assert rows.choose(None, None) == list(rows.ROWS)
     assert rows.choose(["nano", "decode"], None) == ["decode", "nano"]
-    assert rows.choose(None, "bench-tiny") == ["first-audio", "whole-answer"]
+    assert rows.choose(None, "bench-tiny")[:3] == ["first-audio", "whole-answer", "live-turn"]
     with pytest.raises(OptionError, match=r"no row 'decod'.*choose from first-audio"):
         rows.choose(["decod"], None)
     with pytest.raises(OptionError, match="none of the rows decode measures nano"):
@@ -102,17 +110,94 @@ def test_an_answer_beside_the_same_answer_of_the_peer() -> None:
     assert first.value is not None and balanced.value is not None and first.value <= balanced.value
     assert first.peer == balanced.peer == quality.peer == sides["transformers"][0].whole
     assert first.target is not None and balanced.target is not None and quality.target is None
+    assert set(sides["balanced"][0].stages) == {"queue", "read", "think", "talk", "decode"}
+    assert "decode " in balanced.note and balanced.note.endswith(" s")
 
 
-def test_sides_that_differ_are_no_comparison() -> None:
-    job = answer.Job(shapes.random_prompt(4), shapes.random_voice(TINY.answer), 2, 5)
-    same = answer.Timing(1.0, 2.0, (1, 2), 480)
-    answer.check_same({"a": [same], "b": [same]}, job)
-    for other in (answer.Timing(1.0, 2.0, (1, 3), 480), answer.Timing(1.0, 2.0, (1, 2), 960)):
-        with pytest.raises(SessionError, match="did not give the same answer"):
-            answer.check_same({"a": [same], "b": [other]}, job)
-    with pytest.raises(SessionError, match="did not give the same answer"):
-        answer.check_same({"a": [answer.Timing(1.0, 2.0, (1,), 480)]}, job)
+def test_whatever_is_drawn_is_written_and_can_be_read_back() -> None:
+    ids = (0, 255, shapes.STOP, shapes.VOCAB - 1)
+    writer = SIGNS.incremental()
+    assert SIGNS.ids("".join(writer.push(index) for index in ids) + writer.flush()) == ids
+    assert SIGNS.special("<|AUDIO|>") == shapes.IDS.audio and SIGNS.special("<|VIDEO|>") == shapes.IDS.video
+    assert SIGNS.special("<|im_end|>") == shapes.STOP
+
+
+def test_answers_together_beside_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    submit = together.Engine.submit
+
+    def counted(engine: Any, request: Any) -> Any:
+        seen.append(len(engine.seats) + engine.inbox.qsize())
+        return submit(engine, request)
+
+    monkeypatch.setattr(together.Engine, "submit", counted)
+    judged, told = rows.measure(tiny(), ["together"])
+    assert seen == 2 * ([0, 1] + [0, 1, 2] + [0, 0, 0])  # the warm-up, together, one after another; two shapes
+    assert judged.target is not None and told.target is None and "not judged" in told.note
+    for line in (judged, told):
+        assert line.value and line.peer and line.ratio == line.value / line.peer
+
+
+def test_an_answer_that_ends_early_is_no_rate() -> None:
+    models = shapes.models_of(random_parts(TINY.answer))
+    eager = replace(models, stop_codes=frozenset(range(shapes.CODES)))
+    crowd = together.Crowd((shapes.random_prompt(4),), shapes.random_voice(TINY.answer), 2, 5)
+    assert together.rate(shapes.endless(models), crowd, 1) > 0
+    with pytest.raises(SessionError, match="2 tokens and codes were made where 7"):
+        together.rate(eager, crowd, 1)
+
+
+def test_a_turn_pushed_live_beside_the_same_turn_given_whole() -> None:
+    home = live.house(TINY)
+    pushed, submitted = live.pushed(home, TINY), live.submitted(home, TINY)
+    assert pushed.what == submitted.what and len(pushed.end.text) == live.WORDS
+    assert pushed.end.usage["prefilled_tokens"] < submitted.end.usage["prefilled_tokens"]
+    assert pushed.reading > 0 and submitted.reading == 0
+    [line] = rows.measure(tiny(), ["live-turn"])
+    assert line.ratio == pytest.approx(line.peer / line.value) and "times faster than spoken" in line.note  # type: ignore[operator]
+
+
+def test_turns_that_differ_are_no_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = live.submitted(live.house(TINY), replace(TINY, spoken=1.0))
+    monkeypatch.setattr(live, "submitted", lambda home, scale: other)
+    with pytest.raises(SessionError, match="did not answer alike"):
+        live.live_turn(tiny())
+
+
+def test_the_last_turn_of_a_conversation_beside_its_first() -> None:
+    talk = live.conversation(live.house(TINY), TINY)
+    tokens = [turn.end.usage["prompt_tokens"] for turn in talk]
+    assert len(tokens) == 3 and tokens[1] - tokens[0] == tokens[2] - tokens[1] > live.WORDS
+    [line] = rows.measure(tiny(), ["tenth-turn"])
+    assert line.name == "first text at turn 3" and f"{tokens[2]} tokens" in line.note
+    assert line.ratio == line.value / line.peer  # type: ignore[operator]
+
+
+def test_steps_beside_sessions_that_only_hold_their_context() -> None:
+    home = live.house(TINY)
+    with live.room(home, TINY, 2, 1) as step:
+        assert step() > 0
+    with pytest.raises(SessionError, match="the answer ended"), live.room(home, TINY, 0, 1) as step:
+        [step() for _ in range(60)]
+    assert [line.name for line in rows.measure(tiny(), ["idle"])] == [
+        "a step beside 1 idle sessions", "a step beside 2 idle sessions"
+    ]  # fmt: skip
+
+
+def test_idle_sessions_hold_what_is_said_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines: list[Any] = []
+
+    class Kept(live.Engine):
+        def __init__(self, models: Any) -> None:
+            super().__init__(models)
+            engines.append(self)
+
+    monkeypatch.setattr(live, "Engine", Kept)
+    with live.room(live.house(TINY), TINY, 2, 1):
+        contexts = [seat.session.context for seat in engines[0].seats.values() if seat.talk is not None]
+        assert len(contexts) == 2
+        for context in contexts:
+            assert context.thought.length == len(context.rows) > TINY.held and context.unread == 0
 
 
 def test_decoding_beside_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +244,25 @@ def test_without_nano_its_row_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nano, "embedded", list)
     [line] = nano.nano(tiny())
     assert line.value is None and "make train-nano" in line.note
+
+
+class Late(StubOmni):
+    """More than two voices at once are late."""
+
+    def speak(self, text: str, **options: Any) -> Any:
+        super().speak(text, **options)
+        return self.said(options["seed"])
+
+    def said(self, place: int) -> Any:
+        *_, last = self.events(speech=True)
+        yield replace(last, usage={"underruns": int(place > 1)})  # type: ignore[type-var]
+
+
+def test_voices_are_counted_until_one_is_late() -> None:
+    omni = Late()
+    [line] = voices.spoken(tiny(repeats=3), omni)  # type: ignore[arg-type]
+    assert line.value == 2 and line.met is False and "1: 0, 2: 0, 3: 1" in line.note
+    assert len(omni.calls) == 4 * (1 + 2 + 3)  # all at once, in turns
 
 
 # ---------------------------------------------------------------- what is kept and shown
