@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -30,6 +31,7 @@ from descant.bench.harness import (
 from descant.bench.shapes import SIGNS, Scale, codec, decoder, ears, omni, random_parts
 from descant.cli.errors import run
 from descant.errors import OptionError, SessionError
+from descant.weights.fetch import embedded
 from tests.stub import StubOmni
 
 BODY = decoder(64, 1, 4, 64, shapes.VOCAB), decoder(64, 1, 4, 64, shapes.CODES)
@@ -307,17 +309,62 @@ def test_a_commit_outside_of_a_repository_is_unknown(monkeypatch: pytest.MonkeyP
     assert report.commit() == "unknown"
 
 
-def test_the_picture_shows_every_row(canned: list[Line]) -> None:
-    path = Path(__file__).resolve().parent.parent / "benchmarks" / "plot.py"
-    spec = spec_from_file_location("plot", path)
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A program of benchmarks/, which finds its neighbours beside it."""
+    folder = Path(__file__).resolve().parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(folder)
+    spec = spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    plot = module_from_spec(spec)
-    spec.loader.exec_module(plot)
-    lines = [*canned, figure_line("load < 1", 0.4, Target("value <=", 0.2), "s")]
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_shows_every_row(canned: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
+    plot = script("plot", monkeypatch)
+    lines = [
+        *canned,
+        figure_line("load < 1", 0.4, Target("value <=", 0.2), "s"),
+        growth_line("slower", after=2.6, before=2.0, target=Target("growth <=", 1.95)),
+    ]
     kept = report.record(lines, tiny(), threads=1)
     picture = ElementTree.fromstring(plot.draw(kept))
     words = [node.text for node in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"swift", "slow", "load < 1", "skipped: not here"} <= set(words)
-    assert [plot.reach(row) for row in kept["rows"]] == [16.2 / 12, None, 0.5]  # type: ignore[attr-defined]
+    assert {"swift", "slow", "load < 1", "slower", "skipped: not here"} <= set(words)
+    assert [plot.reach(row) for row in kept["rows"]] == [16.2 / 12, None, 0.5, 1.5]  # type: ignore[attr-defined]
     widths = [node.get("width") for node in picture.iter("{http://www.w3.org/2000/svg}rect")][1:]
-    assert widths == ["126.0", "46.7"]
+    assert widths == ["126.0", "140.0", "46.7"]
+
+
+def test_the_timeline_shows_every_lane_and_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeline = script("timeline", monkeypatch)
+    trace = timeline.Trace(asked=1.0, answer="Three & more.", heard=[0.1] * 50)
+    trace.add("reading", 0.5, 0.6)
+    trace.add("text", 1.1, 1.2)
+    trace.add("text", 1.3, 1.3001)  # a look that did nothing
+    trace.texts = [(1.2, "Three"), (1.25, " & more.")]
+    trace.sounds, trace.said = [(1.4, 2400), (1.45, 2400), (1.9, 480)], [0.2] * 11
+    assert timeline.heard_from(trace)[::5] == pytest.approx([1.4, 1.5, 1.9])  # the third piece was late
+    picture = ElementTree.fromstring(timeline.draw(trace))
+    space = "{http://www.w3.org/2000/svg}"
+    words = [node.text for node in picture.iter(f"{space}text")]
+    assert {*timeline.LANES, '"Three & more."', "the question is over"} <= set(words)
+    assert "first text 200 ms, first sound 400 ms" in " ".join(map(str, words))
+    assert len(list(picture.iter(f"{space}rect"))) == 3 and len(list(picture.iter(f"{space}polygon"))) == 2
+    assert timeline.loudness(timeline.np.array([0.1, -0.5, 0.2, 0.0], "float32"), 100) == pytest.approx([0.5, 0.2])
+
+
+@pytest.mark.skipif("nano" not in embedded(), reason="its weights are not in this checkout")
+def test_the_timeline_is_a_recording_of_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeline = script("timeline", monkeypatch)
+    samples = timeline.question()
+    assert len(samples) / timeline.RATE == pytest.approx(timeline.BEFORE + 1.68125 + timeline.AFTER, abs=1e-3)
+    assert 0 < abs(samples[: timeline.RATE]).max() < 0.01 < abs(samples).max()
+    monkeypatch.setattr(timeline, "question", lambda: samples[20000:30000])
+    with threads(1):
+        trace = timeline.record()
+    assert trace.asked >= 10000 / timeline.RATE  # it was spoken, not given
+    assert set(trace.spans) == set(timeline.LANES) - {"microphone", "loudspeaker"}
+    assert min(begin for begin, _ in trace.spans["reading"]) < trace.asked < trace.spans["text"][0][0]
+    assert "".join(piece for _, piece in trace.texts) == trace.answer and len(trace.said) > 10
