@@ -1,21 +1,22 @@
 """Draw the figures of a bench: python benchmarks/plot.py FILE.json [FILE.svg]
 
-Two tables in one picture: what was measured beside a peer (how many times better, the promise as a tick), and what was
-measured alone. The SVG is written by hand: a plotting library would be a large dependency for a dozen bars.
+Two tables in one picture: what was measured beside a peer, and what was measured alone. A bar says how far a line is
+towards its promise, which is the tick: what is as good as promised ends there or beyond.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from svg import FAINT, GOOD, INK, PLAIN, SHORT, document, text, upright
+from svg import bar as rectangle
+
 Row = dict[str, Any]
 
-WIDTH, LEFT, RIGHT, LINE, TOP = 860, 330, 250, 30, 62  # pixels
-GOOD, SHORT, PLAIN, INK, FAINT = "#2f7d5b", "#b3541e", "#6b7a8f", "#1c2430", "#8a93a0"
+WIDTH, LEFT, RIGHT, LINE, TOP = 940, 340, 320, 26, 62  # pixels
 
 
 def reach(row: Row) -> float | None:
@@ -25,6 +26,8 @@ def reach(row: Row) -> float | None:
     target, promise = row["target"], row["promise"] or ""
     if promise.startswith("value <="):
         return float(target / row["value"])
+    if promise.startswith("growth <="):
+        return float(target / row["ratio"])
     figure = row["ratio"] if row["ratio"] is not None else row["value"]
     if target is None:
         return None if row["ratio"] is None else float(figure)
@@ -52,17 +55,11 @@ def bar(row: Row, y: int) -> list[str]:
     if value is not None:
         length = full * min(value, 3.0) / 3.0
         colour = {True: GOOD, False: SHORT, None: PLAIN}[row["met"]]
-        out.append(f'<rect x="{LEFT}" y="{y + 3}" width="{length:.1f}" height="15" rx="2" fill="{colour}"/>')
+        out.append(rectangle(LEFT, y + 3, length, 15, colour))
     if row["target"] is not None:
-        x = LEFT + full / 3.0
-        out.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{y + 21}" stroke="{INK}" stroke-width="1.5"/>')
+        out.append(upright(LEFT + full / 3.0, y, y + 21))
     out.append(text(WIDTH - RIGHT + 10, y + 14, told(row), colour=FAINT if value is None else INK))
     return out
-
-
-def text(x: float, y: float, words: str, *, anchor: str = "start", colour: str = INK, size: int = 12) -> str:
-    place = f'x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{colour}" font-size="{size}"'
-    return f"<text {place}>{escape(words)}</text>"
 
 
 def draw(kept: dict[str, Any]) -> str:
@@ -79,8 +76,7 @@ def draw(kept: dict[str, Any]) -> str:
         for row in rows:
             out += bar(row, y)
             y += LINE
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" font-family="sans-serif">'
-    return "\n".join([head, f'<rect width="{WIDTH}" height="{y}" fill="white"/>', *out, "</svg>"]) + "\n"
+    return document(WIDTH, y + 6, out)
 
 
 def main() -> None:

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from descant.bench.harness import Bench, Line, Target, interleave, median, time_line
 from descant.bench.reference import Reference
-from descant.bench.shapes import models_of, random_parts, random_prompt, random_voice, request
-from descant.engine.loop import run
-from descant.engine.session import Models, open_session
+from descant.bench.shapes import SIGNS, models_of, random_parts, random_prompt, random_voice, request
+from descant.engine.engine import Engine
+from descant.engine.session import Models
 from descant.errors import SessionError
 from descant.model.codec import decoding_for
-from descant.types import AudioChunk, Latency, Prompt, Voice
+from descant.types import Finished, Latency, Prompt, Voice
 
 FIRST_AUDIO = Target("ratio >=", 12.0)
 WHOLE = Target("ratio >=", 3.0)
 PEER = "transformers"
+STAGES = "queue", "read", "think", "talk", "decode"
 SETTINGS: tuple[Latency, ...] = ("balanced", "quality")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One answer: seconds to its first sound and to its end, and what it was, to see that all sides did the same."""
+    """One answer: seconds to its first sound and to its end, and what it was, to see that all sides did the same.
+
+    stages: seconds of each stage, of the engine's alone.
+    """
 
     first: float
     whole: float
     ids: tuple[int, ...]
     samples: int
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ def whole_answer(bench: Bench) -> list[Line]:
     lines = []
     for setting in SETTINGS:
         ours, target = median([t.whole for t in sides[setting]]), WHOLE if setting == "balanced" else None
-        lines.append(time_line(f"whole answer, bench-tiny, {setting}", ours, theirs, target, about(bench)))
+        note = f"{about(bench)}; {told(sides[setting])}"
+        lines.append(time_line(f"whole answer, bench-tiny, {setting}", ours, theirs, target, note))
     return lines
 
 
@@ -87,13 +93,16 @@ def answers(bench: Bench) -> dict[str, list[Timing]]:
 
 def descant_answer(models: Models, job: Job, setting: Latency) -> Timing:
     asked = request(job.prompt, job.voice, job.words, job.codes, decoding_for(setting))
-    session, first, samples = open_session(models, asked), None, 0
-    for event in run(models, session):
-        if isinstance(event, AudioChunk):
-            first = session.now() if first is None else first
-            samples += len(event.samples)
-    whole = session.now()
-    return Timing(whole if first is None else first, whole, tuple(session.thought.ids), samples)
+    *_, last = Engine(models).submit(asked)
+    assert isinstance(last, Finished)
+    timings = last.timings
+    stages = {stage: timings[f"{stage}_s"] for stage in STAGES}
+    return Timing(timings["first_audio_s"], timings["total_s"], SIGNS.ids(last.text), last.usage["samples"], stages)
+
+
+def told(sides: Sequence[Timing]) -> str:
+    """Where the time of an answer went: medians of its stages."""
+    return ", ".join(f"{stage} {median([side.stages[stage] for side in sides]):.2g} s" for stage in STAGES)
 
 
 def reference_answer(reference: Reference, job: Job) -> Timing:

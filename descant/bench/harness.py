@@ -13,8 +13,9 @@ import torch
 from descant.bench import Peer
 from descant.bench.shapes import FULL, Scale
 
+K = TypeVar("K")
 T = TypeVar("T")
-Sense = Literal["ratio >=", "value >=", "value <="]
+Sense = Literal["ratio >=", "growth <=", "value >=", "value <="]
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,15 @@ class Target:
         """None: there is nothing to judge, because no peer was measured."""
         if self.sense == "ratio >=":
             return None if ratio is None else ratio >= self.bound
+        if self.sense == "growth <=":
+            return None if ratio is None else ratio <= self.bound
         return value >= self.bound if self.sense == "value >=" else value <= self.bound
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table. value None: skipped, ``note`` says why. ratio: how many times better than the peer."""
+    """One line of the table. value None: skipped, ``note`` says why. ratio: how many times better than the peer; where
+    growth is judged, how many times as much as the peer."""
 
     name: str
     unit: str
@@ -55,12 +59,12 @@ class Bench:
     say: Callable[[str], None] = print
 
 
-def interleave(sides: Mapping[str, Callable[[], T]], repeats: int, warmups: int = 1) -> dict[str, list[T]]:
+def interleave(sides: Mapping[K, Callable[[], T]], repeats: int, warmups: int = 1) -> dict[K, list[T]]:
     """Each side in turn, A B A B ..., so that a slow minute of the machine is everybody's.
 
     The first ``warmups`` rounds are run and not kept.
     """
-    kept: dict[str, list[T]] = {name: [] for name in sides}
+    kept: dict[K, list[T]] = {name: [] for name in sides}
     for turn in range(warmups + repeats):
         for name, side in sides.items():
             result = side()
@@ -81,6 +85,11 @@ def time_line(name: str, ours: float, theirs: float | None, target: Target | Non
 def rate_line(name: str, ours: float, theirs: float | None, target: Target | None = None, note: str = "") -> Line:
     """Something a second: more is better."""
     return judged(Line(name, "1/s", ours, theirs, None if theirs is None else ours / theirs, target, note=note))
+
+
+def growth_line(name: str, after: float, before: float, target: Target | None = None, note: str = "") -> Line:
+    """Seconds of the same thing before and after something has grown."""
+    return judged(Line(name, "s", after, before, after / before, target, note=note))
 
 
 def figure_line(name: str, value: float, target: Target | None = None, unit: str = "", note: str = "") -> Line:

@@ -9,7 +9,10 @@ from descant.bench import Shape
 from descant.bench.answer import first_audio, whole_answer
 from descant.bench.decode import decode
 from descant.bench.harness import Bench, Line
+from descant.bench.live import idle, live_turn, tenth_turn
 from descant.bench.nano import nano
+from descant.bench.together import together
+from descant.bench.voices import voices
 from descant.errors import OptionError
 
 
@@ -25,7 +28,12 @@ ROWS: dict[str, Row] = {
     "first-audio": Row(first_audio, "bench-tiny"),
     "whole-answer": Row(whole_answer, "bench-tiny"),
     "decode": Row(decode, "0.5b"),
+    "together": Row(together, "0.5b"),
+    "live-turn": Row(live_turn, "bench-tiny"),
+    "tenth-turn": Row(tenth_turn, "bench-tiny"),
+    "idle": Row(idle, "bench-tiny"),
     "nano": Row(nano, "nano"),
+    "voices": Row(voices, "nano"),
 }
 
 

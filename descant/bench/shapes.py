@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -25,7 +27,7 @@ from descant.config import (
     VisionConfig,
 )
 from descant.engine.session import Models, Request, codes_beyond_table
-from descant.inputs.tokenizer import Tokenizer, byte_tokenizer
+from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer, byte_tokenizer
 from descant.model.codec import decoding_for
 from descant.types import Decoding, Prompt, Sampling, Voice
 from descant.weights.parts import Parts, build_parts
@@ -36,19 +38,33 @@ CODEC_PAD, CODEC_START, CODEC_END, CODEC_MASK, CODES = 8292, 8293, 8294, 8296, 8
 ORDINARY = 151643  # text ids below this one are neither special nor a placeholder
 TALKER_PENALTY = 1.05  # transformers' default
 REF_FRAMES = 200  # 2 s of the voice
+HEARD_RATE = 16000  # Hz, what a microphone gives here
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured. steps: decode steps a turn; probe: float32 values read to measure the memory."""
+    """How much is measured, on which shapes (answer: whole answers, decode: decode steps, live: live sessions).
+
+    steps: decode steps a turn; probe: float32 values read to measure the memory. crowd: answers at once, each of
+    half the size: there are many. spoken, turn: seconds of a long turn and of each of ``turns`` in a conversation.
+    idle: how many sessions do nothing; held: tokens of each. voices: how many speak at once.
+    """
 
     answer: OmniConfig
     decode: OmniConfig
+    live: OmniConfig
     prompt: int = 64
     words: int = 32
     codes: int = 100
     steps: int = 10
     probe: int = 2**28
+    crowd: int = 8
+    spoken: float = 20.0
+    turn: float = 3.0
+    turns: int = 10
+    idle: tuple[int, ...] = (1, 8, 32)
+    held: int = 200
+    voices: tuple[int, ...] = (1, 2, 4, 6, 8)
 
 
 def decoder(hidden: int, layers: int, heads: int, inner: int, vocab: int, *, tied: bool = False) -> DecoderConfig:
@@ -69,10 +85,17 @@ def decoder(hidden: int, layers: int, heads: int, inner: int, vocab: int, *, tie
     )
 
 
-def omni(text: DecoderConfig, talker: DecoderConfig, sound: Token2WavConfig) -> OmniConfig:
-    """A whole model around two decoders and a codec."""
+def ears(width: int, layers: int, hidden: int) -> AudioConfig:
+    """The official audio encoder with another width and depth. hidden: the Thinker's width."""
+    return AudioConfig(128, layers, width // 64, width, 4 * width, hidden)
+
+
+def omni(
+    text: DecoderConfig, talker: DecoderConfig, sound: Token2WavConfig, audio: AudioConfig | None = None
+) -> OmniConfig:
+    """A whole model around two decoders and a codec; audio None: an encoder for where nothing is heard."""
     hidden = text.hidden_size
-    audio = AudioConfig(128, 1, 4, 64, 128, hidden)
+    audio = audio or ears(64, 1, hidden)
     vision = VisionConfig(1, 64, 4, 128, hidden, (0,))
     thinker = ThinkerConfig(text, audio, vision, IDS, pad_id=ORDINARY, eos_id=STOP)
     specials = TEXT_END, TEXT_PAD, CODEC_START, CODEC_END, CODEC_PAD, CODEC_MASK
@@ -111,7 +134,13 @@ HALF_B = omni(
     decoder(896, 24, 14, 4864, CODES),
     codec(64, 2, 64, channels=16),  # not measured there: only the decoders are
 )
-FULL = Scale(BENCH_TINY, HALF_B)
+LIVE = omni(
+    decoder(512, 8, 8, 1408, VOCAB),
+    decoder(512, 8, 8, 1408, CODES),
+    codec(64, 2, 64, channels=16),  # no row asks when the sound of a live answer comes
+    ears(512, 8, 512),
+)
+FULL = Scale(BENCH_TINY, HALF_B, LIVE)
 
 
 def random_parts(config: OmniConfig, seed: int = 0) -> Parts:
@@ -131,13 +160,39 @@ def randomise(part: nn.Module, generator: torch.Generator) -> None:
                 weight.normal_(0.0, 0.8 / weight[0].numel() ** 0.5, generator=generator)
 
 
+class Signs(Tokenizer):
+    """Special tokens where the official vocabulary has them; and every id, whatever random weights draw, is written
+    as one character of its own: the first token shows as the first text, and ids can be read back from text."""
+
+    FIRST = 0x20000  # the plane whose characters all stand for themselves
+
+    def __init__(self) -> None:
+        super().__init__(byte_tokenizer(["system", "user", "assistant"]))
+
+    def special(self, name: str) -> int:
+        return ORDINARY + SPECIAL_TOKENS.index(name)
+
+    def token_bytes(self, index: int) -> bytes:
+        return chr(self.FIRST + index).encode()
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        return tuple(ord(sign) - self.FIRST for sign in text)
+
+
+SIGNS = Signs()
+
+
 def models_of(parts: Parts) -> Models:
-    """What the engine needs. The tokenizer is a small one: most ids that random weights draw have no text in it."""
+    """What the engine needs."""
     assert parts.talker is not None and parts.token2wav is not None
     stops = frozenset({CODEC_PAD, CODEC_END})
     banned = codes_beyond_table(parts.talker, parts.token2wav, stops) | {CODEC_START}
-    tokenizer = Tokenizer(byte_tokenizer(["system", "user", "assistant"]))
-    return Models(parts.thinker, parts.talker, parts.token2wav, tokenizer, frozenset({STOP}), stops, banned)
+    return Models(parts.thinker, parts.talker, parts.token2wav, SIGNS, frozenset({STOP}), stops, banned)
+
+
+def endless(models: Models) -> Models:
+    """The same, but no code ends the sound: its length is what was asked for, whatever random weights draw."""
+    return replace(models, stop_codes=frozenset(), banned_codes=models.banned_codes | models.stop_codes)
 
 
 def random_voice(config: OmniConfig, seed: int = 1) -> Voice:
@@ -145,6 +200,12 @@ def random_voice(config: OmniConfig, seed: int = 1) -> Voice:
     dit, draw = config.token2wav.dit, torch.Generator().manual_seed(seed)
     vector = torch.randn(dit.enc_emb_dim, generator=draw)
     return Voice("Bench", BOS, vector, torch.randn(REF_FRAMES, dit.mel_dim, generator=draw))
+
+
+def noise(seconds: float, seed: int = 3) -> npt.NDArray[np.float32]:
+    """Noise at 16 kHz (W,)."""
+    drawn = 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * HEARD_RATE))
+    return drawn.astype(np.float32)
 
 
 def random_prompt(length: int, seed: int = 2) -> Prompt:

@@ -1,0 +1,72 @@
+"""Row: several answers at once, beside the same answers one after another.
+
+A decode step of one answer reads every weight and computes little; a step of eight reads them once for all. What is
+bound by memory gains up to eightfold, what computes all the time (here the codec of bench-tiny) gains next to nothing.
+So both shapes are measured: 0.5B, where the decoders decide and the codec is small, is judged.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+
+from descant.bench.harness import Bench, Line, Target, interleave, median, rate_line
+from descant.bench.shapes import endless, models_of, random_parts, random_prompt, random_voice, request
+from descant.config import OmniConfig
+from descant.engine.engine import Engine
+from descant.engine.session import Models
+from descant.errors import SessionError
+from descant.types import Finished, Prompt, Voice
+
+RATE = Target("ratio >=", 3.0)
+TURNS = 3  # at most: one takes a minute
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Who asks: each with a prompt of its own, so that nothing is shared but the weights."""
+
+    prompts: tuple[Prompt, ...]
+    voice: Voice
+    words: int
+    codes: int
+
+
+def together(bench: Bench) -> list[Line]:
+    """Tokens and codes a second, whole answers with their sound."""
+    scale = bench.scale
+    judged = sides(bench, scale.decode, "0.5B", RATE)
+    return [judged, sides(bench, scale.answer, "bench-tiny", None)]
+
+
+def sides(bench: Bench, config: OmniConfig, name: str, target: Target | None) -> Line:
+    scale, models = bench.scale, endless(models_of(random_parts(config)))
+    prompts = tuple(random_prompt(scale.prompt // 2, seed) for seed in range(scale.crowd))
+    crowd = Crowd(prompts, random_voice(config), scale.words // 2, scale.codes // 2)
+    repeats = min(bench.repeats, TURNS)
+    rate(models, replace(crowd, prompts=prompts[:2], codes=2), 2)  # the warm-up: a whole one would take a minute
+    both = {"together": partial(rate, models, crowd, scale.crowd), "alone": partial(rate, models, crowd, 1)}
+    rates = interleave(both, repeats, warmups=0)
+    ours, theirs = (median(rates[side]) for side in ("together", "alone"))
+    codec = "its codec is small" if target else "with the whole codec; not judged: the codec computes all the time"
+    each = f"{scale.prompt // 2}-token prompt, {crowd.words} tokens, {crowd.codes} codes"
+    note = f"{scale.crowd} answers, each {each}; {codec}; peer: one after another; median of {repeats}"
+    return rate_line(f"{scale.crowd} together, {name}, tokens + codes", ours, theirs, target, note)
+
+
+def rate(models: Models, crowd: Crowd, at_once: int) -> float:
+    """Tokens and codes a second, so many answers at once until all are given."""
+    engine, made, begin = Engine(models), 0, time.perf_counter()
+    for first in range(0, len(crowd.prompts), at_once):
+        asked = [
+            request(prompt, crowd.voice, crowd.words, crowd.codes) for prompt in crowd.prompts[first : first + at_once]
+        ]
+        for events in [engine.submit(one) for one in asked]:
+            last = list(events)[-1]
+            assert isinstance(last, Finished)
+            made += last.usage["text_tokens"] + last.usage["codes"]
+    took, wanted = time.perf_counter() - begin, len(crowd.prompts) * (crowd.words + crowd.codes)
+    if made != wanted:
+        raise SessionError(f"{made} tokens and codes were made where {wanted} were asked for: nothing to compare")
+    return made / took
