@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from descant.config import VocosConfig
-from descant.engine.loop import run
-from descant.engine.session import open_session
+from descant.engine.loop import fenced, read, talk, think
+from descant.engine.session import Phase, open_session
 from descant.evals.report import SPEECH_TASKS
 from descant.evals.speech import WhisperEar, word_error
 from descant.evals.tasks import Row, typed
@@ -56,9 +56,11 @@ def spoken(omni: Omni, count: int) -> list[Answer]:
     answers = []
     for item in HELD_OUT.items(count, seed=0):
         session = open_session(omni.models, omni._request([item.question], Options(seed=0)))
-        for _ in run(omni.models, session):
-            pass
         assert session.speech is not None
+        fenced([[session]], lambda group: read(omni.models, group[0]))
+        while session.error is None and (session.phase is Phase.THINKING or not session.speech.over):
+            think(omni.models, [session])
+            talk(omni.models, [session])
         answers.append(Answer(omni.models.tokenizer.decode(session.thought.ids), list(session.speech.codes)))
     return answers
 

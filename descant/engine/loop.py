@@ -9,7 +9,7 @@ fails is tried again with each of them by itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -17,42 +17,13 @@ from torch import Tensor
 
 from descant.engine.context import Context
 from descant.engine.sampling import BROKEN, Choose, drawn
-from descant.engine.session import RATE, Models, Phase, Request, Session, Speech, finished, open_session
+from descant.engine.session import RATE, Models, Phase, Session, Speech
 from descant.errors import DescantError, SessionError
 from descant.model.talker import Talker, first_row, prompt_rows, reply_rows, speaker_row, step_row
 from descant.nn.pages import Batch
 from descant.types import AudioChunk, Event, TextDelta
 
 log = logging.getLogger(__name__)
-
-
-def stream(models: Models, request: Request) -> Iterator[Event]:
-    """The events of one answer, made while they are iterated. Impossible windows are an OptionError at once."""
-    return run(models, open_session(models, request))
-
-
-def run(models: Models, session: Session) -> Iterator[Event]:
-    """All steps of one session. Closing the iterator cancels it; a failure is a SessionError and harms nothing else."""
-    try:
-        while not session.ended:
-            step(models, session)
-            yield from take(session)
-        if session.error is not None:
-            raise session.error
-        yield finished(session)
-    finally:
-        if not session.ended:
-            session.enter(Phase.CANCELLED)
-
-
-def step(models: Models, session: Session) -> None:
-    """One step of a session that has the model to itself."""
-    if session.phase is Phase.PREFILL:
-        fenced([[session]], lambda group: read(models, group[0]))
-    think(models, [session])
-    talk(models, [session])
-    decode(models, [session])
-    settle(session)
 
 
 def take(session: Session) -> list[Event]:

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from descant.engine import loop
-from descant.engine.loop import decode, read, run, stream, talk, think
+from descant.engine.loop import decode, read, talk, think
 from descant.engine.sampling import BROKEN
 from descant.engine.session import NEXT, Phase, Session, open_session
 from descant.errors import OptionError, SessionError
 from descant.model.talker import opening_rows, step_row, tail_rows
 from descant.types import AudioChunk, Finished, Sampling, TextDelta
 from tests.engine import rig
+from tests.engine.alone import run, stream
 
 REPLY = tuple(rig.TOKENIZER.encode("a little song for you"))
 MODELS = rig.models()

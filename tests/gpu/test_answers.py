@@ -11,11 +11,11 @@ import torch
 from descant.engine import graphs
 from descant.engine.engine import Engine
 from descant.engine.graphs import Mode
-from descant.engine.loop import stream
 from descant.engine.session import Models
 from descant.engine.trace import trace
 from descant.types import AudioChunk, Finished
 from tests.engine import rig
+from tests.engine.alone import stream
 
 FORCED = tuple(rig.TOKENIZER.encode("a little song"))
 

@@ -13,12 +13,12 @@ import torch
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
 from descant.engine.limits import Limits
-from descant.engine.loop import stream
 from descant.engine.scheduler import Pace
 from descant.engine.session import Request
 from descant.errors import BusyError, SessionError
 from descant.types import AudioChunk, Event, Finished, Sampling
 from tests.engine import rig
+from tests.engine.alone import stream
 
 MODELS = rig.models()
 SCHEDULES = 40

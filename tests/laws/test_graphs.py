@@ -13,12 +13,12 @@ from torch import Tensor
 from descant.engine import graphs
 from descant.engine.engine import Engine
 from descant.engine.graphs import Run, Stepper
-from descant.engine.loop import stream
 from descant.model.decoder import Decoder, sequential_positions
 from descant.nn.cache import Cache
 from descant.nn.pages import Table
 from descant.types import Finished
 from tests.engine import rig
+from tests.engine.alone import stream
 from tests.laws.test_engine import counts
 from tests.laws.test_pages import CFG, Reader, body, feed, rows, store
 

@@ -20,7 +20,7 @@ from descant.engine.engine import Engine
 from descant.engine.heard import heard
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession, Terms
-from descant.engine.loop import read, run
+from descant.engine.loop import read
 from descant.engine.scheduler import Pace
 from descant.engine.session import Session, listening, new_context, new_stores, session_in, start_codec
 from descant.engine.talk import tokens_within
@@ -29,6 +29,7 @@ from descant.inputs.rows import Rows, joined, text_rows
 from descant.inputs.turn import LiveTurn, Scribe
 from descant.types import AudioChunk, Event, Finished, Progress, Prompt, Sampling, Text
 from tests.engine import rig
+from tests.engine.alone import run
 from tests.inputs import media
 
 Array = npt.NDArray[Any]

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descant.engine.loop import run, stream
 from descant.engine.session import open_session, seeds
 from descant.types import AudioChunk, Event, Finished, Sampling, TextDelta
 from tests.engine import rig
+from tests.engine.alone import run, stream
 
 MODELS = rig.models(1)
 HOT = Sampling(temperature=1.5, top_k=30, top_p=0.95, max_tokens=16)
