@@ -237,8 +237,8 @@ class Batch:
                 starts = self.longest - torch.tensor(ends)
                 self.mask = (torch.arange(self.longest) >= starts[:, None]).to(device)
         self._read = as_slice(read) or read.flatten().to(device)
-        write = torch.cat([table.slots(table.length, end) for table, end in zip(tables, ends, strict=True)])
-        self._write = as_slice(write) or write.to(device)
+        write = [table.slots(table.length, end) for table, end in zip(tables, ends, strict=True)]
+        self._write = torch.cat(write).to(device)
 
     @property
     def length(self) -> int:
@@ -249,11 +249,7 @@ class Batch:
         """Write k, v (B, H, T, D) of ``layer``; returns all keys and values of the batch, (B, H, S, D) each."""
         both = []
         for store, fresh in ((self.store.keys[layer], k), (self.store.values[layer], v)):
-            rows = fresh.transpose(1, 2).flatten(0, 1).to(store.dtype)
-            if isinstance(self._write, slice):
-                store[self._write] = rows
-            else:
-                store.index_copy_(0, self._write, rows)
+            store.index_copy_(0, self._write, fresh.transpose(1, 2).flatten(0, 1).to(store.dtype))
             seen = store[self._read] if isinstance(self._read, slice) else store.index_select(0, self._read)
             both.append(seen.view(len(self.tables), self.longest, *seen.shape[1:]).transpose(1, 2))
         if layer == len(self.store.keys) - 1:
