@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -214,6 +215,11 @@ def markdown(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
+def rounded(line: Line) -> dict[str, Any]:
+    """What is kept of a line: four places, more is noise."""
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(line).items()}
+
+
 def known_codes(path: Path | None, omni: Omni, count: int) -> list[Answer]:
     """The answers of the file; drawn, and kept there, when it is not there yet."""
     if path is not None and path.exists():
@@ -258,7 +264,7 @@ def main() -> None:
             "answers": len(answers),
             "solved": len(made.truth),
             "seconds": seconds,
-            "rows": [asdict(i) for i in lines],
+            "rows": [rounded(line) for line in lines],
         }
         args.json.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -35,7 +35,7 @@ def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
     look-ahead, which costs its first block what Euler costs all of them, and leaves a gap after it where the Talker is
     not three times as fast as the sound. Quality alone holds back the vocoder's right context (23 frames = 230 ms for
     the embedded model's Vocos, 34 for the official BigVGAN); the others read the look-ahead mel in its place, and fade
-    over where the final mel says otherwise. The figures behind it: benchmarks/codec_quality.py.
+    over where the final mel says otherwise. The figures behind it: benchmarks/README.md.
     """
     base = base or Decoding()
     if latency == "low":  # 4 evaluations
