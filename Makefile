@@ -59,7 +59,7 @@ train-nano: $(READY)  ## train the embedded model from nothing (two cores, under
 	@mkdir -p descant/assets/nano && cp runs/nano/assemble/model/* descant/assets/nano/
 	@echo "nano is in descant/assets/nano. Try: make demo"
 
-bench: $(READY)  ## time descant beside transformers, in turns; figures and picture go to benchmarks/results
+bench: $(READY)  ## time descant beside transformers, in turns; figures, table and picture go to benchmarks/results
 	@$(OFFLINE) $(VENV)/bin/descant bench --compare transformers --json benchmarks/results/bench.json $(ARGS)
 	@$(PY) benchmarks/plot.py benchmarks/results/bench.json
 

@@ -1,4 +1,4 @@
-"""Draw the figures of a bench: python benchmarks/plot.py FILE.json [FILE.svg]
+"""Draw the figures of a bench: python benchmarks/plot.py FILE.json [FILE.svg]; and their table beside it, FILE.md.
 
 Two tables in one picture: what was measured beside a peer, and what was measured alone. A bar says how far a line is
 towards its promise, which is the tick: what is as good as promised ends there or beyond.
@@ -16,7 +16,7 @@ from svg import bar as rectangle
 
 Row = dict[str, Any]
 
-WIDTH, LEFT, RIGHT, LINE, TOP = 940, 340, 320, 26, 62  # pixels
+WIDTH, LEFT, RIGHT, LINE, TOP = 960, 350, 330, 26, 62  # pixels
 
 
 def reach(row: Row) -> float | None:
@@ -79,14 +79,33 @@ def draw(kept: dict[str, Any]) -> str:
     return document(WIDTH, y + 6, out)
 
 
+def table(kept: dict[str, Any]) -> str:
+    """What was promised or has a peer, as Markdown."""
+    lines = ["| what | descant | peer | ratio | promised | met |", "|---|--:|--:|--:|--:|---|"]
+    for row in kept["rows"]:
+        if row["value"] is not None and (row["peer"] is not None or row["target"] is not None):
+            figures = [figure(row["value"], row["unit"]), figure(row["peer"], row["unit"])]
+            ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
+            promise = "" if row["target"] is None else f"{row['promise'].split()[1]} {row['target']:g}"
+            verdict = {True: "yes", False: "**no**", None: ""}[row["met"]]
+            lines.append(f"| {' | '.join([row['name'], *figures, ratio, promise, verdict])} |")
+    return "\n".join(lines) + "\n"
+
+
+def figure(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{value:.3g} {unit}".strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", type=Path)
     parser.add_argument("picture", type=Path, nargs="?", help="left out: beside the figures")
     given = parser.parse_args()
     picture = given.picture or given.figures.with_suffix(".svg")
-    picture.write_text(draw(json.loads(given.figures.read_text(encoding="utf-8"))), encoding="utf-8")
-    print(f"picture: {picture}")
+    kept = json.loads(given.figures.read_text(encoding="utf-8"))
+    picture.write_text(draw(kept), encoding="utf-8")
+    picture.with_suffix(".md").write_text(table(kept), encoding="utf-8")
+    print(f"picture: {picture}; table: {picture.with_suffix('.md')}")
 
 
 if __name__ == "__main__":

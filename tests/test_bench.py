@@ -335,6 +335,11 @@ def test_the_picture_shows_every_row(canned: list[Line], monkeypatch: pytest.Mon
     assert [plot.reach(row) for row in kept["rows"]] == [16.2 / 12, None, 0.5, 1.5]  # type: ignore[attr-defined]
     widths = [node.get("width") for node in picture.iter("{http://www.w3.org/2000/svg}rect")][1:]
     assert widths == ["126.0", "140.0", "46.7"]
+    assert plot.table(kept).splitlines()[2:] == [
+        "| swift | 0.123 s | 2 s | 16.20x | >= 12 | yes |",
+        "| load < 1 | 0.4 s |  |  | <= 0.2 | **no** |",
+        "| slower | 2.6 s | 2 s | 1.30x | <= 1.95 | yes |",
+    ]
 
 
 def test_the_timeline_shows_every_lane_and_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:

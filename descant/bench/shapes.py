@@ -45,9 +45,9 @@ HEARD_RATE = 16000  # Hz, what a microphone gives here
 class Scale:
     """How much is measured, on which shapes (answer: whole answers, decode: decode steps, live: live sessions).
 
-    steps: decode steps a turn; probe: float32 values read to measure the memory. crowd: answers at once, each of
-    half the size: there are many. spoken, turn: seconds of a long turn and of each of ``turns`` in a conversation.
-    idle: how many sessions do nothing; held: tokens of each. voices: how many speak at once.
+    steps: decode steps a turn; probe: float32 values read to measure the memory. crowd: answers at once. spoken,
+    turn: seconds of a long turn and of each of ``turns`` in a conversation. idle: how many sessions do nothing;
+    held: tokens of each. voices: how many speak at once.
     """
 
     answer: OmniConfig

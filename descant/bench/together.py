@@ -20,7 +20,7 @@ from descant.errors import SessionError
 from descant.types import Finished, Prompt, Voice
 
 RATE = Target("ratio >=", 3.0)
-TURNS = 3  # at most: one takes a minute
+TURNS = 2  # at most: one takes minutes
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ def together(bench: Bench) -> list[Line]:
 
 def sides(bench: Bench, config: OmniConfig, name: str, target: Target | None) -> Line:
     scale, models = bench.scale, endless(models_of(random_parts(config)))
-    prompts = tuple(random_prompt(scale.prompt // 2, seed) for seed in range(scale.crowd))
-    crowd = Crowd(prompts, random_voice(config), scale.words // 2, scale.codes // 2)
+    prompts = tuple(random_prompt(scale.prompt, seed) for seed in range(scale.crowd))
+    crowd = Crowd(prompts, random_voice(config), scale.words, scale.codes)
     repeats = min(bench.repeats, TURNS)
-    rate(models, replace(crowd, prompts=prompts[:2], codes=2), 2)  # the warm-up: a whole one would take a minute
+    rate(models, replace(crowd, prompts=prompts[:2], codes=2), 2)  # the warm-up: a whole one would take minutes
     both = {"together": partial(rate, models, crowd, scale.crowd), "alone": partial(rate, models, crowd, 1)}
     rates = interleave(both, repeats, warmups=0)
     ours, theirs = (median(rates[side]) for side in ("together", "alone"))
     codec = "its codec is small" if target else "with the whole codec; not judged: the codec computes all the time"
-    each = f"{scale.prompt // 2}-token prompt, {crowd.words} tokens, {crowd.codes} codes"
+    each = f"{scale.prompt}-token prompt, {crowd.words} tokens, {crowd.codes} codes"
     note = f"{scale.crowd} answers, each {each}; {codec}; peer: one after another; median of {repeats}"
     return rate_line(f"{scale.crowd} together, {name}, tokens + codes", ours, theirs, target, note)
 
