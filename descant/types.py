@@ -219,8 +219,9 @@ Latency = Literal["low", "balanced", "quality"]
 class Decoding:
     """What the one dial (``latency``) stands for: how codes become sound, block by block.
 
-    A block is ``block_size`` mel frames (24 mel = 240 ms). Each DiT window goes on from the one before it, and emits
-    ``now`` blocks when ``ahead`` more have come; the first window emits ``first`` blocks when ``first_ahead`` have.
+    A block is ``block_size`` mel frames (24 mel = 240 ms). The first DiT window emits ``first`` blocks when
+    ``first_ahead`` more have come. Each later one goes on from the one before it, and emits as many blocks as were
+    emitted so far, at most ``now``, when ``ahead`` more have come: 1, 1, 2, 4, 4, ...
     """
 
     first: int = 1

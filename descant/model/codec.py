@@ -33,15 +33,15 @@ def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
 
     Codes needed before the first sound, in blocks of 240 ms: low 1; balanced 1 + 1; quality 2 + 2. Low opens without a
     look-ahead, which costs its first block what Euler costs all of them, and leaves a gap after it where the Talker is
-    not three times as fast as the sound. Quality alone holds back the vocoder's right context (23 frames = 230 ms for
+    not three times as fast as the sound. Then windows grow with the sound that is there to be heard meanwhile. Quality alone holds back the vocoder's right context (23 frames = 230 ms for
     the embedded model's Vocos, 34 for the official BigVGAN); the others read the look-ahead mel in its place, and fade
     over where the final mel says otherwise. The figures behind it: benchmarks/README.md.
     """
     base = base or Decoding()
     if latency == "low":  # 4 evaluations
-        return replace(base, first=1, first_ahead=0, now=1, ahead=1, solver="euler", points=5, early=True)
+        return replace(base, first=1, first_ahead=0, now=2, ahead=1, solver="euler", points=5, early=True)
     if latency == "balanced":  # 6 evaluations; the authors' low-memory decoder makes 9 of Euler's
-        return replace(base, first=1, first_ahead=1, now=2, ahead=1, solver="midpoint", points=4, early=True)
+        return replace(base, first=1, first_ahead=1, now=4, ahead=1, solver="midpoint", points=4, early=True)
     if latency == "quality":  # 36 evaluations: the official solve
         return replace(base, first=2, first_ahead=2, now=4, ahead=2, solver="rk4", points=10, early=False)
     raise OptionError(f"latency {latency!r} is unknown; choose low, balanced or quality")
@@ -215,7 +215,7 @@ class Token2Wav(nn.Module):
     def ready(self, state: CodecState) -> Cut | None:
         """The next window but the last, or None while its codes and their look-ahead are incomplete."""
         d = state.decoding
-        cut = Cut(d.first, d.first_ahead) if state.blocks == 0 else Cut(d.now, d.ahead)
+        cut = Cut(min(d.now, state.blocks), d.ahead) if state.blocks else Cut(d.first, d.first_ahead)
         return cut if len(state.codes) >= (cut.count + cut.ahead) * self.codes_per_block else None
 
     def next_cut(self, state: CodecState) -> Cut | None:
