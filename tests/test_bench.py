@@ -105,13 +105,16 @@ def test_rows_by_name_and_by_model() -> None:
 
 def test_an_answer_beside_the_same_answer_of_the_peer() -> None:
     bench = tiny(compare="transformers")
-    first, balanced, quality = rows.measure(bench, ["first-audio", "whole-answer"])
+    lines = rows.measure(bench, ["first-audio", "whole-answer"])
+    firsts, (low, balanced, quality) = lines[:3], lines[3:]
     sides = answer.answers(bench)
-    assert set(sides) == {"balanced", "quality", "transformers"}  # measured once for both rows
+    assert set(sides) == {"low", "balanced", "quality", "transformers"}  # measured once for both rows
     assert {(len(t.ids), t.samples) for side in sides.values() for t in side} == {(3, 14 * 2 * 240)}
-    assert first.value is not None and balanced.value is not None and first.value <= balanced.value
-    assert first.peer == balanced.peer == quality.peer == sides["transformers"][0].whole
-    assert first.target is not None and balanced.target is not None and quality.target is None
+    for first, whole in zip(firsts, lines[3:], strict=True):
+        assert first.value is not None and whole.value is not None and first.value <= whole.value
+        assert first.peer == whole.peer == sides["transformers"][0].whole
+    assert [line.target is not None for line in firsts] == [True, True, False]
+    assert balanced.target is not None and low.target is None and quality.target is None
     assert set(sides["balanced"][0].stages) == {"queue", "read", "think", "talk", "decode"}
     assert "decode " in balanced.note and balanced.note.endswith(" s")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import get_args
 
 from descant.bench.harness import Bench, Line, Target, interleave, median, time_line
 from descant.bench.reference import Reference
@@ -20,7 +21,7 @@ FIRST_AUDIO = Target("ratio >=", 12.0)
 WHOLE = Target("ratio >=", 3.0)
 PEER = "transformers"
 STAGES = "queue", "read", "think", "talk", "decode"
-SETTINGS: tuple[Latency, ...] = ("balanced", "quality")
+SETTINGS: tuple[Latency, ...] = get_args(Latency)
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,26 @@ class Job:
 
 
 def first_audio(bench: Bench) -> list[Line]:
-    """Seconds to the first sound against transformers' whole answer, before which it gives none."""
+    """Seconds to the first sound against transformers' whole answer, before which it gives none.
+
+    Judged at both settings that are made for a talk: low, which is there for the soonest sound, and the default.
+    """
     sides = answers(bench)
     theirs = median([t.whole for t in sides[PEER]]) if PEER in sides else None
-    ours = median([t.first for t in sides["balanced"]])
-    return [time_line("first audio, bench-tiny", ours, theirs, FIRST_AUDIO, about(bench))]
+    return [
+        time_line(
+            f"first audio, bench-tiny, {setting}",
+            median([t.first for t in sides[setting]]),
+            theirs,
+            FIRST_AUDIO if setting != "quality" else None,
+            about(bench),
+        )
+        for setting in SETTINGS
+    ]
 
 
 def whole_answer(bench: Bench) -> list[Line]:
-    """Seconds of the whole answer: balanced is judged; quality is the official solver (RK4) and is reported."""
+    """Seconds of the whole answer: balanced, the default, is judged; quality is the official solver (RK4)."""
     sides = answers(bench)
     theirs = median([t.whole for t in sides[PEER]]) if PEER in sides else None
     lines = []
@@ -80,8 +92,7 @@ def answers(bench: Bench) -> dict[str, list[Timing]]:
     bench.say(f"bench-tiny: {sum(parts.counts().values()) / 1e6:.0f} M random weights")
     job, models = Job(random_prompt(scale.prompt), voice, scale.words, scale.codes), models_of(parts)
     sides: dict[str, Callable[[], Timing]] = {
-        "balanced": lambda: descant_answer(models, job, "balanced"),
-        "quality": lambda: descant_answer(models, job, "quality"),
+        setting: partial(descant_answer, models, job, setting) for setting in SETTINGS
     }
     if bench.compare is not None:
         reference = Reference(scale.answer, parts, voice)
