@@ -33,7 +33,7 @@ def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
 
     Codes needed before the first sound, in blocks of 240 ms: low 1; balanced 1 + 1; quality 2 + 2. Low opens without a
     look-ahead, which costs its first block what Euler costs all of them, and leaves a gap after it where the Talker is
-    not three times as fast as the sound. Then windows grow with the sound that is there to be heard meanwhile. Quality alone holds back the vocoder's right context (23 frames = 230 ms for
+    not three times as fast as the sound. Quality alone holds back the vocoder's right context (23 frames = 230 ms for
     the embedded model's Vocos, 34 for the official BigVGAN); the others read the look-ahead mel in its place, and fade
     over where the final mel says otherwise. The figures behind it: benchmarks/README.md.
     """
