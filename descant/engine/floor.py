@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from descant.engine.answer import Answer
 from descant.engine.limits import Limits, Promise
 from descant.engine.loop import decode, fenced, read, settle, take, talk, think
 from descant.engine.scheduler import Plan, plan
@@ -21,6 +22,7 @@ from descant.types import Progress
 
 log = logging.getLogger(__name__)
 GONE = "the live session was closed; open another"
+CANCELLED = "the answer was cancelled by its number; ask again"
 
 
 class Floor:
@@ -133,16 +135,21 @@ class Floor:
     def enter_queue(self, number: int, asked: Asked) -> None:
         self.waiting[number] = asked
 
-    def cancel_answer(self, number: int) -> None:
-        """An answer is not wanted any more."""
+    def cancel_answer(self, number: int, why: SessionError | None = None) -> None:
+        """An answer is not wanted any more. why: what its reader is told, unless it was the reader who said so."""
+        told = list[Answer | None]()
         if number in self.waiting:
             asked = self.waiting.pop(number)
+            told.append(asked.answer())
             self.forget(1)
             if asked.session is None:
                 self.with_talk(asked.seat, Talk.withdraw)
-            return
         for seat in [seat for seat in self.seats.values() if seat.asked == number and not seat.listens]:
+            told.append(seat.reader)
             self._leave(seat, Phase.CANCELLED)
+        for reader in told:
+            if reader is not None:
+                reader.fail(why or SessionError(CANCELLED))
 
     def open_talk(self, number: int, made: Talk) -> None:
         seat = self.seats[number] = Seat(number, made.listen(), (0, 0), talk=made, touched=time.perf_counter())
@@ -189,19 +196,18 @@ class Floor:
         seat = self.seats.get(number)
         if seat is None or seat.talk is None:
             return
-        told = [seat.reader]
+        why = why or SessionError(GONE)
         for waiting in [n for n, one in self.waiting.items() if one.seat == number]:
-            told.append(self.waiting[waiting].answer())
-            self.cancel_answer(waiting)
+            self.cancel_answer(waiting, why)
+        reader = seat.reader
         if not seat.listens:
             self._leave(seat, Phase.CANCELLED)
         seat.talk.context.free()
         del self.seats[number]
         self.parted()
         self.rested()
-        for reader in told:
-            if reader is not None:
-                reader.fail(why or SessionError(GONE))
+        if reader is not None:
+            reader.fail(why)
 
     # ------------------------------------------------------------ the stages
 

@@ -186,6 +186,18 @@ def test_who_is_answered_is_told_when_the_session_is_taken_away(waits: bool) -> 
     talks.empty(engine)
 
 
+@pytest.mark.parametrize("phase", [0, 1, 6])
+def test_who_is_cancelled_by_another_is_told(engine: Engine, phase: int) -> None:
+    session = talks.opened(engine)
+    answers = [asked(session), engine.submit(BYSTANDER)]
+    steps(engine, phase)
+    for answer in answers:
+        engine.cancel(answer.number)
+    for late in talks.served(engine, *answers):
+        assert isinstance(late.error, SessionError) and "ask again" in str(late.error)
+    answers_as_before(engine, session)
+
+
 def test_numbers_that_nobody_has(engine: Engine) -> None:
     session = talks.opened(engine)
     talks.served(engine, asked(session))
