@@ -132,9 +132,10 @@ class Engine(Floor):
         """Serve on a thread of its own, until ``close``, or until nobody holds the engine or an answer of it."""
         with self._lock:
             if self._worker is None and not self._closed:
-                told = weakref.ref(self), self.inbox, self._threads
+                over = threading.Event()
+                told = weakref.ref(self), self.inbox, self._threads, over
                 self._worker = threading.Thread(target=serve, args=told, name="descant-engine", daemon=True)
-                weakref.finalize(self, halt, self.inbox, self._worker)
+                weakref.finalize(self, leave, over, self.inbox, self._worker)
                 self._worker.start()
 
     def close(self) -> None:
@@ -254,22 +255,31 @@ class Engine(Floor):
                 reader.fail(why)
 
 
-def serve(engine: weakref.ref[Engine], inbox: queue.SimpleQueue[Callable[[], object]], threads: int) -> None:
-    """The worker: steps until the engine is closed, or nobody holds it any more. While it waits, it does not either.
+def serve(
+    engine: weakref.ref[Engine], inbox: queue.SimpleQueue[Callable[[], object]], threads: int, over: threading.Event
+) -> None:
+    """The worker: steps until the engine is closed, or nobody holds it any more, or the program ends (``over``). While
+    it waits, it does not hold the engine either.
 
     Only the inbox wakes it: finalizers speak to it, in the middle of anything, and its ``put`` is the one call that may
     interrupt itself.
     """
     torch.set_num_threads(threads)
     message = None
-    while (here := engine()) is not None and here.work(message):
+    while not over.is_set() and (here := engine()) is not None and here.work(message):
         patience, here, message = here.patience, None, None
         with suppress(queue.Empty):
             message = inbox.get(patience != 0.0, patience)
 
 
+def leave(over: threading.Event, inbox: queue.SimpleQueue[Callable[[], object]], worker: threading.Thread) -> None:
+    """Nobody holds the engine any more, or the program ends with it in hand: then only this tells the worker."""
+    over.set()
+    halt(inbox, worker)
+
+
 def halt(inbox: queue.SimpleQueue[Callable[[], object]], worker: threading.Thread) -> None:
-    """Have a worker look up and see that its engine is closed, or gone; wait for its end."""
+    """Have a worker look up and see that it is over; wait for its end."""
     inbox.put(lambda: None)
     if worker is not threading.current_thread():  # which may come here from a finalizer; it ends after its step
         worker.join()
