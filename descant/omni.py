@@ -105,6 +105,7 @@ class Omni:
     def __init__(self, checkpoint: Checkpoint, latency: Latency | Decoding = "balanced", limits: Limits | None = None):
         self.checkpoint = checkpoint
         self.decoding = self._decoding(latency)
+        checkpoint.parts.prepare()
         self.models = models_of(checkpoint)
         self.engine = Engine(self.models, limits)
 

@@ -90,13 +90,14 @@ def answers(bench: Bench) -> dict[str, list[Timing]]:
     scale = bench.scale
     parts, voice = random_parts(scale.answer), random_voice(scale.answer)
     bench.say(f"bench-tiny: {sum(parts.counts().values()) / 1e6:.0f} M random weights")
-    job, models = Job(random_prompt(scale.prompt), voice, scale.words, scale.codes), models_of(parts)
+    job = Job(random_prompt(scale.prompt), voice, scale.words, scale.codes)
+    reference = None if bench.compare is None else Reference(scale.answer, parts, voice)
+    models = models_of(parts)
     sides: dict[str, Callable[[], Timing]] = {
         setting: partial(descant_answer, models, job, setting) for setting in SETTINGS
     }
-    if bench.compare is not None:
-        reference = Reference(scale.answer, parts, voice)
-        sides[PEER] = lambda: reference_answer(reference, job)
+    if reference is not None:
+        sides[PEER] = partial(reference_answer, reference, job)
     timings = interleave(sides, bench.repeats)
     check_same(timings, job)
     return timings

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -31,14 +32,14 @@ def decode(bench: Bench) -> list[Line]:
     """Steps a second at the 0.5B shape, float32, one at a time after the prompt."""
     scale = bench.scale
     parts, voice, prompt = random_parts(scale.decode), random_voice(scale.decode), random_prompt(scale.prompt)
+    reference = None if bench.compare is None else Reference(scale.decode, parts, voice)
     models, memory = models_of(parts), torch.ones(scale.probe)
     sides: dict[str, Callable[[], Seconds]] = {
         "memory": lambda: (probe(memory), []),
         "descant": lambda: step_seconds(models, prompt, voice, scale.steps),
     }
-    if bench.compare is not None:
-        reference = Reference(scale.decode, parts, voice)
-        sides["transformers"] = lambda: reference.step_seconds(prompt, scale.steps)
+    if reference is not None:
+        sides["transformers"] = partial(reference.step_seconds, prompt, scale.steps)
     taken = interleave(sides, bench.repeats)
     bandwidth = 4 * scale.probe / median([median(turn[0]) for turn in taken["memory"]])
     note = f"float32, {scale.steps} steps after {scale.prompt} tokens, median of {bench.repeats}"

@@ -149,7 +149,6 @@ def random_parts(config: OmniConfig, seed: int = 0) -> Parts:
     generator = torch.Generator().manual_seed(seed)
     for part in parts.named().values():
         randomise(part.eval().requires_grad_(False), generator)
-    parts.fuse()
     return parts
 
 
@@ -183,7 +182,8 @@ SIGNS = Signs()
 
 
 def models_of(parts: Parts) -> Models:
-    """What the engine needs."""
+    """What the engine needs. A peer that is to hold the same weights takes them first: here they are laid out anew."""
+    parts.prepare()
     assert parts.talker is not None and parts.token2wav is not None
     stops = frozenset({CODEC_PAD, CODEC_END})
     banned = codes_beyond_table(parts.talker, parts.token2wav, stops) | {CODEC_START}

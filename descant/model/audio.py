@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.functional import gelu  # the exact one (erf), as in Whisper
 
 from descant.config import AudioConfig
+from descant.nn.layers import Linear
 
 
 def conv_frames(frames: int) -> int:
@@ -46,10 +47,10 @@ class AudioAttention(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.k_proj = nn.Linear(dim, dim, bias=False)
-        self.v_proj = nn.Linear(dim, dim)
-        self.q_proj = nn.Linear(dim, dim)
-        self.out_proj = nn.Linear(dim, dim)
+        self.k_proj = Linear(dim, dim, bias=False)
+        self.v_proj = Linear(dim, dim)
+        self.q_proj = Linear(dim, dim)
+        self.out_proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, T, D); mask (B, 1, 1, T) bool, True for real frames, or None when all are."""
@@ -69,8 +70,8 @@ class AudioLayer(nn.Module):
         super().__init__()
         self.self_attn = AudioAttention(cfg.d_model, cfg.encoder_attention_heads)
         self.self_attn_layer_norm = nn.LayerNorm(cfg.d_model)
-        self.fc1 = nn.Linear(cfg.d_model, cfg.encoder_ffn_dim)
-        self.fc2 = nn.Linear(cfg.encoder_ffn_dim, cfg.d_model)
+        self.fc1 = Linear(cfg.d_model, cfg.encoder_ffn_dim)
+        self.fc2 = Linear(cfg.encoder_ffn_dim, cfg.d_model)
         self.final_layer_norm = nn.LayerNorm(cfg.d_model)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -92,7 +93,7 @@ class AudioEncoder(nn.Module):
         self.audio_bos_eos_token = nn.Embedding(2, cfg.output_dim)  # stored in the official files, never used
         self.layers = nn.ModuleList([AudioLayer(cfg) for _ in range(cfg.encoder_layers)])
         self.ln_post = nn.LayerNorm(cfg.d_model)
-        self.proj = nn.Linear(cfg.d_model, cfg.output_dim)
+        self.proj = Linear(cfg.d_model, cfg.output_dim)
 
     @property
     def block(self) -> int:

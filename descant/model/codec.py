@@ -324,7 +324,7 @@ class Token2Wav(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.dit.proj_out.weight.device
+        return self.dit.text_embed.codec_embed.weight.device
 
 
 def noise(seed: int, first_block: int, frames: int, block_size: int, bins: int) -> Tensor:

@@ -86,12 +86,6 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList([Layer(cfg) for _ in range(cfg.num_hidden_layers)])
         self.norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
 
-    def fuse(self) -> None:
-        """Make q, k, v of each layer one product, and gate and up one: once, when the weights are there."""
-        for part in self.modules():
-            if isinstance(part, Fusible):
-                part.fuse()
-
     def new_cache(self) -> KVCache:
         """An empty cache with this decoder's number of layers."""
         return KVCache.empty(self.cfg.num_hidden_layers)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from descant.config import DiTConfig
 from descant.model.speaker import Ecapa
+from descant.nn.layers import Fusible, Linear
 
 Attend = Literal["blocks", "full"]
 TIME_DIM = 256  # width of the sinusoid of t
@@ -41,7 +42,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.time_mlp = nn.Sequential(nn.Linear(TIME_DIM, width), nn.SiLU(), nn.Linear(width, width))
+        self.time_mlp = nn.Sequential(Linear(TIME_DIM, width), nn.SiLU(), Linear(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
         half = TIME_DIM // 2
@@ -158,7 +159,7 @@ class Layout:
         return keys.expand(batch, -1, -1).reshape(batch * blocks, 1, 1, -1)
 
 
-class Attention(nn.Module):
+class Attention(Fusible):
     """Attention inside a block, and to ``back`` blocks before and ``ahead`` after it. x (B, T, D), T = N * K.
 
     Gives the output (B, T, D), and the keys and values (2, B, T, H * d) before rotation: a block's share of them is the
@@ -169,20 +170,23 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.head_dim, self.back, self.ahead = cfg.num_attention_heads, cfg.head_dim, back, ahead
         inner = cfg.num_attention_heads * cfg.head_dim
-        self.to_q = nn.Linear(cfg.hidden_size, inner)
-        self.to_k = nn.Linear(cfg.hidden_size, inner)
-        self.to_v = nn.Linear(cfg.hidden_size, inner)
-        self.to_out = nn.ModuleList([nn.Linear(inner, cfg.hidden_size)])  # a list: official key to_out.0
+        self.to_q = Linear(cfg.hidden_size, inner)
+        self.to_k = Linear(cfg.hidden_size, inner)
+        self.to_v = Linear(cfg.hidden_size, inner)
+        self.to_out = nn.ModuleList([Linear(inner, cfg.hidden_size)])  # a list: official key to_out.0
+
+    def siblings(self) -> Sequence[nn.Linear]:
+        return self.to_q, self.to_k, self.to_v
 
     def forward(
         self, x: Tensor, angles: tuple[Tensor, Tensor], layout: Layout, past: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """``angles``: those of x, and before them those of ``past`` if there is one."""
         batch, frames, _ = x.shape
-        own = torch.stack([self.to_k(x), self.to_v(x)])
+        q, own = self.projected(x)
         known = own if past is None else torch.cat([past, own], dim=2)
         heads, block = (self.heads, self.head_dim), layout.block
-        q = rotate_first_head(self.to_q(x).view(batch, frames, *heads), *(a[-frames:] for a in angles))
+        q = rotate_first_head(q.view(batch, frames, *heads), *(a[-frames:] for a in angles))
         k, v = known.view(2, batch, -1, *heads)
         k = rotate_first_head(k, *(a[-k.shape[1] :] for a in angles))
         if layout.attend == "full":
@@ -197,6 +201,13 @@ class Attention(nn.Module):
         out: Tensor = self.to_out[0](mixed.reshape(batch, frames, -1))
         return out, own
 
+    def projected(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, T, D) -> queries (B, T, H * d), keys and values (2, B, T, H * d)."""
+        if self.joint is None:
+            return self.to_q(x), torch.stack([self.to_k(x), self.to_v(x)])
+        q, k, v = self.joint(x).chunk(3, dim=-1)
+        return q, torch.stack([k, v])
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """q (B, T, H, d), k and v (B, S, H, d) -> (B, T, H, d)."""
@@ -210,7 +221,7 @@ class Modulation(nn.Module):
     def __init__(self, width: int, chunks: int):
         super().__init__()
         self.chunks = chunks
-        self.linear = nn.Linear(width, chunks * width)
+        self.linear = Linear(width, chunks * width)
 
     def forward(self, t: Tensor) -> Tensor:
         """t (B, D) -> (B, chunks * D)."""
@@ -231,10 +242,10 @@ class FeedForward(nn.Module):
         super().__init__()
         inner = cfg.hidden_size * cfg.ff_mult
         self.ff = nn.Sequential(
-            nn.Linear(cfg.hidden_size, inner),
+            Linear(cfg.hidden_size, inner),
             nn.GELU(approximate="tanh"),
             nn.Identity(),  # the reference's dropout: it keeps the official index 3 of the next map
-            nn.Linear(inner, cfg.hidden_size),
+            Linear(inner, cfg.hidden_size),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -279,7 +290,7 @@ class DiT(nn.Module):
         self.rotary_embed = Rotary(cfg)
         self.transformer_blocks = nn.ModuleList(Block(cfg, i) for i in range(cfg.num_hidden_layers))
         self.norm_out = Modulation(cfg.hidden_size, 2)
-        self.proj_out = nn.Linear(cfg.hidden_size, cfg.mel_dim)
+        self.proj_out = Linear(cfg.hidden_size, cfg.mel_dim)
         modulations = [m for m in self.modules() if isinstance(m, Modulation)]
         for linear in [*(m.linear for m in modulations), self.proj_out]:
             nn.init.zeros_(linear.weight)

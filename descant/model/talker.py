@@ -36,7 +36,7 @@ class Talker(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are, and where inputs must be."""
-        return self.proj.weight.device
+        return self.decoder.embed_tokens.weight.device
 
     def new_cache(self) -> KVCache:
         """An empty cache for one session."""

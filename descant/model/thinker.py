@@ -13,7 +13,7 @@ from descant.model.audio import AudioEncoder
 from descant.model.decoder import Decoder
 from descant.model.vision import VisionEncoder
 from descant.nn.cache import Cache, KVCache
-from descant.nn.layers import linear
+from descant.nn.layers import Linear, linear
 from descant.types import PixelGrid, Prompt
 
 
@@ -26,9 +26,9 @@ class Thinker(nn.Module):
         self.audio = AudioEncoder(cfg.audio)
         self.vision = VisionEncoder(cfg.vision)
         self.decoder = Decoder(cfg.text)
-        self.lm_head: nn.Linear | None = None
+        self.lm_head: Linear | None = None
         if not cfg.text.tie_word_embeddings:
-            self.lm_head = nn.Linear(cfg.text.hidden_size, cfg.text.vocab_size, bias=False)
+            self.lm_head = Linear(cfg.text.hidden_size, cfg.text.vocab_size, bias=False)
 
     @property
     def device(self) -> torch.device:
@@ -92,8 +92,10 @@ class Thinker(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., D) -> text logits (..., V) float32."""
-        weight = self.decoder.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        return linear(hidden, weight).float()
+        if self.lm_head is None:
+            return linear(hidden, self.decoder.embed_tokens.weight).float()
+        out: Tensor = self.lm_head(hidden)
+        return out.float()
 
 
 def place(rows: Tensor, where: Tensor, features: Tensor | None, kind: str) -> Tensor:

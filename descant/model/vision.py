@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from descant.config import VisionConfig
 from descant.errors import SessionError
 from descant.nn.attention import segment_attention
-from descant.nn.layers import RMSNorm, SwiGLU
+from descant.nn.layers import Linear, RMSNorm, SwiGLU
 from descant.nn.rope import axial, rotate
 
 Grid = tuple[int, int, int]  # t, h, w in patches
@@ -81,10 +81,10 @@ class VisionAttention(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
-        self.proj = nn.Linear(dim, dim)
+        self.q = Linear(dim, dim)
+        self.k = Linear(dim, dim)
+        self.v = Linear(dim, dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (self.q(x), self.k(x), self.v(x)))
@@ -130,7 +130,7 @@ class PatchMerger(nn.Module):
         width = cfg.hidden_size * cfg.spatial_merge_size**2
         self.width = width
         self.ln_q = RMSNorm(cfg.hidden_size, _EPS)
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, cfg.out_hidden_size))
+        self.mlp = nn.Sequential(Linear(width, width), nn.GELU(), Linear(width, cfg.out_hidden_size))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.mlp(self.ln_q(x).reshape(-1, self.width))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from descant.config import VocosConfig
+from descant.nn.layers import Linear
 
 LOG_MAGNITUDE_MAX = math.log(100.0)  # exp of an untrained head must not overflow
 NORM_EPS = 1e-6
@@ -25,8 +26,8 @@ class ConvNeXt(nn.Module):
         width = cfg.hidden_size
         self.dwconv = nn.Conv1d(width, width, cfg.kernel_size, padding=cfg.kernel_size // 2, groups=width)
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.pwconv1 = nn.Linear(width, cfg.intermediate_size)
-        self.pwconv2 = nn.Linear(cfg.intermediate_size, width)
+        self.pwconv1 = Linear(width, cfg.intermediate_size)
+        self.pwconv2 = Linear(cfg.intermediate_size, width)
         self.gamma = nn.Parameter(torch.full((width,), 1.0 / cfg.num_layers))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class Vocos(nn.Module):
         self.norm = nn.LayerNorm(cfg.hidden_size, eps=NORM_EPS)
         self.blocks = nn.ModuleList(ConvNeXt(cfg) for _ in range(cfg.num_layers))
         self.final_norm = nn.LayerNorm(cfg.hidden_size, eps=NORM_EPS)
-        self.head = nn.Linear(cfg.hidden_size, cfg.n_fft + 2)
+        self.head = Linear(cfg.hidden_size, cfg.n_fft + 2)
 
     @property
     def hop(self) -> int:

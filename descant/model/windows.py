@@ -62,7 +62,7 @@ def solve_windows(dit: DiT, windows: Sequence[Window]) -> list[Solved]:
 
 def solve_together(dit: DiT, group: Sequence[Window]) -> list[Solved]:
     """Windows of one geometry."""
-    d, device = group[0].decoding, dit.proj_out.weight.device
+    d, device = group[0].decoding, group[0].voice.device
     times = schedule(d.points, d.sway).to(device)
     voices = torch.stack([w.voice for w in group], dim=1)  # (G, B, D)
     field = Field(

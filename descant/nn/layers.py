@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Self
 
@@ -27,51 +28,110 @@ class RMSNorm(nn.Module):
         return self.weight * normalise(x.float(), self.eps).to(x.dtype)  # the weight after the cast, as the official
 
 
-LARGE = 2**19  # weights; a smaller matrix stays in the caches, where the call of oneDNN costs more than it saves
+# oneDNN makes a kernel for each shape, in about a millisecond, and keeps 1024. A window of the vocoder has some 80, so
+# that answers of several settings drove each other's out. It reads this once, before its first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
+
 ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+WORTH = 2**16  # weights; for a smaller matrix the call of oneDNN costs more than it saves
+FEW = 4  # rows: oneDNN reads the weights faster for four than for one or two
+ROWS = 64  # what a packed order is chosen for; it serves any number
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (..., D), weight (N, D), bias (N,) -> (..., N), as functional.linear.
+def packed(weight: Tensor) -> Tensor | None:
+    """weight (N, D) as oneDNN reads it fastest, or None: only a large enough float32 one on a CPU is packed.
 
-    In inference on a CPU a large float32 matrix goes through oneDNN, as compiled models do, because MKL multiplies few
-    rows on one thread, or at half the speed, where the processor is not Intel's. The weight stays as it is stored.
+    The order is oneDNN's own: only ``product`` can read it. It is half again to twice as fast for up to a dozen rows,
+    and a tenth faster for many, on a processor where MKL is at home and more where it is not (LOG.md, Decoding).
     """
-    if ONEDNN and weight.numel() >= LARGE and weight.is_cpu and weight.dtype is torch.float32:
-        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):  # a compiler chooses by itself
-            out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-            return out
-    return F.linear(x, weight, bias)
+    if not ONEDNN or weight.numel() < WORTH or weight.device.type != "cpu" or weight.dtype is not torch.float32:
+        return None
+    order: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+    return order
+
+
+def product(x: Tensor, order: Tensor, bias: Tensor | None) -> Tensor:
+    """x (..., D) and the packed weight (N, D), bias (N,) -> (..., N), as functional.linear; no gradient."""
+    rows = x.reshape(-1, x.shape[-1])
+    count = len(rows)
+    if count == 1:
+        rows = rows.expand(FEW, -1)
+    elif count == 2:
+        rows = torch.cat((rows, rows))
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, order, bias, "none", [], "")
+    return out[:count].view(*x.shape[:-1], out.shape[-1])
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x (..., D), weight (N, D) -> (..., N): for a weight that must stay as it is. In inference through oneDNN too."""
+    plain = torch.is_grad_enabled() or torch.compiler.is_compiling()  # a compiler chooses by itself
+    if plain or not ONEDNN or weight.device.type != "cpu" or weight.dtype is not torch.float32:
+        return F.linear(x, weight)
+    return product(x, weight, None)
+
+
+def emptied(layer: nn.Linear) -> None:
+    """Let go of a weight that lives on in a packed one. Its name and shape stay, and whoever reads it is told."""
+    layer.weight = nn.Parameter(layer.weight.to("meta"), requires_grad=layer.weight.requires_grad)
 
 
 class Linear(nn.Linear):
-    """nn.Linear through ``linear``."""
+    """nn.Linear that can be packed for inference. Then it can no more learn, be saved, moved or cast."""
+
+    _order: Tensor | None = None
+
+    def pack(self) -> None:
+        """Once, when the weights are there."""
+        self._order = packed(self.weight)
+        if self._order is not None:
+            emptied(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        if self._order is None:
+            return F.linear(x, self.weight, self.bias)
+        return product(x, self._order, self.bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        refuse_packed(self._order)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def refuse_packed(order: Tensor | None) -> None:
+    """Raises RuntimeError where a weight is in oneDNN's order."""
+    if order is not None:
+        raise RuntimeError("a model that was prepared for answering cannot be moved or cast; load it as it is wanted")
 
 
 class Joint:
     """Linear layers that read the same input, as one product: their weights lie one after another in one tensor.
 
-    The layers keep their parameters, which become views of it: nothing is held twice, names do not change, and what
-    is written into one is seen by the other. For inference only: no gradient would find its way to the layers.
+    Where that is packed, the layers keep but the names and shapes of their parameters. Elsewhere these become views of
+    it: nothing is held twice, and what is written into one is seen by the other. For inference only: no gradient would
+    find its way to the layers.
     """
 
     def __init__(self, layers: Sequence[nn.Linear]):
         self.sizes = [layer.out_features for layer in layers]
         self.weight = torch.cat([layer.weight.detach() for layer in layers])
+        self.order = packed(self.weight)
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         self.bias = torch.cat(biases) if biases else None
         for layer, rows in zip(layers, torch.split(self.weight, self.sizes), strict=True):
-            layer.weight = nn.Parameter(rows, requires_grad=layer.weight.requires_grad)
+            if self.order is not None:
+                emptied(layer)
+            else:
+                layer.weight = nn.Parameter(rows, requires_grad=layer.weight.requires_grad)
+        if self.order is not None:
+            self.weight = self.weight.to("meta")
         if self.bias is not None:
             for layer, values in zip(layers, torch.split(self.bias, self.sizes), strict=True):
                 layer.bias = nn.Parameter(values, requires_grad=layer.bias.requires_grad)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (..., D) -> the outputs of all layers side by side, (..., sum of sizes)."""
-        return linear(x, self.weight, self.bias)
+        if self.order is None:
+            return F.linear(x, self.weight, self.bias)
+        return product(x, self.order, self.bias)
 
 
 class Fusible(nn.Module):
@@ -90,10 +150,12 @@ class Fusible(nn.Module):
         raise NotImplementedError
 
     def fuse(self) -> None:
-        """Lay the siblings together, once, when the weights are there."""
-        self._joint = Joint(self.siblings())
+        """Lay the siblings together, when the weights are there. Harmless when repeated."""
+        if self._joint is None:
+            self._joint = Joint(self.siblings())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        refuse_packed(None if self._joint is None else self._joint.order)
         self._joint = None  # another dtype or device: the parameters are no views any more
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -118,6 +180,20 @@ class SwiGLU(Fusible):
             gate, up = self.joint(x).chunk(2, dim=-1)
         out: Tensor = self.down_proj(F.silu(gate) * up)
         return out
+
+
+def prepare(module: nn.Module) -> None:
+    """Make ``module`` fast for answering, when its weights are there: siblings are fused, large weights packed.
+
+    Harmless when repeated. Its results differ by rounding alone. On a CPU in float32 it is for nothing else afterwards, see ``Linear``.
+    """
+    parts = list(module.modules())
+    for part in parts:
+        if isinstance(part, Fusible):
+            part.fuse()
+    for part in parts:
+        if isinstance(part, Linear) and not part.weight.is_meta:
+            part.pack()
 
 
 def init_normal(module: nn.Module, std: float = 0.02) -> None:

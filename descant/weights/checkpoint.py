@@ -100,7 +100,6 @@ def load_checkpoint(
     fill_computed(config, parts, target)
     for part in parts.named().values():
         part.eval()
-    parts.fuse()
     return Checkpoint(config, inputs, generation, parts.thinker, parts.talker, parts.token2wav, voices, folder)
 
 

@@ -11,6 +11,7 @@ from descant.config import OmniConfig
 from descant.model.codec import Token2Wav
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
+from descant.nn.layers import prepare
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,10 @@ class Parts:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def fuse(self) -> None:
-        """Prepare the decoders for inference, once, when the weights are there; see Decoder.fuse."""
-        self.thinker.decoder.fuse()
-        if self.talker is not None:
-            self.talker.decoder.fuse()
+    def prepare(self) -> None:
+        """Make the modules fast for answering, once, when the weights are there; see ``layers.prepare``."""
+        for part in self.named().values():
+            prepare(part)
 
     def counts(self) -> dict[str, int]:
         """Parameters of each part that is there, buffers left out."""

@@ -38,6 +38,14 @@ def test_an_answer_has_text_sound_and_an_end(omni: descant.Omni) -> None:
     assert events[-1].usage["samples"] == events[-1].usage["codes"] * 2 * 240
 
 
+def test_a_loaded_model_is_prepared_once_for_all_that_share_it(omni: descant.Omni) -> None:
+    again = descant.Omni(omni.checkpoint, FAST)
+    with torch.inference_mode():
+        assert all(layer.self_attn.joint and layer.mlp.joint for layer in again.models.thinker.decoder.layers)
+    first, second = (one.chat(ASK, max_tokens=6, talker_sampling=SHORT, seed=5) for one in (omni, again))
+    assert fingerprint(list(first)) == fingerprint(list(second))
+
+
 def test_one_seed_one_answer_and_none_is_another_each_time(omni: descant.Omni) -> None:
     hot = Sampling(temperature=1.5, max_tokens=8)
 

@@ -13,6 +13,7 @@ from descant.engine.engine import Engine
 from descant.engine.graphs import Mode
 from descant.engine.session import Models
 from descant.engine.trace import trace
+from descant.nn.layers import prepare
 from descant.types import AudioChunk, Finished
 from tests.engine import rig
 from tests.engine.alone import stream
@@ -27,7 +28,7 @@ def moved(device: torch.device, dtype: torch.dtype, mode: Mode) -> Models:
     assert talker is not None and token2wav is not None
     thinker, talker = thinker.to(device, dtype), talker.to(device, dtype)
     for part in (thinker, talker):
-        part.decoder.fuse()
+        prepare(part)
     return replace(models, thinker=thinker, talker=talker, token2wav=token2wav.to(device), graphs=mode)
 
 

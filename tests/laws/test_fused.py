@@ -1,4 +1,4 @@
-"""Fused == apart: one product for several layers gives their outputs, keeps their names and holds nothing twice."""
+"""Fused and packed == apart: a prepared model gives the same outputs, keeps its names and holds nothing twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from descant.model.decoder import Decoder
 from descant.nn import layers
-from descant.nn.layers import Linear
+from descant.nn.layers import Linear, prepare
 from tests.laws.test_decoder import CFG, LAW, T, close, ids, in_pieces, rows
 
 
@@ -29,13 +29,17 @@ def apart() -> Decoder:
 @pytest.fixture
 def fused(apart: Decoder) -> Decoder:
     body = copy.deepcopy(apart)
-    body.fuse()
+    prepare(body)
     return body
+
+
+def parts_of(body: Decoder) -> list[layers.Fusible]:
+    return [part for part in body.modules() if isinstance(part, layers.Fusible)]
 
 
 def joints(body: Decoder) -> list[object]:
     with torch.no_grad():
-        return [part.joint for part in body.modules() if isinstance(part, layers.Fusible)]
+        return [part.joint for part in parts_of(body)]
 
 
 @LAW
@@ -43,7 +47,7 @@ def joints(body: Decoder) -> list[object]:
 @torch.no_grad()
 def test_fused_is_apart(apart: Decoder, cuts: list[int], pad: int) -> None:
     body = copy.deepcopy(apart)
-    body.fuse()
+    prepare(body)
     assert all(joints(body))
     mask = torch.arange(T) >= torch.tensor([[pad], [0]])
     found, expected = (in_pieces(one, rows(2), ids(2), cuts, mask) for one in (body, apart))
@@ -55,8 +59,7 @@ def test_names_and_values_stay_and_nothing_is_held_twice(apart: Decoder, fused: 
     before, after = apart.state_dict(), fused.state_dict()
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    parts = [part for part in fused.modules() if isinstance(part, layers.Fusible)]
-    for part in parts:
+    for part in parts_of(fused):
         joint = part._joint
         assert joint is not None
         homes = {layer.weight.untyped_storage().data_ptr() for layer in part.siblings()}
@@ -95,37 +98,80 @@ def test_another_dtype_is_taken_apart_again(apart: Decoder, fused: Decoder) -> N
     close(wide.float(), apart(rows(1), ids(1))[0])
 
 
-@pytest.mark.skipif(not layers.ONEDNN, reason="this torch is built without oneDNN")
+packing = pytest.mark.skipif(not layers.ONEDNN, reason="this torch is built without oneDNN")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small weights are packed too."""
+    monkeypatch.setattr(layers, "WORTH", 1)
+
+
+@packing
+@LAW
+@given(cuts=st.lists(st.integers(1, T - 1), max_size=6))
+@torch.no_grad()
+def test_packed_is_plain(apart: Decoder, cuts: list[int]) -> None:
+    body = copy.deepcopy(apart)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "WORTH", 1)
+        prepare(body)
+    assert all(p.is_meta for name, p in body.named_parameters() if name.endswith("proj.weight"))
+    found, expected = (in_pieces(one, rows(2), ids(2), cuts) for one in (body, apart))
+    close(found, expected)
+
+
+@packing
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("shape", [(40,), (1, 40), (1, 1, 40), (3, 1, 40), (2, 9, 40), (0, 40)])
-def test_onednn_is_the_plain_product(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], bias: bool) -> None:
-    monkeypatch.setattr(layers, "LARGE", 0)
+@pytest.mark.parametrize("shape", [(40,), (1, 40), (1, 1, 40), (2, 40), (3, 1, 40), (2, 9, 40), (0, 40)])
+def test_a_packed_layer_is_the_plain_one(small: None, shape: tuple[int, ...], bias: bool) -> None:
     layer, x = Linear(40, 7, bias=bias), torch.randn(shape)
     with torch.no_grad():
         plain = torch.nn.functional.linear(x, layer.weight, layer.bias)
+        kept = layers.linear(x, layer.weight) + (layer.bias if layer.bias is not None else 0)
+    layer.pack()
     with torch.inference_mode():
         found = layer(x)
-    assert found.shape == plain.shape
-    close(found, plain)
+    for one in (found, kept):
+        assert one.shape == plain.shape
+        close(one, plain)
+
+
+@packing
+def test_a_packed_layer_says_that_it_is_one(small: None) -> None:
+    """Its weight is gone: whoever saves, moves or casts it must hear of it, not get numbers that mean nothing."""
+    layer = Linear(40, 7)
+    layer.pack()
+    assert layer.weight.shape == (7, 40)
+    with pytest.raises(RuntimeError, match="load it as it is wanted"):
+        layer.to(torch.float64)
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        layer.weight.numpy(force=True)
+
+
+@packing
+def test_fused_siblings_are_packed_together(small: None, apart: Decoder) -> None:
+    body = copy.deepcopy(apart)
+    prepare(body)
+    assert all(part._joint and part._joint.order is not None for part in parts_of(body))
+    with pytest.raises(RuntimeError, match="load it as it is wanted"):
+        body.to(torch.float64)
 
 
 @torch.no_grad()
-def test_a_compiler_is_given_the_plain_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_is_given_the_plain_product() -> None:
     """What oneDNN does to weights that lie plainly, inductor cannot lower."""
-    monkeypatch.setattr(layers, "LARGE", 0)
     seen: list[str] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
         seen.extend(str(node.target) for node in graph.graph.nodes)
         return graph
 
-    torch.compile(Linear(8, 4), backend=backend)(torch.randn(3, 8))
+    torch.compile(layers.linear, backend=backend)(torch.randn(3, 8), torch.randn(4, 8))
     assert seen and not any("mkldnn" in name for name in seen)
 
 
-def test_a_large_layer_still_learns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "LARGE", 0)
-    layer, x = Linear(8, 4), torch.randn(3, 8, requires_grad=True)
-    out: Tensor = layer(x)
-    out.sum().backward()
-    assert layer.weight.grad is not None and x.grad is not None
+def test_a_weight_that_stays_still_learns() -> None:
+    weight, x = torch.randn(4, 8, requires_grad=True), torch.randn(3, 8, requires_grad=True)
+    layers.linear(x, weight).sum().backward()
+    assert weight.grad is not None and x.grad is not None

@@ -15,6 +15,7 @@ from descant.errors import ConfigError, WeightsError
 from descant.train.assemble import assemble
 from descant.train.loop import Context, save_weights
 from descant.train.recipe import Recipe, read_recipe
+from descant.weights.checkpoint import load_checkpoint
 from descant.weights.parts import Parts, build_parts
 
 NANO = Path(__file__).parents[2] / "recipes" / "nano.yaml"
@@ -51,8 +52,7 @@ def parts(recipe: Recipe, tmp_path: Path) -> Parts:
 def test_the_folder_loads_with_the_stages_weights(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
     assemble(Context(recipe, recipe.stage("assemble"), tmp_path))
     folder = tmp_path / "assemble" / "model"
-    omni = descant.load(folder)
-    loaded = omni.checkpoint.parts.tensors()
+    omni, loaded = descant.load(folder), load_checkpoint(folder).parts.tensors()
     assert all(torch.equal(t.half().float(), loaded[name]) for name, t in parts.tensors().items() if t.ndim > 1)
     assert omni.voices == ("Nova",) and omni.decoding.guidance == 0.0
     assert 15_000_000 <= sum(p.numel() for part in parts.named().values() for p in part.parameters()) <= 25_000_000

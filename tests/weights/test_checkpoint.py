@@ -64,14 +64,6 @@ def test_everything_that_comes_with_it(seven: Path) -> None:
     assert not any(part.training for part in checkpoint.parts.named().values())
 
 
-@torch.inference_mode()
-def test_decoders_come_fused(seven: Path) -> None:
-    checkpoint = load_checkpoint(seven)
-    assert checkpoint.talker is not None
-    for decoder in (checkpoint.thinker.decoder, checkpoint.talker.decoder):
-        assert all(layer.self_attn.joint and layer.mlp.joint for layer in decoder.layers)
-
-
 @pytest.mark.parametrize("name", ["seven", "three_tied"])
 def test_same_answers_as_transformers(name: str, request: pytest.FixtureRequest) -> None:
     from transformers import Qwen2_5OmniForConditionalGeneration
