@@ -37,7 +37,10 @@ def spoken(bench: Bench, omni: Omni) -> list[Line]:
             break
         fine = n
     counted = ", ".join(f"{n}: {count:g}" for n, count in late.items())
-    note = f"balanced; each says {TEXT!r}; under-runs of so many voices: {counted}; median of {bench.repeats}"
+    note = (
+        f"balanced, the worker on one core; each says {TEXT!r}; under-runs of so many voices: {counted}; median of "
+        f"{bench.repeats}"
+    )
     return [figure_line("nano, balanced: voices at once without an under-run", fine, AT_ONCE, note=note)]
 
 

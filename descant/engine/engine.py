@@ -29,6 +29,7 @@ from descant.inputs.rows import Rows
 
 log = logging.getLogger(__name__)
 CLOSED = "the engine is closed; make a new one"
+SMALL = 2**25  # parameters; nano has 6 million and takes half as long again with two threads (LOG.md, Many answers)
 PATIENCE = 0.01  # seconds between two looks at whether a reader takes events again
 
 
@@ -38,7 +39,7 @@ class Engine(Floor):
     def __init__(self, models: Models, limits: Limits | None = None):
         super().__init__(models, limits or Limits())
         self.faults = 0  # times that the engine was idle and its ledger was not
-        self._threads = self.limits.threads or torch.get_num_threads()
+        self._threads = self.limits.threads or (1 if small(models) else torch.get_num_threads())
         self._lock = threading.RLock()  # of what came in; what went out is counted by the worker, which needs no lock
         self._asked = self._opened = 0
         self._answered = self._left = 0
@@ -253,6 +254,11 @@ class Engine(Floor):
         finally:  # also when what is broken cannot be tidied up
             for reader in [reader for one in told if (reader := one()) is not None]:
                 reader.fail(why)
+
+
+def small(models: Models) -> bool:
+    """Whether the Thinker's products are over before a second thread has begun."""
+    return sum(weight.numel() for weight in models.thinker.parameters()) < SMALL
 
 
 def serve(

@@ -14,7 +14,8 @@ Promise = tuple[int, int]  # pages of the Thinker's store and of the Talker's th
 class Limits:
     """What an engine holds at most. tokens: of the Thinker's cache; rows: of the Talker's; sessions: answers that are
     being made; talks: live sessions; waiting: requests in the queue; unread: events that nobody has taken, after which
-    an answer waits. threads: of the worker (None: as many as torch has where the engine is made)."""
+    an answer waits. threads: of the worker (None: as many as torch has where the engine is made; one for a small model,
+    which two only slow down)."""
 
     tokens: int = 65536
     rows: int = 65536

@@ -292,6 +292,12 @@ def has_work(models: Models, speech: Speech) -> bool:
     return not told or (models.token2wav is not None and models.token2wav.due(speech.codec))
 
 
+def missing(models: Models, speech: Speech) -> int:
+    """Codes that the next window lacks, those counted that the codec decoder has not been given yet."""
+    assert models.token2wav is not None
+    return models.token2wav.missing(speech.codec) - (len(speech.codes) - speech.pushed)
+
+
 def sound(models: Models, sessions: Sequence[Session]) -> None:
     """One window of each session, all in one batch."""
     token2wav, voices = models.token2wav, [session.speech for session in sessions if session.speech is not None]

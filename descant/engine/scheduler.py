@@ -20,7 +20,8 @@ class Standing:
     unread: int  # prompt tokens that are not in the cache yet
     thinks: bool = False  # could write a token now
     talks: bool = False  # could sing a code now
-    decodes: bool = False  # a window of codes is complete
+    decodes: bool = False  # the codec decoder would move on
+    missing: int | None = None  # codes that its next window lacks, 0 or less: none; None: no more codes will come
     unplayed: float | None = None  # seconds of sound that are made and not yet heard; None: nobody listens (yet)
 
 
@@ -28,7 +29,7 @@ class Standing:
 class Pace:
     """How much one step may hold. chunk: prompt tokens when nobody is speaking, patient: when somebody is.
     thoughts, codes, windows: rows of the three stages. ahead: seconds of unplayed sound from which on a voice may wait
-    while another has less."""
+    while another has less. company: codes for which a complete window may wait, so that others are decoded with it."""
 
     chunk: int = 512
     patient: int = 64
@@ -36,6 +37,7 @@ class Pace:
     codes: int = 32
     windows: int = 8
     ahead: float = 1.0
+    company: int = 4
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,13 @@ def plan(standings: Sequence[Standing], pace: Pace) -> Plan:
     speaking = any(one.unplayed is not None for one in standings)
     unread = min((one for one in standings if one.unread), key=lambda one: one.arrived, default=None)
     chunk = pace.patient if speaking else pace.chunk
+    singing = first(hurried([one for one in ordered if one.talks], pace.ahead), pace.codes)
+    patient = waiting(ordered, singing, pace.company)
     return Plan(
         (unread.id, min(unread.unread, chunk)) if unread else None,
         first((one for one in ordered if one.thinks), pace.thoughts),
-        first(hurried([one for one in ordered if one.talks], pace.ahead), pace.codes),
-        first(hurried([one for one in ordered if one.decodes], pace.ahead), pace.windows),
+        singing,
+        first(hurried([one for one in ordered if one.decodes and one.id not in patient], pace.ahead), pace.windows),
     )
 
 
@@ -77,6 +81,18 @@ def hurried(ordered: Sequence[Standing], ahead: float) -> Iterable[Standing]:
     """Those who have little sound left; everybody, if all have plenty."""
     short = [one for one in ordered if (one.unplayed or 0.0) < ahead]
     return short or ordered
+
+
+def waiting(ordered: Sequence[Standing], singing: Sequence[str], company: int) -> set[str]:
+    """Complete windows that wait for others, which is cheaper for all: four together cost half of four apart.
+
+    One is worth waiting for if it will be complete before any that waits has waited for more than ``company`` codes;
+    whoever is decoded in one batch stays together, since all sing one code a step.
+    """
+    lacks = {one.id: one.missing - (one.id in singing) for one in ordered if one.missing is not None}  # after this step
+    soon = [lacks[one] for one in singing if lacks.get(one, 0) > 0]
+    due = {one: missing for one, missing in lacks.items() if missing <= 0}
+    return set(due) if soon and due and min(soon) - min(due.values()) <= company else set()
 
 
 def first(chosen: Iterable[Standing], count: int) -> tuple[str, ...]:

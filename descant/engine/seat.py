@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from descant.engine.answer import Answer, Item
 from descant.engine.limits import Promise
-from descant.engine.loop import has_work
+from descant.engine.loop import has_work, missing
 from descant.engine.scheduler import Standing
 from descant.engine.session import RATE, Models, Phase, Request, Session
 from descant.engine.talk import Talk
@@ -79,6 +79,7 @@ class Seat:
             thinks=phase is Phase.THINKING,
             talks=singing and bool(speech and (speech.rows or phase is Phase.SPEAKING)),
             decodes=speech is not None and not speech.drained and has_work(models, speech),
+            missing=missing(models, speech) if singing and speech is not None else None,
             unplayed=self.unplayed(now),
         )
 

@@ -214,9 +214,17 @@ class Token2Wav(nn.Module):
 
     def ready(self, state: CodecState) -> Cut | None:
         """The next window but the last, or None while its codes and their look-ahead are incomplete."""
+        return self.upcoming(state) if self.missing(state) <= 0 else None
+
+    def upcoming(self, state: CodecState) -> Cut:
+        """The next window, if codes go on coming."""
         d = state.decoding
-        cut = Cut(min(d.now, state.blocks), d.ahead) if state.blocks else Cut(d.first, d.first_ahead)
-        return cut if len(state.codes) >= (cut.count + cut.ahead) * self.codes_per_block else None
+        return Cut(min(d.now, state.blocks), d.ahead) if state.blocks else Cut(d.first, d.first_ahead)
+
+    def missing(self, state: CodecState) -> int:
+        """How many codes ``upcoming`` still lacks; 0 or less: none."""
+        cut = self.upcoming(state)
+        return (cut.count + cut.ahead) * self.codes_per_block - len(state.codes)
 
     def next_cut(self, state: CodecState) -> Cut | None:
         """The window that is due, if any; the last one may have no block, only sound that waited for its context."""

@@ -185,7 +185,8 @@ class SwiGLU(Fusible):
 def prepare(module: nn.Module) -> None:
     """Make ``module`` fast for answering, when its weights are there: siblings are fused, large weights packed.
 
-    Harmless when repeated. Its results differ by rounding alone. On a CPU in float32 it is for nothing else afterwards, see ``Linear``.
+    Harmless when repeated. Its results differ by rounding alone. On a CPU in float32 it is for nothing else afterwards,
+    see ``Linear``.
     """
     parts = list(module.modules())
     for part in parts:

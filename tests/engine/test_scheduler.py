@@ -28,6 +28,34 @@ def test_who_has_plenty_waits_while_another_has_little() -> None:
     assert plan([replace(one, unplayed=4.0) for one in both], Pace(ahead=1.0)).talk == ("rich", "dry")
 
 
+def test_a_complete_window_waits_for_company_but_not_for_long() -> None:
+    def windows(*missing: int | None, company: int = 4) -> tuple[str, ...]:
+        """Who is decoded; missing: what each window lacks before this step, in which all sing a code."""
+        voices = [replace(voice(str(i), 0.5, i), missing=lacks) for i, lacks in enumerate(missing)]
+        return plan(voices, Pace(company=company)).decode
+
+    assert windows(1, 1, 8) == ("0", "1", "2")  # the third would come too late (and is only told of its code)
+    assert windows(1, 3) == ("1",)  # the first is complete with this step's code, and waits
+    assert windows(0, 2, company=1) == ("0", "1") and windows(0, 2, company=2) == ("1",)  # it has waited for one
+    assert windows(-4, 2) == ("0", "1")
+    assert windows(1, None) == ("0", "1")  # whoever sings no more is nobody to wait for
+    idle = replace(voice("idle", 9.0, 2), missing=2)  # it has plenty, and sings nothing now
+    assert plan([replace(voice("due", 0.5), missing=1), idle], Pace()).decode == ("due",)
+
+
+def test_voices_that_begin_one_step_apart_are_decoded_together() -> None:
+    pace, lacks, groups = Pace(), {str(i): 24 + i for i in range(4)}, list[tuple[str, ...]]()
+    for _ in range(200):
+        standings = [replace(voice(name, 0.5, int(name)), missing=left) for name, left in lacks.items()]
+        chosen = plan(standings, pace).decode
+        lacks = {name: left - 1 for name, left in lacks.items()}
+        made = tuple(name for name in chosen if lacks[name] <= 0)
+        if made:
+            groups.append(made)
+            lacks.update({name: lacks[name] + 12 for name in made})
+    assert len(groups) > 10 and all(len(group) == 4 for group in groups)
+
+
 def test_a_long_prompt_is_read_in_small_bites_while_somebody_speaks() -> None:
     long, late = Standing("long", 1, 9000), Standing("late", 2, 10)
     pace = Pace(chunk=500, patient=20)
