@@ -222,6 +222,7 @@ class Engine(Floor):
                 message()
             if not self._closed:
                 self._busy = self.step()
+            if not self._closed:  # asked again: the step may have taken the word of it out of the inbox
                 return True
         except Exception as error:  # the worker must not die in silence: everybody is told
             log.exception("the engine's worker failed")
@@ -272,7 +273,7 @@ def serve(
     """
     torch.set_num_threads(threads)
     message = None
-    while not over.is_set() and (here := engine()) is not None and here.work(message):
+    while (here := engine()) is not None and here.work(message) and not over.is_set():
         patience, here, message = here.patience, None, None
         with suppress(queue.Empty):
             message = inbox.get(patience != 0.0, patience)
