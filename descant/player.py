@@ -63,6 +63,12 @@ class WavWriter:
         return self.samples / self.rate
 
     def close(self) -> None:
+        """Also after an interrupt between the sound and the header of a ``write``: the header tells what is there."""
+        if not self._file.closed:
+            size = (self._file.seek(0, 2) - HEADER) // 2 * 2
+            self._file.truncate(HEADER + size)
+            self._file.seek(0)
+            self._file.write(wav_header(self.rate, size))
         self._file.close()
 
     def __enter__(self) -> WavWriter:
