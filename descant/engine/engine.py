@@ -43,7 +43,8 @@ class Engine(Floor):
         self._lock = threading.RLock()  # of what came in; what went out is counted by the worker, which needs no lock
         self._asked = self._opened = 0
         self._answered = self._left = 0
-        self._closed = self._busy = False
+        self._busy = False
+        self._closed = threading.Event()  # not a plain flag: a finalizer, which cannot hold the engine, sets it too
         self._numbers = count(1)
         self._worker: threading.Thread | None = None
 
@@ -132,19 +133,19 @@ class Engine(Floor):
     def start(self) -> None:
         """Serve on a thread of its own, until ``close``, or until nobody holds the engine or an answer of it."""
         with self._lock:
-            if self._worker is None and not self._closed:
-                over = threading.Event()
-                told = weakref.ref(self), self.inbox, self._threads, over
+            if self._worker is None and not self._closed.is_set():
+                told = weakref.ref(self), self.inbox, self._threads
                 self._worker = threading.Thread(target=serve, args=told, name="descant-engine", daemon=True)
-                weakref.finalize(self, leave, over, self.inbox, self._worker)
+                weakref.finalize(self, halt, self._closed, self.inbox, self._worker)  # also when the program ends
                 self._worker.start()
 
     def close(self) -> None:
         """Cancel everything and end the worker. Harmless when repeated, and from any thread."""
         with self._lock:
-            first, self._closed, worker = not self._closed, True, self._worker
+            first, worker = not self._closed.is_set(), self._worker
+            self._closed.set()
         if worker is not None:
-            halt(self.inbox, worker)
+            halt(self._closed, self.inbox, worker)
         elif first:
             self._abandon(SessionError(CLOSED))
 
@@ -177,7 +178,7 @@ class Engine(Floor):
 
     def check_open(self) -> None:
         """SessionError when the engine was closed, or has failed."""
-        if self._closed:
+        if self._closed.is_set():
             raise SessionError(CLOSED)
 
     @property
@@ -220,15 +221,15 @@ class Engine(Floor):
         try:
             if message is not None:
                 message()
-            if not self._closed:
+            if not self._closed.is_set():
                 self._busy = self.step()
-            if not self._closed:  # asked again: the step may have taken the word of it out of the inbox
+            if not self._closed.is_set():  # asked again: the step may have taken the word of it out of the inbox
                 return True
         except Exception as error:  # the worker must not die in silence: everybody is told
             log.exception("the engine's worker failed")
             why = SessionError(f"the engine failed: {type(error).__name__}: {error}; load the model again")
         with self._lock:
-            self._closed = True
+            self._closed.set()
         self._abandon(why)
         return False
 
@@ -262,31 +263,23 @@ def small(models: Models) -> bool:
     return sum(weight.numel() for weight in models.thinker.parameters()) < SMALL
 
 
-def serve(
-    engine: weakref.ref[Engine], inbox: queue.SimpleQueue[Callable[[], object]], threads: int, over: threading.Event
-) -> None:
-    """The worker: steps until the engine is closed, or nobody holds it any more, or the program ends (``over``). While
-    it waits, it does not hold the engine either.
+def serve(engine: weakref.ref[Engine], inbox: queue.SimpleQueue[Callable[[], object]], threads: int) -> None:
+    """The worker: steps until the engine is closed, or nobody holds it any more. While it waits, it does not either.
 
     Only the inbox wakes it: finalizers speak to it, in the middle of anything, and its ``put`` is the one call that may
     interrupt itself.
     """
     torch.set_num_threads(threads)
     message = None
-    while (here := engine()) is not None and here.work(message) and not over.is_set():
+    while (here := engine()) is not None and here.work(message):
         patience, here, message = here.patience, None, None
         with suppress(queue.Empty):
             message = inbox.get(patience != 0.0, patience)
 
 
-def leave(over: threading.Event, inbox: queue.SimpleQueue[Callable[[], object]], worker: threading.Thread) -> None:
-    """Nobody holds the engine any more, or the program ends with it in hand: then only this tells the worker."""
-    over.set()
-    halt(inbox, worker)
-
-
-def halt(inbox: queue.SimpleQueue[Callable[[], object]], worker: threading.Thread) -> None:
-    """Have a worker look up and see that it is over; wait for its end."""
+def halt(closed: threading.Event, inbox: queue.SimpleQueue[Callable[[], object]], worker: threading.Thread) -> None:
+    """Close an engine and wait for the end of its worker, which looks up and sees it closed, or gone."""
+    closed.set()  # before the word: a step that is under way may take that out of the inbox
     inbox.put(lambda: None)
     if worker is not threading.current_thread():  # which may come here from a finalizer; it ends after its step
         worker.join()

@@ -38,13 +38,18 @@ FEW = 4  # rows: oneDNN reads the weights faster for four than for one or two
 ROWS = 64  # what a packed order is chosen for; it serves any number
 
 
+def suits(weight: Tensor) -> bool:
+    """Whether oneDNN multiplies by this weight faster than torch does by itself."""
+    return ONEDNN and weight.numel() >= WORTH and weight.device.type == "cpu" and weight.dtype is torch.float32
+
+
 def packed(weight: Tensor) -> Tensor | None:
     """weight (N, D) as oneDNN reads it fastest, or None: only a large enough float32 one on a CPU is packed.
 
-    The order is oneDNN's own: only ``product`` can read it. It is half again to twice as fast for up to a dozen rows,
-    and a tenth faster for many, on a processor where MKL is at home and more where it is not (LOG.md, Decoding).
+    The order is oneDNN's own: only ``product`` can read it. On an AMD EPYC it is up to twice as fast for a few rows,
+    and a tenth faster for many (LOG.md, Decoding).
     """
-    if not ONEDNN or weight.numel() < WORTH or weight.device.type != "cpu" or weight.dtype is not torch.float32:
+    if not suits(weight):
         return None
     order: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
     return order
@@ -64,15 +69,9 @@ def product(x: Tensor, order: Tensor, bias: Tensor | None) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x (..., D), weight (N, D) -> (..., N): for a weight that must stay as it is. In inference through oneDNN too."""
-    plain = torch.is_grad_enabled() or torch.compiler.is_compiling()  # a compiler chooses by itself
-    if plain or not ONEDNN or weight.device.type != "cpu" or weight.dtype is not torch.float32:
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not suits(weight):  # a compiler chooses by itself
         return F.linear(x, weight)
     return product(x, weight, None)
-
-
-def emptied(layer: nn.Linear) -> None:
-    """Let go of a weight that lives on in a packed one. Its name and shape stay, and whoever reads it is told."""
-    layer.weight = nn.Parameter(layer.weight.to("meta"), requires_grad=layer.weight.requires_grad)
 
 
 class Linear(nn.Linear):
@@ -81,10 +80,10 @@ class Linear(nn.Linear):
     _order: Tensor | None = None
 
     def pack(self) -> None:
-        """Once, when the weights are there."""
+        """Once, when the weights are there. The weight's name and shape stay, and whoever reads it is told."""
         self._order = packed(self.weight)
         if self._order is not None:
-            emptied(self)
+            self.weight = nn.Parameter(self.weight.to("meta"), requires_grad=self.weight.requires_grad)
 
     def forward(self, x: Tensor) -> Tensor:
         if self._order is None:
@@ -112,17 +111,13 @@ class Joint:
 
     def __init__(self, layers: Sequence[nn.Linear]):
         self.sizes = [layer.out_features for layer in layers]
-        self.weight = torch.cat([layer.weight.detach() for layer in layers])
-        self.order = packed(self.weight)
+        weight = torch.cat([layer.weight.detach() for layer in layers])
+        self.order = packed(weight)
+        self.weight = weight if self.order is None else weight.to("meta")
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         self.bias = torch.cat(biases) if biases else None
         for layer, rows in zip(layers, torch.split(self.weight, self.sizes), strict=True):
-            if self.order is not None:
-                emptied(layer)
-            else:
-                layer.weight = nn.Parameter(rows, requires_grad=layer.weight.requires_grad)
-        if self.order is not None:
-            self.weight = self.weight.to("meta")
+            layer.weight = nn.Parameter(rows, requires_grad=layer.weight.requires_grad)
         if self.bias is not None:
             for layer, values in zip(layers, torch.split(self.bias, self.sizes), strict=True):
                 layer.bias = nn.Parameter(values, requires_grad=layer.bias.requires_grad)
