@@ -20,7 +20,7 @@ from torch import Tensor
 
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
-from descant.nn.cache import Cache
+from descant.nn.cache import Cache, keys_values
 from descant.nn.pages import PADDING, Batch, Pages, Table
 
 log = logging.getLogger(__name__)
@@ -38,11 +38,10 @@ WARM_UPS = 3  # runs before a capture, so that libraries have their workspaces; 
 class Past:
     """The cache of a static step: every row reads the slots of its pages, then, last, the one that it writes.
 
-    keys, values: the store's, per layer (slots, H, D); read (B * S,), write (B,) int64.
+    layers: the store's, (slots, 2, H, D) each; read (B * S,), write (B,) int64.
     """
 
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
+    layers: Sequence[Tensor]
     read: Tensor
     write: Tensor
 
@@ -50,14 +49,12 @@ class Past:
     def length(self) -> int:
         return len(self.read) // len(self.write) - 1
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write k, v (B, H, 1, D); returns (B, H, S, D) each."""
-        both = []
-        for store, fresh in ((self.keys[layer], k), (self.values[layer], v)):
-            store.index_copy_(0, self.write, fresh.transpose(1, 2).flatten(0, 1).to(store.dtype))
-            seen = store.index_select(0, self.read)
-            both.append(seen.view(len(self.write), -1, *seen.shape[1:]).transpose(1, 2))
-        return both[0], both[1]
+    def append(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values (B, 1, 2, H, D); returns (B, H, S, D) each."""
+        store = self.layers[layer]
+        store.index_copy_(0, self.write, new.flatten(0, 1).to(store.dtype))
+        seen = store.index_select(0, self.read)
+        return keys_values(seen.view(len(self.write), -1, *seen.shape[1:]))
 
 
 class Frame:
@@ -66,7 +63,7 @@ class Frame:
 
     def __init__(self, forward: Forward, store: Pages, x: Tensor, rows: int, pages: int):
         self.forward, self.size, self.rows, self.pages = forward, store.size, rows, pages
-        self.keys, self.values = list(store.keys), list(store.values)  # not the store: it may be forgotten with them
+        self.layers = list(store.layers)  # not the store: it may be forgotten with them
         self.x = x.new_zeros(rows, 1, x.shape[-1])
         self.positions = torch.zeros(3, rows, 1, dtype=torch.long, device=x.device)
         self.words = torch.zeros(rows, pages + 1, dtype=torch.long, device=x.device)
@@ -95,7 +92,7 @@ class Frame:
         write = slots.gather(1, lengths)
         read = torch.cat((slots[:, :-1], write), dim=1)
         mask = torch.cat((self.offsets[:-1] < lengths, torch.ones_like(write, dtype=torch.bool)), dim=1)
-        past = Past(self.keys, self.values, read.flatten(), write.flatten())
+        past = Past(self.layers, read.flatten(), write.flatten())
         return self.forward(self.x, self.positions, past, mask)
 
 
@@ -133,7 +130,7 @@ class Stepper:
         """The step in its bucket. Where that cannot be made, the log says so once and all steps are eager again."""
         store = tables[0].store
         made = self._made.setdefault(store, {})
-        if made and next(iter(made.values()))[0].keys[0] is not store.keys[0]:
+        if made and next(iter(made.values()))[0].layers[0] is not store.layers[0]:
             made.clear()  # the store has grown: its tensors are new ones
         if bucket not in made:
             frame = Frame(self.forward, store, x, *bucket)

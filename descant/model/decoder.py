@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from descant.config import DecoderConfig
 from descant.nn.attention import causal_mask, grouped_attention
-from descant.nn.cache import Cache, KVCache
+from descant.nn.cache import Cache, KVCache, keys_values
 from descant.nn.layers import Fusible, Linear, RMSNorm, SwiGLU
-from descant.nn.rope import mrope, rotate, turn
+from descant.nn.rope import mrope, turn
 
 
 @dataclass(frozen=True)
 class Step:
-    """What all layers of one forward share: rotary tables (B, T, D), the mask and the cache."""
+    """What all layers of one forward share: rotary tables (B, T, 1, D), the mask and the cache."""
 
     cos: Tensor
     sin: Tensor
@@ -42,22 +42,22 @@ class Attention(Fusible):
         return self.q_proj, self.k_proj, self.v_proj
 
     def forward(self, x: Tensor, step: Step, layer: int) -> Tensor:
-        q, k, v = self.projected(x, step)
-        if step.cache is not None:
-            k, v = step.cache.append(layer, k, v)
-        out: Tensor = self.o_proj(grouped_attention(q, k, v, step.mask, causal=step.causal))
+        q, new = self.projected(x, step)
+        k, v = keys_values(new) if step.cache is None else step.cache.append(layer, new)
+        out: Tensor = self.o_proj(grouped_attention(q.transpose(1, 2), k, v, step.mask, causal=step.causal))
         return out
 
-    def projected(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, Hq, T, D), k and v (B, Hk, T, D); q and k turned to their positions."""
-        heads = (-1, self.head_dim)
+    def projected(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Queries (B, T, Hq, D), keys and values (B, T, 2, Hk, D); queries and keys turned to their positions."""
+        batch, new, _ = x.shape
         if self.joint is None:
-            q, k = rotate(self.q_proj(x).unflatten(-1, heads), self.k_proj(x).unflatten(-1, heads), step.cos, step.sin)
-            return q.transpose(1, 2), k.transpose(1, 2), self.v_proj(x).unflatten(-1, heads).transpose(1, 2)
-        query, keys, values = (size // self.head_dim for size in self.joint.sizes)
-        both, v = torch.split(self.joint(x).view(*x.shape[:2], *heads).transpose(1, 2), [query + keys, values], dim=1)
-        q, k = torch.split(turn(both, step.cos.unsqueeze(1), step.sin.unsqueeze(1)), [query, keys], dim=1)
-        return q, k, v
+            q, k, v = (layer(x).view(batch, new, -1, self.head_dim) for layer in self.siblings())
+            return turn(q, step.cos, step.sin), torch.stack((turn(k, step.cos, step.sin), v), dim=2)
+        query, keys, _ = (size // self.head_dim for size in self.joint.sizes)
+        heads = self.joint(x).view(batch, new, -1, self.head_dim)
+        turning = heads.narrow(2, 0, query + keys)
+        turning.copy_(turn(turning, step.cos, step.sin))  # in place: so keys and values lie side by side, as the cache
+        return heads.narrow(2, 0, query), heads.narrow(2, query, 2 * keys).view(batch, new, 2, keys, self.head_dim)
 
 
 class Layer(nn.Module):
@@ -102,7 +102,8 @@ class Decoder(nn.Module):
         past = 0 if cache is None else cache.length
         cos, sin = mrope(positions, self.cfg.head_dim, self.cfg.rope_theta, self.cfg.mrope_section)
         seen = causal_mask(x.shape[1], past, mask, x.device)
-        step = Step(cos, sin, seen, causal=seen is None and x.shape[1] > 1, cache=cache)
+        causal = seen is None and x.shape[1] > 1
+        step = Step(cos.unsqueeze(2), sin.unsqueeze(2), seen, causal=causal, cache=cache)
         for index, layer in enumerate(self.layers):
             x = layer(x, step, index)
         return self.norm(x), cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 _FIRST = 64  # tokens; the first allocation. Later ones double, so n appends copy O(n) values in total
@@ -18,21 +17,26 @@ class Cache(Protocol):
         """Tokens before the ones that are being passed now."""
         ...
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add k, v (B, H, T, D); returns all of that layer, (B, H, S, D) each."""
+    def append(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Add keys and values (B, T, 2, H, D); returns all of that layer, (B, H, S, D) each."""
         ...
 
 
+def keys_values(both: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, S, 2, H, D) -> keys and values as attention reads them, views (B, H, S, D) each."""
+    keys, values = both.transpose(1, 3).unbind(2)
+    return keys, values
+
+
 class KVCache:
-    """Keys and values per layer, (B, H, S, D) each; the state that a session owns and passes to Decoder.forward.
+    """Keys and values per layer, (B, S, 2, H, D); the state that a session owns and passes to Decoder.forward.
 
     ``append`` writes in place into a buffer that grows by doubling, so a decode step never copies the past.
     For inference only: writing in place and back-propagation exclude each other (train with ``cache=None``).
     """
 
     def __init__(self, num_layers: int):
-        self._keys: list[Tensor | None] = [None] * num_layers
-        self._values: list[Tensor | None] = [None] * num_layers
+        self._layers: list[Tensor | None] = [None] * num_layers
         self._lengths = [0] * num_layers
 
     @classmethod
@@ -45,16 +49,14 @@ class KVCache:
         """Tokens that every layer has seen (the last layer is the last to append)."""
         return self._lengths[-1]
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add k, v (B, H, T, D) after the past of ``layer``; returns all of it, two views (B, H, S, D)."""
+    def append(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Add keys and values (B, T, 2, H, D) after the past of ``layer``; returns all, two views (B, H, S, D)."""
         start = self._lengths[layer]
-        stop = start + k.shape[2]
-        keys = _room(self._keys[layer], k, start, stop)
-        values = _room(self._values[layer], v, start, stop)
-        keys[:, :, start:stop] = k
-        values[:, :, start:stop] = v
-        self._keys[layer], self._values[layer], self._lengths[layer] = keys, values, stop
-        return keys[:, :, :stop], values[:, :, :stop]
+        stop = start + new.shape[1]
+        buffer = _room(self._layers[layer], new, start, stop)
+        buffer[:, start:stop] = new
+        self._layers[layer], self._lengths[layer] = buffer, stop
+        return keys_values(buffer[:, :stop])
 
     def truncate(self, length: int) -> None:
         """Forget everything after the first ``length`` tokens (an interrupted answer, a repeated prompt)."""
@@ -64,12 +66,11 @@ class KVCache:
 
 
 def _room(buffer: Tensor | None, new: Tensor, used: int, needed: int) -> Tensor:
-    """A buffer (B, H, >= needed, D) whose first ``used`` tokens are those of ``buffer``."""
-    if buffer is not None and buffer.shape[2] >= needed:
+    """A buffer (B, >= needed, 2, H, D) whose first ``used`` tokens are those of ``buffer``."""
+    if buffer is not None and buffer.shape[1] >= needed:
         return buffer
-    capacity = max(_FIRST, needed) if buffer is None else max(2 * buffer.shape[2], needed)
-    batch, heads, _, dim = new.shape
-    grown = torch.empty((batch, heads, capacity, dim), dtype=new.dtype, device=new.device)
+    capacity = max(_FIRST, needed) if buffer is None else max(2 * buffer.shape[1], needed)
+    grown = new.new_empty(len(new), capacity, *new.shape[2:])
     if buffer is not None:
-        grown[:, :, :used] = buffer[:, :, :used]
+        grown[:, :used] = buffer[:, :used]
     return grown

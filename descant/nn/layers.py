@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Self
 
 import torch
@@ -11,9 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # whoever asks first: a training step may be the next
+def scalar(value: float, device: torch.device) -> Tensor:
+    """() float32, made once: a Python number costs a small operation as much again."""
+    return torch.tensor(value, device=device)
+
+
 def normalise(x: Tensor, eps: float) -> Tensor:
-    """x / rms(x) over the last axis. Written out: on a CPU this is 2-4 times as fast as functional.rms_norm."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    """x / rms(x) over the last axis, x float32. For one row on a CPU in half the time of functional.rms_norm."""
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    floor = (torch.tensor if torch.compiler.is_compiling() else scalar)(eps, device=x.device)
+    return x * torch.addcmul(floor, size, size, value=1 / x.shape[-1]).rsqrt()
 
 
 class RMSNorm(nn.Module):
@@ -57,21 +67,23 @@ def packed(weight: Tensor) -> Tensor | None:
 
 def product(x: Tensor, order: Tensor, bias: Tensor | None) -> Tensor:
     """x (..., D) and the packed weight (N, D), bias (N,) -> (..., N), as functional.linear; no gradient."""
-    rows = x.reshape(-1, x.shape[-1])
-    count = len(rows)
-    if count == 1:
-        rows = rows.expand(FEW, -1)
-    elif count == 2:
-        rows = torch.cat((rows, rows))
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, order, bias, "none", [], "")
-    return out[:count].view(*x.shape[:-1], out.shape[-1])
+    if x.ndim > 1 and x.numel() < 3 * x.shape[-1]:  # one row or two
+        several = x.expand(FEW, *x.shape[1:]) if len(x) == 1 else torch.cat((x, x))
+        return multiply(several, order, bias).narrow(0, 0, len(x))
+    return multiply(x, order, bias)
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """functional.linear through oneDNN; weight as it is, or packed."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return out
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x (..., D), weight (N, D) -> (..., N): for a weight that must stay as it is. In inference through oneDNN too."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or not suits(weight):  # a compiler chooses by itself
         return F.linear(x, weight)
-    return product(x, weight, None)
+    return multiply(x, weight, None)
 
 
 class Linear(nn.Linear):

@@ -15,21 +15,20 @@ import torch
 from torch import Tensor
 
 from descant.errors import BusyError
+from descant.nn.cache import keys_values
 
 PADDING = 0  # the page that nobody owns: zeros, read where a shorter session of a batch has no past
 
 
 class Pages:
-    """The store: per layer keys and values (slots, H, D), a slot being one token of one page.
+    """The store: per layer keys and values (slots, 2, H, D), a slot being one token of one page.
 
     limit: pages that may be in use at once, the padding page not counted. The tensors grow by doubling up to it.
     """
 
     def __init__(self, layers: int, heads: int, dim: int, *, size: int, limit: int, like: Tensor):
         self.size, self.limit = size, limit
-        shape = (2 * size, heads, dim)
-        self.keys = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
-        self.values = [torch.zeros(shape, dtype=like.dtype, device=like.device) for _ in range(layers)]
+        self.layers = [like.new_zeros(2 * size, 2, heads, dim) for _ in range(layers)]
         self._counts = [1, 0]  # references to each page
         self._free = [1]  # a heap, so that neighbours are lent together and a lone session's past is one slice
         self._known: OrderedDict[bytes, int] = OrderedDict()  # key -> page, one reference each; oldest first
@@ -80,7 +79,7 @@ class Pages:
                 return page
         fresh = self.take()
         old, new = (slice(p * self.size, (p + 1) * self.size) for p in (page, fresh))
-        for store in (*self.keys, *self.values):
+        for store in self.layers:
             store[new] = store[old]
         self.release(page)
         return fresh
@@ -109,11 +108,10 @@ class Pages:
 
     def _grow(self) -> None:
         pages = min(2 * len(self._counts), self.limit + 1)
-        for stores in (self.keys, self.values):
-            for layer, store in enumerate(stores):
-                grown = store.new_zeros(pages * self.size, *store.shape[1:])
-                grown[: len(store)] = store
-                stores[layer] = grown
+        for layer, store in enumerate(self.layers):
+            grown = store.new_zeros(pages * self.size, *store.shape[1:])
+            grown[: len(store)] = store
+            self.layers[layer] = grown
         for page in range(len(self._counts), pages):
             heapq.heappush(self._free, page)
         self._counts += [0] * (pages - len(self._counts))
@@ -225,7 +223,7 @@ class Batch:
         self.tables, self.new, self.store = tables, new, tables[0].store
         ends = [table.length + new for table in tables]
         self.longest = max(ends)
-        device = self.store.keys[0].device
+        device = self.store.layers[0].device
         self.mask: Tensor | None = None
         if len(tables) == 1:
             read = tables[0].slots(0, ends[0])
@@ -245,17 +243,15 @@ class Batch:
         """Tokens before the new ones, padding included."""
         return self.longest - self.new
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write k, v (B, H, T, D) of ``layer``; returns all keys and values of the batch, (B, H, S, D) each."""
-        both = []
-        for store, fresh in ((self.store.keys[layer], k), (self.store.values[layer], v)):
-            store.index_copy_(0, self._write, fresh.transpose(1, 2).flatten(0, 1).to(store.dtype))
-            seen = store[self._read] if isinstance(self._read, slice) else store.index_select(0, self._read)
-            both.append(seen.view(len(self.tables), self.longest, *seen.shape[1:]).transpose(1, 2))
-        if layer == len(self.store.keys) - 1:
+    def append(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
+        """Write keys and values (B, T, 2, H, D) of ``layer``; returns all of the batch, (B, H, S, D) each."""
+        store = self.store.layers[layer]
+        store.index_copy_(0, self._write, new.flatten(0, 1).to(store.dtype))
+        seen = store[self._read] if isinstance(self._read, slice) else store.index_select(0, self._read)
+        if layer == len(self.store.layers) - 1:
             for table in self.tables:
                 table.length += self.new
-        return both[0], both[1]
+        return keys_values(seen.view(len(self.tables), self.longest, *seen.shape[1:]))
 
 
 def as_slice(slots: Tensor) -> slice | None:

@@ -32,7 +32,8 @@ def frequency_axes(section: Sequence[int], device: torch.device | None = None) -
 
 
 def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """cos and sin (B, T, head_dim) float32 of TMRoPE ids positions (3, B, T); section sums to head_dim / 2."""
+    """cos and sin (B, T, head_dim) float32, for ``turn``, of TMRoPE ids positions (3, B, T); section sums to
+    head_dim / 2."""
     frequencies = inverse_frequencies(head_dim, theta, positions.device)
     axes = frequency_axes(section, positions.device)
     followed = positions.index_select(0, axes).permute(1, 2, 0)  # (B, T, head_dim / 2)
@@ -40,7 +41,7 @@ def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]
 
 
 def axial(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin (N, head_dim) float32 of patch positions (N, 2) = (row, column).
+    """cos and sin (N, head_dim) float32, for ``turn``, of patch positions (N, 2) = (row, column).
 
     A quarter of head_dim follows the row, the next quarter the column; the second half repeats the first.
     """
@@ -50,8 +51,8 @@ def axial(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tenso
 
 
 def _cos_sin(angles: Tensor) -> tuple[Tensor, Tensor]:
-    doubled = torch.cat((angles, angles), dim=-1)
-    return doubled.cos(), doubled.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,10 @@ def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tens
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (..., D) turned by cos, sin that broadcast against it; in float32, returned in its own dtype."""
+    """x (..., D) turned by cos, sin that broadcast against it; in float32, returned in its own dtype.
+
+    The first half of sin is negative: so halves that change places need no other sign.
+    """
     wide = x.float()
     first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+    return torch.addcmul(wide * cos, torch.cat((second, first), dim=-1), sin).to(x.dtype)

@@ -98,7 +98,7 @@ def test_a_truncated_cache_forgets(body: Decoder) -> None:
 def test_a_cache_does_not_copy_its_past_at_each_step() -> None:
     cache, moves, where = KVCache.empty(1), 0, 0
     for _ in range(1000):
-        k, _ = cache.append(0, torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+        k, _ = cache.append(0, torch.ones(1, 1, 2, 1, 2))
         moves += k.data_ptr() != where
         where = k.data_ptr()
     assert cache.length == 1000 and moves <= 6

@@ -126,7 +126,7 @@ def test_scores_that_are_no_numbers_end_one_session(where: str) -> None:
     assert session.speech is not None
     cache = session.thought.cache if where == "think" else session.speech.cache
     with torch.inference_mode():
-        cache.store.keys[0][cache.slots(0, 3)] = float("nan")
+        cache.store.layers[0][cache.slots(0, 3)] = float("nan")
     finish(engine)
     error = taken(sick)[-1]
     assert isinstance(error, SessionError) and "not numbers" in str(error)

@@ -128,8 +128,8 @@ def test_a_bucket_is_made_once_it_was_asked_for_often(
     for times in range(6):
         assert made.count == (times > 3)
         step(run, body, readers, rng)
-    kept = pages.keys[0]
-    while pages.keys[0] is kept:  # the store grows: what was made reads the old one
+    kept = pages.layers[0]
+    while pages.layers[0] is kept:  # the store grows: what was made reads the old one
         feed(body, readers[0], rows(16, rng))
     step(run, body, readers, rng)
     assert made.count == 2

@@ -152,9 +152,7 @@ def same_pasts(ours: Context, rows: Rows) -> None:
         read(MODELS, listening(MODELS, terms().request, fresh))
     for table, other in zip(ours.tables, fresh.tables, strict=True):
         assert table.length == other.length == len(rows)
-        for store, wanted in zip(
-            table.store.keys + table.store.values, other.store.keys + other.store.values, strict=True
-        ):
+        for store, wanted in zip(table.store.layers, other.store.layers, strict=True):
             past, whole = store[table.slots(0, len(rows))], wanted[other.slots(0, len(rows))]
             torch.testing.assert_close(past, whole, atol=1e-4, rtol=1e-4)
 

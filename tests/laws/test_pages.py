@@ -166,7 +166,7 @@ def test_a_failed_forward_leaves_the_tables_as_they_were(body: Decoder) -> None:
     pages = store()
     table = Table(pages)
     batch = Batch([table], 2)
-    batch.append(0, torch.ones(1, 2, 2, 8), torch.ones(1, 2, 2, 8))  # and the second layer never comes
+    batch.append(0, torch.ones(1, 2, 2, 2, 8))  # and the second layer never comes
     assert table.length == 0
 
 

@@ -86,7 +86,7 @@ _axes, _attention, _frequencies = rope.frequency_axes, attention.grouped_attenti
 BREAKS: dict[str, tuple[Any, str, Any]] = {
     "sections interleaved": (rope, "frequency_axes", _interleaved_axes),
     "sections reversed": (rope, "frequency_axes", _reversed_axes),
-    "interleaved pairs": (rope, "turn", _turn_pairs),
+    "interleaved pairs": (decoder, "turn", _turn_pairs),
     "theta": (rope, "inverse_frequencies", lambda dim, theta, device=None: _frequencies(dim, theta / 2, device)),
     "not causal": (decoder, "grouped_attention", lambda q, k, v, mask, causal: _attention(q, k, v, mask, causal=False)),
     "gelu for silu": (layers.F, "silu", F.gelu),
