@@ -38,23 +38,27 @@ def kaiser_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
     return (taps / taps.sum()).to(device=device, dtype=dtype)
 
 
-def filters(x: Tensor) -> Tensor:
+def filters(x: Tensor, gain: float = 1.0) -> Tensor:
     """One filter per channel of x (B, D, T): (D, 1, TAPS)."""
-    return kaiser_taps(x.device, x.dtype).expand(x.shape[1], 1, -1)
+    return (gain * kaiser_taps(x.device, x.dtype)).expand(x.shape[1], 1, -1)
+
+
+def hold(x: Tensor, before: int, after: int) -> Tensor:
+    """x (..., T), its edges held: (..., before + T + after). Four times as fast as functional.pad's "replicate"."""
+    edges = x[..., :1].expand(*x.shape[:-1], before), x[..., -1:].expand(*x.shape[:-1], after)
+    return torch.cat((edges[0], x, edges[1]), dim=-1)
 
 
 def upsample(x: Tensor) -> Tensor:
     """(B, D, T) -> (B, D, 2T), edges held."""
     pad = TAPS // 2 - 1
     crop = 2 * pad + (TAPS - 2) // 2
-    padded = F.pad(x, (pad, pad), mode="replicate")
-    return 2 * F.conv_transpose1d(padded, filters(x), stride=2, groups=x.shape[1])[..., crop:-crop]
+    return F.conv_transpose1d(hold(x, pad, pad), filters(x, 2.0), stride=2, groups=x.shape[1])[..., crop:-crop]
 
 
 def downsample(x: Tensor) -> Tensor:
     """(B, D, 2T) -> (B, D, T), edges held."""
-    padded = F.pad(x, (TAPS // 2 - 1, TAPS // 2), mode="replicate")
-    return F.conv1d(padded, filters(x), stride=2, groups=x.shape[1])
+    return F.conv1d(hold(x, TAPS // 2 - 1, TAPS // 2), filters(x), stride=2, groups=x.shape[1])
 
 
 class SnakeBeta(nn.Module):
