@@ -40,7 +40,7 @@ def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
     base = base or Decoding()
     if latency == "low":  # 4 evaluations
         return replace(base, first=1, first_ahead=0, now=2, ahead=1, solver="euler", points=5, early=True)
-    if latency == "balanced":  # 6 evaluations; the authors' low-memory decoder makes 9 of Euler's
+    if latency == "balanced":  # 6 evaluations, 3 with guidance; the authors' low-memory decoder makes 9 of Euler's
         return replace(base, first=1, first_ahead=1, now=4, ahead=1, solver="midpoint", points=4, early=True)
     if latency == "quality":  # 36 evaluations: the official solve
         return replace(base, first=2, first_ahead=2, now=4, ahead=2, solver="rk4", points=10, early=False)
@@ -99,7 +99,7 @@ class CodecState:
     decoding: Decoding
     vocoder: VocoderState
     codes: Tensor
-    past: Tensor | None = None
+    past: tuple[Tensor, ...] | None = None
     blocks: int = 0
     finished: bool = False
 

@@ -162,8 +162,8 @@ class Layout:
 class Attention(Fusible):
     """Attention inside a block, and to ``back`` blocks before and ``ahead`` after it. x (B, T, D), T = N * K.
 
-    Gives the output (B, T, D), and the keys and values (2, B, T, H * d) before rotation: a block's share of them is the
-    ``past`` (2, B, K, H * d) of the window that begins after it.
+    Gives the output (B, T, D), and the keys and values (B, T, 2, H * d) before rotation: a block's share of them is the
+    ``past`` (B, K, 2, H * d) of the window that begins after it.
     """
 
     def __init__(self, cfg: DiTConfig, back: int, ahead: int):
@@ -184,10 +184,10 @@ class Attention(Fusible):
         """``angles``: those of x, and before them those of ``past`` if there is one."""
         batch, frames, _ = x.shape
         q, own = self.projected(x)
-        known = own if past is None else torch.cat([past, own], dim=2)
+        known = own if past is None else torch.cat([past, own], dim=1)
         heads, block = (self.heads, self.head_dim), layout.block
         q = rotate_first_head(q.view(batch, frames, *heads), *(a[-frames:] for a in angles))
-        k, v = known.view(2, batch, -1, *heads)
+        k, v = known.view(batch, -1, 2, *heads).unbind(2)
         k = rotate_first_head(k, *(a[-k.shape[1] :] for a in angles))
         if layout.attend == "full":
             mask = None if layout.real is None else layout.real.reshape(-1, 1, 1, frames)
@@ -195,18 +195,18 @@ class Attention(Fusible):
         else:
             before = (k.shape[1] - frames) // block
             q = q.reshape(-1, block, *heads)
-            k = neighbours(k.view(batch, -1, block, *heads), self.back, self.ahead)[:, before:].flatten(0, 1)
+            k = neighbours(k.reshape(batch, -1, block, *heads), self.back, self.ahead)[:, before:].flatten(0, 1)
             v = neighbours(v.reshape(batch, -1, block, *heads), self.back, self.ahead)[:, before:].flatten(0, 1)
             mixed = attend(q, k, v, layout.mask(self.back, self.ahead, x, before))
         out: Tensor = self.to_out[0](mixed.reshape(batch, frames, -1))
         return out, own
 
     def projected(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, D) -> queries (B, T, H * d), keys and values (2, B, T, H * d)."""
+        """x (B, T, D) -> queries (B, T, H * d), keys and values (B, T, 2, H * d)."""
         if self.joint is None:
-            return self.to_q(x), torch.stack([self.to_k(x), self.to_v(x)])
-        q, k, v = self.joint(x).chunk(3, dim=-1)
-        return q, torch.stack([k, v])
+            return self.to_q(x), torch.stack([self.to_k(x), self.to_v(x)], dim=2)
+        all_three = self.joint(x).view(*x.shape[:2], 3, -1)
+        return all_three[:, :, 0], all_three[:, :, 1:]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -233,8 +233,9 @@ class Modulation(nn.Module):
         return rows[:, None].chunk(self.chunks, dim=-1)
 
 
-def norm(x: Tensor) -> Tensor:
-    return F.layer_norm(x, (x.shape[-1],), eps=NORM_EPS)
+def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """x (B, T, D) normalised, then scaled by 1 + scale and shifted, (B or 1, 1, D) each."""
+    return torch.addcmul(shift, F.layer_norm(x, (x.shape[-1],), eps=NORM_EPS), 1 + scale)
 
 
 class FeedForward(nn.Module):
@@ -268,10 +269,9 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """time (B or 1, 6 * D) as ``attn_norm`` gives it; the second result: keys and values, see ``Attention``."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.attn_norm.split(time)
-        mixed, known = self.attn(norm(x) * (1 + scale_a) + shift_a, angles, layout, past)
-        x = x + gate_a * mixed
-        y: Tensor = x + gate_m * self.ff(norm(x) * (1 + scale_m) + shift_m)
-        return y, known
+        mixed, known = self.attn(modulated(x, scale_a, shift_a), angles, layout, past)
+        x = torch.addcmul(x, gate_a, mixed)
+        return torch.addcmul(x, gate_m, self.ff(modulated(x, scale_m, shift_m))), known
 
 
 class DiT(nn.Module):
@@ -332,7 +332,7 @@ class DiT(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """``velocity`` of a window that begins where another ended; times as ``self.times`` gives them, for this t.
 
-        past (L, 2, B, K, H * d): at each of the L layers that look back, the keys and values of the block before x, as
+        past (L, B, K, 2, H * d): at each of the L layers that look back, the keys and values of the block before x, as
         they were when that block was solved, at this same t; None at the start of the utterance. Also gives those of
         block ``keep`` of x, for the window after it. No more of the past is ever read: such layers see one block back.
         """
@@ -345,12 +345,12 @@ class DiT(nn.Module):
             looks_back = i in self.cfg.look_backward_layers
             h, known = layer(h, time, angles, layout, next(pasts, None) if looks_back else None)
             if looks_back:
-                kept.append(known[:, :, keep * block : (keep + 1) * block])
+                kept.append(known[:, keep * block : (keep + 1) * block])
         return self.read(h[:, :frames], times[-1]), torch.stack(kept) if kept else self.no_past(h)
 
     def no_past(self, h: Tensor) -> Tensor:
-        """What a DiT without a layer that looks back keeps, (0, 2, B, 0, 0)."""
-        return h.new_zeros(0, 2, len(h), 0, 0)
+        """What a DiT without a layer that looks back keeps, (0, B, 0, 2, 0)."""
+        return h.new_zeros(0, len(h), 0, 2, 0)
 
     def embed(self, x: Tensor, condition: Tensor, attend: Attend) -> Tensor:
         """(B, T, D), T padded to whole blocks where blocks matter."""
@@ -366,7 +366,7 @@ class DiT(nn.Module):
     def read(self, h: Tensor, time: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, M)."""
         scale, shift = self.norm_out.split(time)
-        out: Tensor = self.proj_out(norm(h) * (1 + scale) + shift)
+        out: Tensor = self.proj_out(modulated(h, scale, shift))
         return out
 
     def layout(self, h: Tensor, frames: int, attend: Attend, lengths: Tensor | None) -> Layout:

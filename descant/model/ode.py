@@ -16,6 +16,11 @@ OFFSETS: dict[Solver, tuple[float, ...]] = {  # where in a step the field is eva
     "midpoint": (0.0, 1 / 2),
     "rk4": (0.0, 1 / 3, 2 / 3, 1.0),
 }
+GUIDED: dict[Solver, tuple[bool, ...]] = {  # where in a step the guidance is computed; elsewhere the last one serves
+    "euler": (True,),
+    "midpoint": (False, True),  # the first slope only finds the place of the second, which alone makes the step
+    "rk4": (True, True, True, True),
+}
 
 
 def schedule(points: int, sway: float) -> Tensor:

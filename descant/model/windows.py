@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from descant.model.dit import DiT
-from descant.model.ode import Solver, moments, schedule, solve
+from descant.model.ode import GUIDED, Solver, moments, schedule, solve
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
 from descant.types import Decoding
@@ -28,14 +28,14 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Window:
     """One solve of the DiT: codes (C,) int64, voice (G, D) as ``Token2Wav.voice_rows`` gives it, unscaled noise
-    x0 (T, M), T = C * repeats. past (E, L, 2, G, K, D): what ``Solved.past`` of the window before was; None: the
-    utterance starts here. keep: the block whose past is wanted."""
+    x0 (T, M), T = C * repeats. past: what ``Solved.past`` of the window before was; None: the utterance starts here.
+    keep: the block whose past is wanted."""
 
     codes: Tensor
     voice: Tensor
     x0: Tensor
     decoding: Decoding
-    past: Tensor | None = None
+    past: Sequence[Tensor] | None = None
     keep: int = 0
 
     @property
@@ -47,12 +47,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Solved:
-    """mel (M, T) of one window; past (E, L, 2, G, K, D): at each of the E evaluations of the solve and each of the L
-    layers that look back, the keys and values of the block to ``keep``. The window after it goes on from them, so
-    nothing that was solved is solved again."""
+    """mel (M, T) of one window; past: for each evaluation of the solve (L, G, K, 2, D), at each of the L layers that
+    look back the keys and values of the block to ``keep``, in the branches that were computed. The window after it
+    goes on from them, so nothing that was solved is solved again."""
 
     mel: Tensor
-    past: Tensor
+    past: tuple[Tensor, ...]
 
 
 def solve_windows(dit: DiT, windows: Sequence[Window]) -> list[Solved]:
@@ -65,18 +65,19 @@ def solve_together(dit: DiT, group: Sequence[Window]) -> list[Solved]:
     d, device = group[0].decoding, group[0].voice.device
     times = schedule(d.points, d.sway).to(device)
     voices = torch.stack([w.voice for w in group], dim=1)  # (G, B, D)
+    pasts = [w.past for w in group if w.past is not None]
     field = Field(
         dit,
         condition(dit, torch.stack([w.codes for w in group]), voices),
         strength(group, device),
         dit.times(moments(times, d.solver)),
-        None if group[0].past is None else torch.stack([w.past for w in group if w.past is not None], dim=4),
+        None if group[0].past is None else [torch.stack(own, dim=2) for own in zip(*pasts, strict=True)],
         group[0].keep,
     )
     x0 = torch.stack([w.x0.to(device) * w.decoding.noise_scale for w in group])
     mels, past = field.follow(x0, times, d.solver)
     # copies: a view would keep the past of the whole batch in memory
-    return [Solved(mel, past[:, :, :, :, i].clone()) for i, mel in enumerate(mels.mT)]
+    return [Solved(mel, tuple(known[:, :, i].clone() for known in past)) for i, mel in enumerate(mels.mT)]
 
 
 @dataclass(frozen=True)
@@ -125,40 +126,45 @@ def strength(windows: Sequence[Window], device: torch.device) -> Tensor:
     return torch.tensor([w.decoding.guidance for w in windows], device=device)[:, None, None]
 
 
-def guided(out: Tensor, branches: int, guidance: Tensor) -> Tensor:
-    """c + guidance * (c - n), from the velocities (G * B, T, M) of all branches; guidance (B, 1, 1)."""
-    if branches == 1:
-        return out
-    spoken, null = out.chunk(2)
-    return spoken + guidance * (spoken - null)
+def guided(spoken: Tensor, lead: Tensor, guidance: Tensor) -> Tensor:
+    """The guided velocity (B, T, M): what is spoken, and ``guidance`` (B, 1, 1) times its lead over the null branch."""
+    return spoken + guidance * lead
 
 
 @dataclass(frozen=True)
 class Field:
     """The velocity of all branches of all windows, in one batch.
 
-    condition (G, B, T, D), guidance (B, 1, 1); times: ``DiT.times`` of all E evaluations, which do not depend on x;
-    past (E, L, 2, G, B, K, D) or None.
+    condition (G, B, T, D), guidance (B, 1, 1); times: ``DiT.times`` of all evaluations, which do not depend on x;
+    past: for each evaluation (L, G, B, K, 2, D), or None.
     """
 
     dit: DiT
     condition: Tensor
     guidance: Tensor
     times: Sequence[Tensor]
-    past: Tensor | None
+    past: Sequence[Tensor] | None
     keep: int
 
-    def follow(self, x0: Tensor, times: Tensor, solver: Solver) -> tuple[Tensor, Tensor]:
-        """x0 (B, T, M) -> where the field leads (B, T, M), and the past of the windows that come next."""
-        branches, rows = len(self.condition), self.condition.flatten(0, 1)
+    def follow(self, x0: Tensor, times: Tensor, solver: Solver) -> tuple[Tensor, list[Tensor]]:
+        """x0 (B, T, M) -> where the field leads (B, T, M), and the past of the windows that come next.
+
+        The null branch is computed where the solver asks for guidance; between, the last lead serves.
+        """
+        lead, asks = torch.zeros_like(x0), GUIDED[solver]
         kept: list[Tensor] = []  # one for each evaluation so far
 
         def velocity(_: Tensor, x: Tensor) -> Tensor:
+            nonlocal lead
             k = len(kept)
-            past = None if self.past is None else self.past[k].flatten(2, 3)
+            condition = self.condition if asks[k % len(asks)] else self.condition[:1]
+            past = None if self.past is None else self.past[k].flatten(1, 2)
             now = [rows_of_all[k : k + 1] for rows_of_all in self.times]
-            out, own = self.dit.window(x.repeat(branches, 1, 1), now, rows, past, self.keep)
-            kept.append(own.view(*own.shape[:2], branches, len(x), *own.shape[3:]))
-            return guided(out, branches, self.guidance)
+            out, own = self.dit.window(x.repeat(len(condition), 1, 1), now, condition.flatten(0, 1), past, self.keep)
+            kept.append(own.view(len(own), len(condition), len(x), *own.shape[2:]))
+            spoken, *null = out.chunk(len(condition))
+            if null:
+                lead = spoken - null[0]
+            return guided(spoken, lead, self.guidance)
 
-        return solve(velocity, x0, times, solver), torch.stack(kept)
+        return solve(velocity, x0, times, solver), kept

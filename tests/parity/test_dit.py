@@ -73,7 +73,7 @@ BREAKS: dict[str, tuple[object, str, object]] = {
     "no look-back, no look-ahead": (dit, "neighbours", own_block_only),
     "look-back and look-ahead exchanged": (dit, "neighbours", mirrored),
     "time not scaled": (dit, "TIME_SCALE", 1.0),
-    "no layer norm": (dit, "norm", lambda x: x),
+    "no layer norm": (dit, "modulated", lambda x, scale, shift: x * (1 + scale) + shift),
     "null reference without ECAPA": (Condition, "null", lambda c: replace(c, codes=c.codes * 0, speaker=c.speaker * 0)),
     "null code 1": (Condition, "null", lambda c: Condition(c.codes * 0 + 1, c.speaker * 0, c.ref_mel * 0)),
 }

@@ -86,12 +86,12 @@ def test_one_window_is_the_whole_solve() -> None:
     assert relative(rest, expected) < WAVE_TOLERANCE
 
 
-def unguided(out: Tensor, branches: int, guidance: Tensor) -> Tensor:
-    return REAL_GUIDED(out, branches, 0 * guidance)
+def unguided(spoken: Tensor, lead: Tensor, guidance: Tensor) -> Tensor:
+    return REAL_GUIDED(spoken, lead, 0 * guidance)
 
 
-def interpolated(out: Tensor, branches: int, guidance: Tensor) -> Tensor:
-    return REAL_GUIDED(out, branches, guidance - 1)
+def interpolated(spoken: Tensor, lead: Tensor, guidance: Tensor) -> Tensor:
+    return REAL_GUIDED(spoken, lead, guidance - 1)
 
 
 REAL_GUIDED = windows.guided
