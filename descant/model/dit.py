@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from descant.config import DiTConfig
 from descant.model.speaker import Ecapa
-from descant.nn.layers import Fusible, Linear
+from descant.nn.layers import Fusible, GeluLinear, Linear
 
 Attend = Literal["blocks", "full"]
 TIME_DIM = 256  # width of the sinusoid of t
@@ -243,9 +243,9 @@ class FeedForward(nn.Module):
         super().__init__()
         inner = cfg.hidden_size * cfg.ff_mult
         self.ff = nn.Sequential(
-            Linear(cfg.hidden_size, inner),
-            nn.GELU(approximate="tanh"),
-            nn.Identity(),  # the reference's dropout: it keeps the official index 3 of the next map
+            GeluLinear(cfg.hidden_size, inner),
+            nn.Identity(),  # in place of the reference's GELU and dropout: the next map's official index is 3
+            nn.Identity(),
             Linear(inner, cfg.hidden_size),
         )
 

@@ -1,6 +1,7 @@
 """BigVGAN (arXiv 2206.04658): log-amplitude mel -> wave, with alias-free snake activations.
 
-Axes: B batch, M mel bins, D channels, T frames (of whichever rate a stage has), W samples.
+Axes: B batch, M mel bins, D channels, T frames (of whichever rate a stage has), W samples. Inside, a sound is
+(B, D, 1, T) with its channels side by side in memory (channels_last): a CPU filters each of them in half the time so.
 """
 
 from __future__ import annotations
@@ -39,30 +40,55 @@ def kaiser_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def filters(x: Tensor, gain: float = 1.0) -> Tensor:
-    """One filter per channel of x (B, D, T): (D, 1, TAPS)."""
-    return (gain * kaiser_taps(x.device, x.dtype)).expand(x.shape[1], 1, -1)
+    """One filter per channel of x (B, D, 1, T): (D, 1, 1, TAPS)."""
+    return (gain * kaiser_taps(x.device, x.dtype)).expand(x.shape[1], 1, 1, -1)
 
 
 def hold(x: Tensor, before: int, after: int) -> Tensor:
-    """x (..., T), its edges held: (..., before + T + after). Four times as fast as functional.pad's "replicate"."""
-    edges = x[..., :1].expand(*x.shape[:-1], before), x[..., -1:].expand(*x.shape[:-1], after)
-    return torch.cat((edges[0], x, edges[1]), dim=-1)
+    """x (B, D, 1, T), its edges held: (B, D, 1, before + T + after). Faster than functional.pad's "replicate"."""
+    frames = x.permute(0, 2, 3, 1)  # as they lie in memory
+    first, last = frames[:, :, :1].expand(-1, -1, before, -1), frames[:, :, -1:].expand(-1, -1, after, -1)
+    return torch.cat((first, frames, last), dim=2).permute(0, 3, 1, 2)
 
 
 def upsample(x: Tensor) -> Tensor:
-    """(B, D, T) -> (B, D, 2T), edges held."""
+    """(B, D, 1, T) -> (B, D, 1, 2T), edges held."""
     pad = TAPS // 2 - 1
     crop = 2 * pad + (TAPS - 2) // 2
-    return F.conv_transpose1d(hold(x, pad, pad), filters(x, 2.0), stride=2, groups=x.shape[1])[..., crop:-crop]
+    wide = F.conv_transpose2d(hold(x, pad, pad), filters(x, 2.0), stride=(1, 2), groups=x.shape[1])
+    return wide[..., crop:-crop]
 
 
 def downsample(x: Tensor) -> Tensor:
-    """(B, D, 2T) -> (B, D, T), edges held."""
-    return F.conv1d(hold(x, TAPS // 2 - 1, TAPS // 2), filters(x), stride=2, groups=x.shape[1])
+    """(B, D, 1, 2T) -> (B, D, 1, T), edges held."""
+    return F.conv2d(hold(x, TAPS // 2 - 1, TAPS // 2), filters(x), stride=(1, 2), groups=x.shape[1])
+
+
+class Conv(nn.Conv1d):
+    """nn.Conv1d along the last axis of x (B, D, 1, T); its length stays. ``kernel`` is odd."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, dilation: int = 1, bias: bool = True):
+        super().__init__(inputs, outputs, kernel, dilation=dilation, bias=bias)
+        self.reach = dilation * (kernel - 1) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, dilation = self.weight.unsqueeze(2), (1, *self.dilation)
+        return F.conv2d(x, weight, self.bias, padding=(0, self.reach), dilation=dilation)
+
+
+class Up(nn.ConvTranspose1d):
+    """nn.ConvTranspose1d along the last axis of x (B, D, 1, T), to (B, D', 1, T * rate)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, rate: int):
+        super().__init__(inputs, outputs, kernel, stride=rate)
+        self.cut = (kernel - rate) // 2
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.conv_transpose2d(x, self.weight.unsqueeze(2), self.bias, (1, *self.stride), (0, self.cut))
 
 
 class SnakeBeta(nn.Module):
-    """x + sin^2(x e^alpha) / e^beta, per channel."""
+    """x (B, D, 1, T) -> x + sin^2(x e^alpha) / e^beta, per channel."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -70,7 +96,7 @@ class SnakeBeta(nn.Module):
         self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        frequency, height = self.alpha.exp()[:, None], self.beta.exp()[:, None]
+        frequency, height = self.alpha.exp()[:, None, None], self.beta.exp()[:, None, None]
         wave = torch.sin(x * frequency)
         return torch.addcmul(x, wave / (height + BETA_FLOOR), wave)  # a pass less over the memory than with a square
 
@@ -89,14 +115,12 @@ class Activation(nn.Module):
 
 
 class AmpBlock(nn.Module):
-    """For each dilation: activation, dilated convolution, activation, convolution, residual. (B, D, T) -> same."""
+    """For each dilation: activation, dilated convolution, activation, convolution, residual. (B, D, 1, T) -> same."""
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
         super().__init__()
-        self.convs1 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, dilation=d, padding=d * (kernel - 1) // 2) for d in dilations
-        )
-        self.convs2 = nn.ModuleList(nn.Conv1d(channels, channels, kernel, padding=(kernel - 1) // 2) for _ in dilations)
+        self.convs1 = nn.ModuleList(Conv(channels, channels, kernel, dilation=d) for d in dilations)
+        self.convs2 = nn.ModuleList(Conv(channels, channels, kernel) for _ in dilations)
         self.activations = nn.ModuleList(Activation(channels) for _ in range(2 * len(dilations)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,18 +137,16 @@ class BigVGAN(nn.Module):
         super().__init__()
         self.cfg = cfg
         widths = [cfg.upsample_initial_channel >> i for i in range(len(cfg.upsample_rates) + 1)]
-        self.conv_pre = nn.Conv1d(cfg.mel_dim, widths[0], EDGE_KERNEL, padding=EDGE_KERNEL // 2)
+        self.conv_pre = Conv(cfg.mel_dim, widths[0], EDGE_KERNEL)
         self.ups = nn.ModuleList()  # lists of one: the official keys are ups.0.0
         self.resblocks = nn.ModuleList()
         stages = zip(cfg.upsample_rates, cfg.upsample_kernel_sizes, strict=True)
         for i, (rate, kernel) in enumerate(stages):
-            padding = (kernel - rate) // 2
-            up = nn.ConvTranspose1d(widths[i], widths[i + 1], kernel, stride=rate, padding=padding)
-            self.ups.append(nn.ModuleList([up]))
+            self.ups.append(nn.ModuleList([Up(widths[i], widths[i + 1], kernel, rate)]))
             shapes = zip(cfg.resblock_kernel_sizes, cfg.resblock_dilation_sizes, strict=True)
             self.resblocks.extend(AmpBlock(widths[i + 1], k, dilations) for k, dilations in shapes)
         self.activation_post = Activation(widths[-1])
-        self.conv_post = nn.Conv1d(widths[-1], 1, EDGE_KERNEL, padding=EDGE_KERNEL // 2, bias=False)
+        self.conv_post = Conv(widths[-1], 1, EDGE_KERNEL, bias=False)
 
     @property
     def hop(self) -> int:
@@ -153,7 +175,8 @@ class BigVGAN(nn.Module):
         """begin, end: the frames whose samples are wanted, (B, (end - begin) * hop). A stage computes no more than they
         need: a frame of context is dear before the first upsampler and all but free after the second."""
         end = mel.shape[2] if end is None else end
-        x, start, per_stage = self.conv_pre(decibels(mel)), 0, len(self.cfg.resblock_kernel_sizes)
+        x = self.conv_pre(decibels(mel).unsqueeze(2).contiguous(memory_format=torch.channels_last))
+        start, per_stage = 0, len(self.cfg.resblock_kernel_sizes)
         rate = 1  # samples of x for a mel frame; its first is sample ``start``
         for i, (up, reach) in enumerate(zip(self.ups, self.reaches(), strict=True)):
             x, start = crop(x, start, begin * rate - reach, end * rate + reach)
@@ -161,11 +184,11 @@ class BigVGAN(nn.Module):
             x = sum(block(x) for block in self.resblocks[i * per_stage : (i + 1) * per_stage]) / per_stage
             rate, start = rate * self.cfg.upsample_rates[i], start * self.cfg.upsample_rates[i]
         samples: Tensor = self.conv_post(self.activation_post(x))
-        return crop(samples, start, begin * rate, end * rate)[0].clamp(-1.0, 1.0).squeeze(1)
+        return crop(samples, start, begin * rate, end * rate)[0].clamp(-1.0, 1.0).flatten(1)
 
 
 def crop(x: Tensor, start: int, begin: int, end: int) -> tuple[Tensor, int]:
-    """x (B, D, T), whose first sample is number ``start`` -> the part of it within begin..end, and its first number."""
+    """x (..., T), whose first sample is number ``start`` -> the part of it within begin..end, and its first number."""
     begin = max(begin, start)
     return x[..., begin - start : end - start], begin
 

@@ -65,17 +65,18 @@ def packed(weight: Tensor) -> Tensor | None:
     return order
 
 
-def product(x: Tensor, order: Tensor, bias: Tensor | None) -> Tensor:
+def product(x: Tensor, order: Tensor, bias: Tensor | None, *, gelu: bool = False) -> Tensor:
     """x (..., D) and the packed weight (N, D), bias (N,) -> (..., N), as functional.linear; no gradient."""
     if x.ndim > 1 and x.numel() < 3 * x.shape[-1]:  # one row or two
-        several = x.expand(FEW, *x.shape[1:]) if len(x) == 1 else torch.cat((x, x))
-        return multiply(several, order, bias).narrow(0, 0, len(x))
-    return multiply(x, order, bias)
+        several = x.expand(FEW, *x.shape[1:]) if x.shape[0] == 1 else torch.cat((x, x))
+        return multiply(several, order, bias, gelu).narrow(0, 0, x.shape[0])
+    return multiply(x, order, bias, gelu)
 
 
-def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """functional.linear through oneDNN; weight as it is, or packed."""
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
+    """functional.linear through oneDNN, and after it the GELU if wanted; weight as it is, or packed."""
+    then, how = ("gelu", "tanh") if gelu else ("none", "")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], how)
     return out
 
 
@@ -105,6 +106,15 @@ class Linear(nn.Linear):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         refuse_packed(self._order)
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class GeluLinear(Linear):
+    """Linear, then GELU in its tanh form; as one operation where it is packed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._order is None:
+            return F.gelu(super().forward(x), approximate="tanh")
+        return product(x, self._order, self.bias, gelu=True)
 
 
 def refuse_packed(order: Tensor | None) -> None:

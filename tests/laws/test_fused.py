@@ -12,7 +12,7 @@ from torch import Tensor
 
 from descant.model.decoder import Decoder
 from descant.nn import layers
-from descant.nn.layers import Linear, prepare
+from descant.nn.layers import GeluLinear, Linear, prepare
 from tests.laws.test_decoder import CFG, LAW, T, close, ids, in_pieces, rows
 
 
@@ -119,6 +119,17 @@ def test_packed_is_plain(apart: Decoder, cuts: list[int]) -> None:
     assert all(p.is_meta for name, p in body.named_parameters() if name.endswith("proj.weight"))
     found, expected = (in_pieces(one, rows(2), ids(2), cuts) for one in (body, apart))
     close(found, expected)
+
+
+@packing
+def test_a_packed_layer_has_its_gelu(small: None) -> None:
+    layer, x = GeluLinear(40, 7), torch.randn(2, 9, 40)
+    with torch.inference_mode():
+        plain = torch.nn.functional.gelu(torch.nn.functional.linear(x, layer.weight, layer.bias), approximate="tanh")
+        apart = layer(x)
+        layer.pack()
+        close(layer(x), plain)
+        close(apart, plain)
 
 
 @packing

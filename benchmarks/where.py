@@ -1,0 +1,126 @@
+"""Where the time of an answer goes, by kind of operation: the profile behind the bench's misses.
+
+    python benchmarks/where.py [--threads 2] [--out FILE.md]           benchmarks/results/where.md if left out
+
+The shapes are the bench's, with random weights: a decode step of either decoder at bench-tiny and at 0.5B, and the
+sound of bench-tiny's 100 codes at balanced. Each is timed by itself (median), then once more under torch's profiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from descant.bench.harness import threads
+from descant.bench.shapes import FULL, models_of, random_parts, random_prompt, random_voice, request
+from descant.config import OmniConfig
+from descant.engine.loop import fenced, read, talk, think
+from descant.engine.session import open_session
+from descant.model import codec
+from descant.model.codec import decoding_for
+from descant.model.vocoder import BigVGAN
+from descant.model.vocos import Vocos
+from descant.model.windows import Song, sing_windows
+
+OUT = Path(__file__).resolve().parent / "results" / "where.md"
+STEPS, WARM, TURNS = 20, 5, 5
+KINDS: Mapping[str, tuple[str, ...]] = {  # the beginnings of operators' names; the first kind that fits
+    "products": ("mkldnn::_linear", "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+    "convolutions": ("aten::mkldnn_convolution", "aten::_convolution", "aten::_slow_conv", "aten::slow_conv"),
+    "attention": ("aten::_scaled_dot_product", "aten::scaled_dot_product"),
+    "sines": ("aten::sin",),
+    "other operations": ("aten::",),
+}
+BETWEEN = "between them"
+
+Milliseconds = dict[str, float]  # of each kind
+
+
+def decoders(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
+    """A step of the Thinker and one of the Talker."""
+    models, prompt, voice = models_of(random_parts(config)), random_prompt(FULL.prompt), random_voice(config)
+    most = (TURNS + 1) * STEPS + WARM
+    session = open_session(models, request(prompt, voice, most, most))
+    fenced([[session]], lambda group: read(models, group[0]))
+    for step in (think, talk):
+        for _ in range(WARM):
+            step(models, [session])
+    return {
+        "Thinker": measured(lambda: think(models, [session]), STEPS),
+        "Talker": measured(lambda: talk(models, [session]), STEPS),
+    }
+
+
+def sound(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
+    """All windows of the bench's codes at balanced: through the DiT, and the same through the BigVGAN."""
+    net, voice, balanced = models_of(random_parts(config)).token2wav, random_voice(config), decoding_for("balanced")
+    assert net is not None
+    codes = torch.randint(0, 8192, (FULL.codes,), generator=torch.Generator().manual_seed(0))
+    asked: list[Sequence[Song]] = []
+
+    def sung(vocoder: BigVGAN | Vocos, songs: Sequence[Song]) -> list[torch.Tensor]:
+        asked.append(songs)
+        return sing_windows(vocoder, songs)
+
+    with patch.object(codec, "sing_windows", sung):
+        _, state = net.push(net.start(voice, 0, balanced), codes)
+        net.finish(state)
+    return {
+        "DiT": measured(lambda: net.mel_windowed(codes, voice, 0, balanced), 1),
+        "BigVGAN": measured(lambda: [sing_windows(net.vocoder, songs) for songs in asked], 1),
+    }
+
+
+def measured(act: Callable[[], object], times: int) -> tuple[float, Milliseconds]:
+    """Milliseconds of one ``act``: the median by itself; by kind, the mean of ``times`` under the profiler."""
+    seconds = [clocked(act) for _ in range(TURNS * times)]
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        taken = sum(clocked(act) for _ in range(times))
+    kinds = dict.fromkeys((*KINDS, BETWEEN), 0.0)
+    kinds[BETWEEN] = 1000 * taken / times
+    for event in seen.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), None)
+        if kind is not None:
+            kinds[kind] += event.self_cpu_time_total / 1000 / times
+            kinds[BETWEEN] -= event.self_cpu_time_total / 1000 / times
+    return 1000 * statistics.median(seconds), kinds
+
+
+def clocked(act: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    act()
+    return time.perf_counter() - begin
+
+
+def table(rows: Mapping[str, tuple[float, Milliseconds]]) -> str:
+    lines = [f"| what | alone | profiled | {' | '.join((*KINDS, BETWEEN))} |", "|---" * (len(KINDS) + 4) + "|"]
+    for name, (alone, kinds) in rows.items():
+        whole = sum(kinds.values())
+        shares = " | ".join(f"{100 * part / whole:.0f} %" for part in kinds.values())
+        lines.append(f"| {name} | {alone:.1f} ms | {whole:.1f} ms | {shares} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=OUT)
+    args = parser.parse_args()
+    rows: dict[str, tuple[float, Milliseconds]] = {}
+    with threads(args.threads), torch.inference_mode():
+        for name, config in {"bench-tiny": FULL.answer, "0.5B": FULL.decode}.items():
+            rows |= {f"{decoder}, a step, {name}": found for decoder, found in decoders(config).items()}
+        rows |= {f"{part}, {FULL.codes} codes, bench-tiny": found for part, found in sound(FULL.answer).items()}
+    args.out.write_text(table(rows))
+    print(table(rows), end="")
+
+
+if __name__ == "__main__":
+    main()
