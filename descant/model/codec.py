@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from descant.config import BigVGANConfig, Token2WavConfig
 from descant.errors import ConfigError, OptionError, SessionError
@@ -21,6 +21,7 @@ from descant.model.dit import Condition, DiT
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
 from descant.model.windows import Song, Window, sing_windows, solve_windows
+from descant.nn.layers import Settled
 from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
@@ -113,7 +114,7 @@ class Cut:
     last: bool = False
 
 
-class Token2Wav(nn.Module):
+class Token2Wav(Settled):
     """The DiT and a vocoder. float32 only, as the official model."""
 
     def __init__(self, cfg: Token2WavConfig):
@@ -318,6 +319,12 @@ class Token2Wav(nn.Module):
     def voice_rows(self, voice: Voice, decoding: Decoding) -> Tensor:
         """(G, D). The null branch is whole, its code 0 included: a zero speaker and a zero reference of the same
         length, still read by ECAPA."""
+        guided = decoding.guidance >= NO_GUIDANCE
+        known, rows = self.once((id(voice), guided), lambda: (voice, self.read_voice(voice, guided)))
+        return rows if known is voice else self.read_voice(voice, guided)
+
+    def read_voice(self, voice: Voice, guided: bool) -> Tensor:
+        """``voice_rows``, computed."""
         needed = self.dit.input_embed.spk_encoder.min_frames
         if len(voice.ref_mel) < needed:
             raise OptionError(
@@ -325,7 +332,7 @@ class Token2Wav(nn.Module):
             )
         speaker, ref_mel = voice.vector[None].to(self.device), voice.ref_mel[None].to(self.device)
         rows = [self.dit.voice(speaker, ref_mel)]
-        if decoding.guidance >= NO_GUIDANCE:
+        if guided:
             null = Condition(torch.zeros(1, 1, dtype=torch.int64, device=self.device), speaker, ref_mel).null()
             rows.append(self.dit.condition(null)[:, 0])
         return torch.cat(rows)

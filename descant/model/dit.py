@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from descant.config import DiTConfig
 from descant.model.speaker import Ecapa
-from descant.nn.layers import Fusible, GeluLinear, Linear
+from descant.nn.layers import Fusible, GeluLinear, Linear, Settled
 
 Attend = Literal["blocks", "full"]
 TIME_DIM = 256  # width of the sinusoid of t
@@ -274,7 +274,7 @@ class Block(nn.Module):
         return torch.addcmul(x, gate_m, self.ff(modulated(x, scale_m, shift_m))), known
 
 
-class DiT(nn.Module):
+class DiT(Settled):
     """x (B, T, M), t (B,), condition -> velocity (B, T, M) of the path from noise (t = 0) to mel (t = 1).
 
     Blocks are counted from the first frame of x, so x must start on a block boundary of the utterance.

@@ -70,7 +70,7 @@ def solve_together(dit: DiT, group: Sequence[Window]) -> list[Solved]:
         dit,
         condition(dit, torch.stack([w.codes for w in group]), voices),
         strength(group, device),
-        dit.times(moments(times, d.solver)),
+        dit.once((d.points, d.sway, d.solver), lambda: dit.times(moments(times, d.solver))),
         None if group[0].past is None else [torch.stack(own, dim=2) for own in zip(*pasts, strict=True)],
         group[0].keep,
     )

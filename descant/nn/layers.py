@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Value = TypeVar("Value")
 
 
 @lru_cache(maxsize=16)
@@ -44,6 +46,7 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "4096")
 
 ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 WORTH = 2**16  # weights; for a smaller matrix the call of oneDNN costs more than it saves
+KEPT = 16  # results that a settled module keeps
 FEW = 4  # rows: oneDNN reads the weights faster for four than for one or two
 ROWS = 64  # what a packed order is chosen for; it serves any number
 
@@ -199,16 +202,45 @@ class SwiGLU(Fusible):
         return out
 
 
-def prepare(module: nn.Module) -> None:
-    """Make ``module`` fast for answering, when its weights are there: siblings are fused, large weights packed.
+class Settled(nn.Module):
+    """A module that can keep what it computes again and again, once its weights will not change any more."""
 
-    Harmless when repeated. Its results differ by rounding alone. On a CPU in float32 it is for nothing else afterwards,
-    see ``Linear``.
+    _kept: dict[Hashable, Any] | None = None
+
+    def settle(self) -> None:
+        """From now on ``once`` is true to its name."""
+        self._kept = {} if self._kept is None else self._kept
+
+    def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """What ``make`` gave for this key, if it is kept; else it is made. The oldest of ``KEPT`` goes first."""
+        kept = self._kept
+        if kept is None or torch.is_grad_enabled():
+            return make()
+        found: Value | None = kept.get(key)
+        if found is None:
+            found = kept[key] = make()
+            for old in list(kept)[:-KEPT]:  # a copy, and pop: another thread may be here too
+                kept.pop(old, None)
+        return found
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._kept = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def prepare(module: nn.Module) -> None:
+    """Make ``module`` fast for answering, when its weights are there: siblings are fused, large weights packed, and
+    what never changes is computed once.
+
+    Harmless when repeated. Its results differ by rounding alone. It is for nothing else afterwards: weights may not
+    change, and on a CPU in float32 not even move, see ``Linear``.
     """
     parts = list(module.modules())
     for part in parts:
         if isinstance(part, Fusible):
             part.fuse()
+        if isinstance(part, Settled):
+            part.settle()
     for part in parts:
         if isinstance(part, Linear) and not part.weight.is_meta:
             part.pack()

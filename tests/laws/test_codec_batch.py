@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +17,7 @@ from torch import Tensor
 from descant.errors import SessionError
 from descant.model import codec, windows
 from descant.model.codec import CodecState, Token2Wav, decoding_for
+from descant.nn.layers import prepare
 from descant.types import Decoding, Voice
 from tests import tiny_speech
 
@@ -242,3 +245,21 @@ def test_a_stream_keeps_no_sound_of_its_neighbours() -> None:
         assert state.vocoder.fade is not None
         assert state.vocoder.fade.untyped_storage().nbytes() == state.vocoder.fade.nbytes
         assert state.vocoder.mel.untyped_storage().nbytes() <= 4 * tiny_speech.MELS * 24
+
+
+def test_a_prepared_codec_reads_a_voice_once_and_takes_none_for_another() -> None:
+    plain, net = model(), copy.deepcopy(model())
+    heard: list[int] = []
+    prepare(net)
+    net.dit.input_embed.spk_encoder.register_forward_hook(lambda *_: heard.append(1))
+    voices = [tiny_speech.voice(), replace(tiny_speech.voice(), vector=-tiny_speech.voice().vector)]
+    guided, free = replace(BASE, guidance=0.5), replace(BASE, guidance=0.0)
+
+    def sung(one: Token2Wav, voice: Voice, decoding: Decoding) -> Tensor:
+        samples, state = one.push(one.start(voice, 0, decoding), tiny_speech.codes(30))
+        return torch.cat([samples, one.finish(state)[0]])
+
+    for voice, decoding in 3 * list(itertools.product(voices, (guided, free))):
+        found, expected = (sung(one, voice, decoding) for one in (net, plain))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert len(heard) == 2 * (2 + 1)  # each voice, with the null reference and without

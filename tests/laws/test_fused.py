@@ -186,3 +186,32 @@ def test_a_weight_that_stays_still_learns() -> None:
     weight, x = torch.randn(4, 8, requires_grad=True), torch.randn(3, 8, requires_grad=True)
     layers.linear(x, weight).sum().backward()
     assert weight.grad is not None and x.grad is not None
+
+
+# ---------------------------------------------------------------- what never changes is computed once
+
+
+def test_a_settled_module_makes_a_thing_once() -> None:
+    module = layers.Settled()
+    made: list[int] = []
+
+    def make(key: int) -> int:
+        made.append(key)
+        return key * key
+
+    def ask(key: int) -> int:
+        return module.once(key, lambda: make(key))
+
+    with torch.no_grad():
+        assert [ask(3), ask(3)] == [9, 9] and made == [3, 3]  # not settled yet
+        prepare(module)
+        assert [ask(3), ask(3), ask(4), ask(3)] == [9, 9, 16, 9] and made[2:] == [3, 4]
+        for key in range(5, 5 + layers.KEPT):
+            ask(key)
+        made.clear()
+        assert ask(4 + layers.KEPT) and not made
+        assert ask(3) == 9 and made == [3]  # the oldest had gone
+    assert ask(3) == 9 and made == [3, 3]  # a gradient might be wanted
+    module.to(torch.float64)
+    with torch.no_grad():
+        assert ask(3) == 9 and made == [3, 3, 3]
