@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +17,7 @@ from unittest.mock import patch
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from descant.bench.decode import clocked
 from descant.bench.harness import threads
 from descant.bench.shapes import FULL, models_of, random_parts, random_prompt, random_voice, request
 from descant.config import OmniConfig
@@ -91,12 +91,6 @@ def measured(act: Callable[[], object], times: int) -> tuple[float, Milliseconds
             kinds[kind] += event.self_cpu_time_total / 1000 / times
             kinds[BETWEEN] -= event.self_cpu_time_total / 1000 / times
     return 1000 * statistics.median(seconds), kinds
-
-
-def clocked(act: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    act()
-    return time.perf_counter() - begin
 
 
 def table(rows: Mapping[str, tuple[float, Milliseconds]]) -> str:
