@@ -10,6 +10,9 @@ DescantError
 """
 
 
+SHOWN_CHARACTERS = 60  # of a value that an error repeats
+
+
 class DescantError(Exception):
     """Base of every error that descant raises on purpose."""
 
@@ -44,3 +47,9 @@ class BusyError(SessionError):
     def __init__(self, message: str, retry_s: float | None = None):
         super().__init__(message)
         self.retry_s = retry_s
+
+
+def shortened(value: object) -> str:
+    """The repr of a value as an error shows it: on one line, and not too long."""
+    text = repr(value).replace("\n", " ")
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

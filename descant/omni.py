@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import torch
 from torch import Tensor
 
 from descant.engine import trace as tracing
+from descant.engine.answer import Answer
 from descant.engine.engine import Engine
+from descant.engine.graphs import Mode
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession, Terms
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
 from descant.engine.session import Models, Request, codes_beyond_table
-from descant.errors import OptionError
+from descant.errors import OptionError, shortened
 from descant.inputs.prompt import build_prompt
 from descant.inputs.tokenizer import Tokenizer
 from descant.inputs.turn import Scribe
@@ -26,16 +29,18 @@ from descant.model.codec import decoding_for
 from descant.types import (
     READ_ALOUD,
     TRANSCRIBE,
+    AnswerOptions,
     Audio,
+    Budget,
+    ChatInput,
     Decoding,
-    Event,
     Finished,
     Latency,
     Memory,
-    Message,
     Prompt,
     Sampling,
     Voice,
+    check_plain,
     user,
 )
 from descant.weights.checkpoint import Checkpoint, load_checkpoint
@@ -43,9 +48,18 @@ from descant.weights.checkpoint import Checkpoint, load_checkpoint
 if TYPE_CHECKING:
     from descant.types import Source
 
+__all__ = ["Answer", "Limits", "LiveSession", "Omni", "load"]
+
 DType = Literal["float32", "bfloat16", "float16"]
 NO_PROMPT = Prompt(torch.empty(0, dtype=torch.int64), torch.empty(3, 0, dtype=torch.int64), 0)
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STEP_MODES = (None, "off", "graphs", "compile")
+OPTION_TYPES: dict[str, type | tuple[type, ...]] = {  # of AnswerOptions; plain values are checked by their annotation
+    "sampling": Sampling,
+    "talker_sampling": Sampling,
+    "latency": (str, Decoding),
+    "budget": Budget,
+}
 
 
 def load(
@@ -55,34 +69,49 @@ def load(
     device: str | None = None,
     latency: Latency | Decoding = "balanced",
     limits: Limits | None = None,
+    budget: Budget | None = None,
+    step_mode: Mode | None = None,
     progress: bool = False,
 ) -> Omni:
     """Load a model: ``"nano"`` (embedded), a folder, or ``"org/repo"`` (fetched through huggingface-hub).
 
-    dtype None: what the files hold, float32 on a CPU. device None: the CPU. limits: how much is served at once.
-    ``progress`` draws a bar meanwhile.
+    dtype: None is that of the files, float32 on a CPU. device: None is the CPU. limits: how much is served at once.
+    budget: how much media may cost. step_mode: how decode steps run, "off" (eagerly), as CUDA "graphs", or "compile"
+    (torch.compile); None: graphs where there is CUDA. progress: draw a bar meanwhile.
     Raises OptionError (unknown name or option), ConfigError, WeightsError.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise OptionError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
+        raise OptionError(f"unknown dtype {shortened(dtype)}; choose one of {', '.join(DTYPES)}")
+    check_type("name", name, (str, Path))
+    check_type("latency", latency, (str, Decoding))
     if not isinstance(latency, Decoding):
         decoding_for(latency)  # a wrong word is found before the weights are read
     check_device(device)
-    return Omni(load_checkpoint(name, dtype and DTYPES[dtype], device, progress), latency, limits)
+    checkpoint = load_checkpoint(name, dtype and DTYPES[dtype], device, progress)
+    return Omni(checkpoint, latency, limits, budget=budget, step_mode=step_mode)
 
 
 def check_device(device: str | None) -> None:
     """Refuse a device that this machine, or this torch, does not have."""
+    check_plain("device", device, "str | None")
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch says "not compiled with CUDA" by an AssertionError
-        raise OptionError(f"device {device!r} cannot be used ({error}); try 'cpu'") from None
+    except (RuntimeError, AssertionError) as error:  # AssertionError: "not compiled with CUDA"
+        raise OptionError(f"device {shortened(device)} cannot be used ({error}); try 'cpu'") from None
 
 
-def models_of(checkpoint: Checkpoint) -> Models:
-    """What the engine needs of a checkpoint."""
+def check_type(name: str, value: object, kinds: type | tuple[type, ...]) -> None:
+    """Refuse ``value`` unless it is one of ``kinds``: OptionError says what was given and what to write."""
+    if not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        raise OptionError(f"{name}={shortened(value)} is {type(value).__name__}; write a {names}")
+
+
+def models_of(checkpoint: Checkpoint, step_mode: Mode | None) -> Models:
+    """The weights and ids of a checkpoint that the engine needs."""
     generation, talker, token2wav = checkpoint.generation, checkpoint.talker, checkpoint.token2wav
-    stops, banned = frozenset(generation.stop_codes), frozenset(generation.suppressed_codes)
+    stops = frozenset(generation.stop_codes)
+    banned = frozenset(generation.suppressed_codes)
     if talker is not None and token2wav is not None:
         banned |= codes_beyond_table(talker, token2wav, stops)
     return Models(
@@ -93,20 +122,36 @@ def models_of(checkpoint: Checkpoint) -> Models:
         frozenset(generation.stop_ids),
         stops,
         banned,
+        step_mode,
     )
 
 
 class Omni:
     """One set of weights that serves any number of answers at once, from any thread. Nothing of an answer is kept here.
 
-    Its engine works on a thread of its own, from the first answer on until ``close``.
+    Its engine works on a thread of its own, from the first answer on until ``close``. Methods that begin with ``a`` are
+    for event loops: what is slow in them (opening media, laying a prompt out) runs on another thread.
     """
 
-    def __init__(self, checkpoint: Checkpoint, latency: Latency | Decoding = "balanced", limits: Limits | None = None):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        latency: Latency | Decoding = "balanced",
+        limits: Limits | None = None,
+        *,
+        budget: Budget | None = None,
+        step_mode: Mode | None = None,
+    ):
+        check_type("limits", limits, (Limits, type(None)))
+        check_type("budget", budget, (Budget, type(None)))
+        check_plain("step_mode", step_mode, "str | None")
+        if step_mode not in STEP_MODES:
+            raise OptionError(f"step_mode={shortened(step_mode)} is unknown; choose off, graphs or compile")
         self.checkpoint = checkpoint
         self.decoding = self._decoding(latency)
+        self.budget = budget or Budget()
         checkpoint.parts.prepare()
-        self.models = models_of(checkpoint)
+        self.models = models_of(checkpoint, step_mode)
         self.engine = Engine(self.models, limits)
 
     def close(self) -> None:
@@ -115,7 +160,7 @@ class Omni:
 
     @property
     def speaks(self) -> bool:
-        """Whether this model has a Talker, a codec decoder and a voice."""
+        """True if this model has a Talker, a codec decoder and a voice."""
         return self.models.talker is not None and self.models.token2wav is not None and bool(self.checkpoint.voices)
 
     @property
@@ -123,115 +168,120 @@ class Omni:
         """Names for ``voice=``; the first is the default."""
         return tuple(self.checkpoint.voices) if self.speaks else ()
 
-    def chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        voice: str | None = None,
-        speech: bool = True,
-        sampling: Sampling | None = None,
-        talker_sampling: Sampling | None = None,
-        max_tokens: int | None = None,
-        seed: int | None = None,
-        latency: Latency | Decoding | None = None,
-    ) -> Iterator[Event]:
-        """Answer a conversation, event by event: TextDelta and AudioChunk as they come, then Finished.
+    def chat(self, messages: ChatInput, **options: Unpack[AnswerOptions]) -> Answer:
+        """Answer a conversation: TextDelta and AudioChunk as they come, Progress where there is a wait, then Finished.
 
-        Options and media are checked at once (OptionError, MediaError; BusyError when too many wait); the answer is
-        made from then on, beside all others. Closing the iterator cancels it. ``max_tokens`` overrides that of
-        ``sampling``; ``seed`` makes text, codes and sound reproducible. Samplings left out are the model's own.
+        messages: a string, a Message, a list of messages, or the JSON form of the model card and of OpenAI's parts.
+        Options and media are checked at once (OptionError, MediaError; BusyError when too many wait). The answer is
+        made from then on, beside all others; cancelling or dropping it stops that.
         """
-        options = Options(voice, speech, sampling, talker_sampling, max_tokens, seed, latency)
-        return self._answer(messages, options)
+        clock = time.perf_counter()
+        request = replace(self._settings(options), clock=clock)
+        return self._submit(replace(request, prompt=self._prompt(messages, options)))
 
-    def speak(
-        self,
-        text: str,
-        *,
-        voice: str | None = None,
-        talker_sampling: Sampling | None = None,
-        seed: int | None = None,
-        latency: Latency | Decoding | None = None,
-    ) -> Iterator[Event]:
-        """Read a text aloud, word for word: the same events as ``chat``, with the reply given instead of drawn."""
-        forced = tuple(self.models.tokenizer.encode(text))
+    def speak(self, text: str, **options: Unpack[AnswerOptions]) -> Answer:
+        """Read a text aloud, word for word: the same events as ``chat``, with the reply given instead of drawn.
+
+        Options that choose the words (sampling, max_tokens, speech=False) mean nothing here and are an OptionError.
+        """
+        clock = time.perf_counter()
+        check_plain("text", text, "str")
         if not text.strip():
             raise OptionError("nothing to say: the text is empty")
-        options = Options(voice, True, None, talker_sampling, len(forced) + 1, seed, latency)
-        return self._answer([user(READ_ALOUD.format(text=text))], options, forced)
+        for name in ("sampling", "max_tokens", "speech"):
+            if options.get(name) is not None and options.get(name) is not True:
+                raise OptionError(f"{name} has no meaning when a given text is read aloud; leave it out")
+        forced = tuple(self.models.tokenizer.encode(text))
+        request = self._settings({**options, "max_tokens": len(forced) + 1})
+        prompt = self._prompt(READ_ALOUD.format(text=text), options)
+        return self._submit(replace(request, prompt=prompt, forced=forced, clock=clock))
 
     def transcribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> str:
-        """Write down what is said in a sound."""
-        heard = audio if isinstance(audio, Audio) else Audio(audio)
-        events = self.chat([user(heard, TRANSCRIBE)], speech=False, max_tokens=max_tokens)
+        """Write down what is said in a sound: an Audio, a path, or the bytes of a file."""
+        sound = audio if isinstance(audio, Audio) else Audio(audio)
+        events = self.chat([user(sound, TRANSCRIBE)], speech=False, max_tokens=max_tokens)
         return next(event.text for event in events if isinstance(event, Finished))
 
-    def trace(
-        self, messages: Sequence[Message], *, max_text: int, max_codes: int, voice: str | None = None
-    ) -> dict[str, Tensor]:
-        """The deterministic greedy pass, for comparison with other implementations; see ``descant.engine.trace``."""
-        for name, value in (("max_text", max_text), ("max_codes", max_codes)):
-            if value < 1:
-                raise OptionError(f"{name}={value} is impossible; allowed: 1 or more")
-        request = self._request(messages, Options(voice, self.speaks, seed=0))
-        # the template's own default system turn, which is what another implementation would put there
-        request = replace(request, prompt=self._prompt(messages, speech=False))
-        text = replace(request.text, temperature=0.0, max_tokens=max_text)
-        speech = replace(request.speech, temperature=0.0, max_tokens=max_codes)
-        return tracing.trace(self.models, replace(request, text=text, speech=speech))
-
     def session(
-        self,
-        *,
-        voice: str | None = None,
-        instructions: str | None = None,
-        speech: bool = True,
-        sampling: Sampling | None = None,
-        talker_sampling: Sampling | None = None,
-        seed: int | None = None,
-        latency: Latency | Decoding | None = None,
-        memory: Memory | None = None,
+        self, *, instructions: str | None = None, memory: Memory | None = None, **options: Unpack[AnswerOptions]
     ) -> LiveSession:
         """Open a live session: it hears and sees while its user speaks and shows, and answers when asked.
 
         instructions: the system turn (None: the model's own). memory: how long the conversation may grow, and what
-        happens then. seed: of the first answer; each later one takes the next. The rest as in ``chat``.
+        happens then. options: of every answer; seed is that of the first answer, each later one takes the next.
         """
-        memory, most = memory or Memory(), self.checkpoint.config.thinker.text.max_position_embeddings
+        check_plain("instructions", instructions, "str | None")
+        check_type("memory", memory, (Memory, type(None)))
+        memory = memory or Memory()
+        most = self.checkpoint.config.thinker.text.max_position_embeddings
         if memory.full not in ("drop", "refuse") or (memory.tokens is not None and not 0 < memory.tokens <= most):
             raise OptionError(f"{memory} is impossible; tokens: 1 to {most}, full: 'drop' or 'refuse'")
-        request = self._asked(Options(voice, speech, sampling, talker_sampling, None, seed, latency))
+        request = self._settings(options)
         room = min(memory.tokens or most, self.engine.limits.tokens)
         scribe = Scribe(self.models.tokenizer, self.checkpoint.inputs, self.checkpoint.config.thinker)
         self.engine.start()
-        return LiveSession(self.engine, scribe, Terms(request, instructions, room, memory.full == "drop"))
+        budget = options.get("budget") or self.budget
+        return LiveSession(self.engine, scribe, Terms(request, instructions, room, memory.full == "drop", budget))
 
-    def _answer(
-        self, messages: Sequence[Message], options: Options, forced: tuple[int, ...] | None = None
-    ) -> Iterator[Event]:
-        clock = time.perf_counter()
-        request = replace(self._request(messages, options), forced=forced, clock=clock)
+    def trace(
+        self, messages: ChatInput, *, max_text: int, max_codes: int, voice: str | None = None
+    ) -> dict[str, Tensor]:
+        """The deterministic greedy pass, for comparison with other implementations; see ``descant.engine.trace``."""
+        for name, value in (("max_text", max_text), ("max_codes", max_codes)):
+            check_plain(name, value, "int")
+            if value < 1:
+                raise OptionError(f"{name}={value} is impossible; allowed: 1 or more")
+        request = self._settings({"voice": voice, "speech": self.speaks, "seed": 0})
+        # the template's own default system turn, which is what another implementation would put there
+        request = replace(request, prompt=self._prompt(messages, {"speech": False}))
+        text = replace(request.text, temperature=0.0, max_tokens=max_text)
+        speech = replace(request.speech, temperature=0.0, max_tokens=max_codes)
+        return tracing.trace(self.models, replace(request, text=text, speech=speech))
+
+    # ------------------------------------------------------------ for event loops
+
+    async def achat(self, messages: ChatInput, **options: Unpack[AnswerOptions]) -> Answer:
+        """``chat`` for an event loop: ``async for event in await omni.achat(...)``."""
+        return await asyncio.to_thread(self.chat, messages, **options)
+
+    async def aspeak(self, text: str, **options: Unpack[AnswerOptions]) -> Answer:
+        """``speak`` for an event loop."""
+        return await asyncio.to_thread(self.speak, text, **options)
+
+    async def asession(
+        self, *, instructions: str | None = None, memory: Memory | None = None, **options: Unpack[AnswerOptions]
+    ) -> LiveSession:
+        """``session`` for an event loop; of the session, use the methods that begin with ``a``."""
+        return await asyncio.to_thread(self.session, instructions=instructions, memory=memory, **options)
+
+    async def atranscribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> str:
+        """``transcribe`` for an event loop."""
+        return await asyncio.to_thread(self.transcribe, audio, max_tokens=max_tokens)
+
+    # ------------------------------------------------------------ inside
+
+    def _submit(self, request: Request) -> Answer:
         self.engine.start()
-        return iter(self.engine.submit(request))
+        return self.engine.submit(request)
 
-    def _request(self, messages: Sequence[Message], options: Options) -> Request:
-        """Everything checked and read, before anything is computed."""
-        request = self._asked(options)
-        return replace(request, prompt=self._prompt(messages, speech=options.speech))
-
-    def _asked(self, options: Options) -> Request:
+    def _settings(self, options: AnswerOptions) -> Request:
         """The options of an answer, checked and filled in; its prompt is still to come."""
+        check_options(options)
         generation = self.checkpoint.generation
-        text, speech = options.sampling or generation.text, options.talker_sampling or generation.speech
-        if options.max_tokens is not None:
-            text = replace(text, max_tokens=options.max_tokens)
+        text = options.get("sampling") or generation.text
+        speech = options.get("talker_sampling") or generation.speech
+        max_tokens = options.get("max_tokens")
+        if max_tokens is not None:
+            text = replace(text, max_tokens=max_tokens)
         check_sampling(text, "text")
         check_sampling(speech, "speech")
-        seed = secrets.randbelow(SEED_END) if options.seed is None else options.seed
+        seed = options.get("seed")
+        seed = secrets.randbelow(SEED_END) if seed is None else seed
         check_seed(seed)
-        decoding = self.decoding if options.latency is None else self._decoding(options.latency)
-        voice = self._voice(options.voice) if options.speech else None
-        return Request(NO_PROMPT, text, speech, decoding, seed, voice)
+        latency = options.get("latency")
+        decoding = self.decoding if latency is None else self._decoding(latency)
+        voice = self._voice(options.get("voice")) if options.get("speech", True) else None
+        return Request(NO_PROMPT, text, speech, decoding, seed, voice, tenant=options.get("tenant", ""))
 
     def _decoding(self, latency: Latency | Decoding) -> Decoding:
         """The dial's meaning for this model; a Decoding is taken as it is."""
@@ -244,23 +294,30 @@ class Omni:
             raise OptionError("this model has no voice: it comes without a Talker; ask with speech=False")
         name = self.voices[0] if name is None else name
         if name not in self.voices:
-            raise OptionError(f"unknown voice {name!r}; this model has {', '.join(self.voices)}")
+            raise OptionError(f"unknown voice {shortened(name)}; this model has {', '.join(self.voices)}")
         return self.checkpoint.voices[name]
 
-    def _prompt(self, messages: Sequence[Message], *, speech: bool) -> Prompt:
+    def _prompt(self, messages: ChatInput, options: AnswerOptions) -> Prompt:
         checkpoint = self.checkpoint
-        ids = checkpoint.config.thinker.ids
-        return build_prompt(messages, self.models.tokenizer, checkpoint.inputs, ids, speech=speech)
+        return build_prompt(
+            messages,
+            self.models.tokenizer,
+            checkpoint.inputs,
+            checkpoint.config.thinker.ids,
+            speech=options.get("speech", True),
+            budget=options.get("budget") or self.budget,
+        )
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of one answer as they were given."""
-
-    voice: str | None = None
-    speech: bool = True
-    sampling: Sampling | None = None
-    talker_sampling: Sampling | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    latency: Latency | Decoding | None = None
+def check_options(options: AnswerOptions) -> None:
+    """Refuse options that do not exist, with the nearest that does, and values of a wrong type."""
+    for name, value in options.items():
+        annotation = AnswerOptions.__annotations__.get(name)
+        if annotation is None:
+            near = get_close_matches(name, AnswerOptions.__annotations__, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(AnswerOptions.__annotations__)}"
+            raise OptionError(f"unknown option {shortened(name)}; {hint}")
+        if name in OPTION_TYPES and value is not None:
+            check_type(name, value, OPTION_TYPES[name])
+        else:
+            check_plain(name, value, annotation.__forward_arg__)

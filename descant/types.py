@@ -1,4 +1,4 @@
-"""The vocabulary that every room speaks: messages in, a prompt in the middle, events out.
+"""Messages in, options, events out: the types of the public interface, and what the model reads in between.
 
 Axis legend used everywhere in descant:
 B batch, T time (tokens or frames), S source (keys), H heads, D dim, C codes, M mel bins, W samples, N patches.
@@ -6,9 +6,13 @@ B batch, T time (tokens or frames), S source (keys), H heads, D dim, C codes, M 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+from descant.errors import OptionError, shortened
 
 if TYPE_CHECKING:  # torch and numpy are heavy; `descant --help` must not pay for them
     from pathlib import Path
@@ -17,6 +21,48 @@ if TYPE_CHECKING:  # torch and numpy are heavy; `descant --help` must not pay fo
     from torch import Tensor
 
     Source = str | Path | bytes  # a path, or the bytes of a file
+
+
+# ---------------------------------------------------------------- checks of plain values
+
+# Kinds of plain values: what Python calls them, and what an error calls them.
+PLAIN_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "str": (str, "a string"),
+    "bool": (bool, "True or False"),
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+}
+
+
+def check_plain(name: str, value: object, annotation: str) -> None:
+    """Refuse ``value`` unless it is of the plain kind that ``annotation`` names ("int", "str | None", ...).
+
+    OptionError says the name, what was given and what to write. Other annotations are not checked here.
+    """
+    kind = annotation.removesuffix(" | None")
+    if kind not in PLAIN_KINDS or (value is None and kind != annotation):
+        return
+    kinds, described = PLAIN_KINDS[kind]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind != "bool"):
+        optional = " or None" if kind != annotation else ""
+        raise OptionError(f"{name}={shortened(value)} is {type(value).__name__}; write {described}{optional}")
+
+
+def is_finite_number(value: object) -> bool:
+    """True for a real number that a float can hold, and not for True, NaN or infinity."""
+    try:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+class CheckedOptions:
+    """Base of dataclasses of options: plain fields of a wrong type are an OptionError where the object is made."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            check_plain(f"{type(self).__name__}: {field.name}", vars(self)[field.name], str(field.type))
+
 
 
 # ---------------------------------------------------------------- messages
@@ -62,6 +108,7 @@ class Video:
 
 
 Part = Text | Image | Audio | Video
+MediaKind = Literal["image", "audio", "video"]
 Role = Literal["system", "user", "assistant"]
 
 
@@ -71,6 +118,10 @@ class Message:
 
     role: Role
     content: tuple[Part, ...]
+
+
+# What `chat` takes: a user's text, messages, or the JSON form of the official model card and of OpenAI's content parts.
+ChatInput = str | Message | Sequence[Message | Mapping[str, Any]]
 
 
 def _message(role: Role, parts: tuple[Part | str, ...]) -> Message:
@@ -132,7 +183,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(CheckedOptions):
     """How one token stream is drawn. temperature 0 is greedy. The order of processors is the reference's:
     repetition penalty, suppression, temperature, top-k, top-p."""
 
@@ -154,7 +205,7 @@ class Voice:
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(CheckedOptions):
     """How long a live session may grow. tokens: of its context (None: as many as the model was made for).
 
     full: what happens then: the oldest turns are dropped, media included, and an event says so; or the next answer is
@@ -163,6 +214,31 @@ class Memory:
 
     tokens: int | None = None
     full: Literal["drop", "refuse"] = "drop"
+
+
+@dataclass(frozen=True)
+class Budget(CheckedOptions):
+    """How much one piece of media may cost; each limit is checked before the cost is paid.
+
+    The defaults suit a person's own files; a server passes tighter ones.
+    """
+
+    image_bytes: int = 64 << 20
+    audio_bytes: int = 128 << 20  # 300 s of 48 kHz stereo float32 are 115 MB
+    video_bytes: int = 512 << 20
+    image_pixels: int = 50_000_000  # decoded, before any resize
+    image_side: int = 16_384  # pixels
+    frame_pixels: int = 4096 * 2304  # one video frame, decoded
+    frames: int = 40_000  # decoded video frames: 600 s at 60 Hz, and some
+    audio_s: float = 300.0  # the feature extractor's window
+    video_s: float = 600.0
+    min_rate: int = 8_000  # Hz
+    max_rate: int = 96_000  # Hz
+    channels: int = 2
+
+    def bytes_for(self, kind: MediaKind) -> int:
+        """The largest file of this kind, in bytes."""
+        return {"image": self.image_bytes, "audio": self.audio_bytes, "video": self.video_bytes}[kind]
 
 
 # ---------------------------------------------------------------- events
@@ -187,13 +263,45 @@ class AudioChunk:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Counts of one answer. prompt_tokens: of the whole conversation before the reply; prefilled_tokens: those read
+    after the request was complete (the others were in the cache); text_tokens: of the reply, without the stop token;
+    codes and samples: of the speech; underruns: times that a listener who plays in real time had no sound left."""
+
+    prompt_tokens: int
+    prefilled_tokens: int
+    text_tokens: int
+    codes: int = 0
+    samples: int = 0
+    underruns: int = 0
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of one answer. total_s, first_text_s and first_audio_s count from the complete request (None: there was
+    no text, or no sound); audio_s: length of the sound; rtf: total_s / audio_s; queue_s: waited for a slot; read_s,
+    think_s, talk_s, decode_s: in each stage, passes shared with other answers counted whole."""
+
+    total_s: float
+    audio_s: float = 0.0
+    first_text_s: float | None = None
+    first_audio_s: float | None = None
+    rtf: float | None = None
+    queue_s: float = 0.0
+    read_s: float = 0.0
+    think_s: float = 0.0
+    talk_s: float = 0.0
+    decode_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Finished:
-    """The last event. text: the whole answer; reason: "stop" or "length"; usage and timings: plain numbers."""
+    """The last event. text: the whole answer; reason: "stop" or "length"."""
 
     text: str
     reason: Literal["stop", "length"]
-    usage: Mapping[str, int]
-    timings: Mapping[str, float]
+    usage: Usage
+    timings: Timings
     t: float
 
 
@@ -216,7 +324,7 @@ Latency = Literal["low", "balanced", "quality"]
 
 
 @dataclass(frozen=True)
-class Decoding:
+class Decoding(CheckedOptions):
     """What the one dial (``latency``) stands for: how codes become sound, block by block.
 
     A block is ``block_size`` mel frames (24 mel = 240 ms). The first DiT window emits ``first`` blocks when
@@ -234,3 +342,24 @@ class Decoding:
     sway: float = -1.0
     noise_scale: float = 1.0
     early: bool = False  # the vocoder reads the unfinished look-ahead mel instead of waiting for its right context
+
+
+class AnswerOptions(TypedDict, total=False):
+    """The options of an answer, by keyword to ``chat``, ``speak`` and ``session``; what is left out is the default.
+
+    voice: a name of ``Omni.voices`` (default: the first); speech: answer aloud too (default True);
+    sampling, talker_sampling: how text and codes are drawn (default: as the model's generation_config.json says);
+    max_tokens: of text, in place of that of ``sampling``; seed: makes text, codes and sound reproducible;
+    latency: the dial, or a Decoding (default: that of ``load``); tenant: only answers of the same tenant share cached
+    pages (default ""); budget: what media may cost (default: that of ``load``).
+    """
+
+    voice: str | None
+    speech: bool
+    sampling: Sampling | None
+    talker_sampling: Sampling | None
+    max_tokens: int | None
+    seed: int | None
+    latency: Latency | Decoding | None
+    tenant: str
+    budget: Budget | None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descant.errors import OptionError
-from descant.types import AudioChunk, Event, Finished, Message, TextDelta
+from descant.types import AudioChunk, Event, Finished, Message, TextDelta, Timings, Usage
 
 if TYPE_CHECKING:
     import torch
@@ -66,5 +66,6 @@ class StubOmni:
                 time.sleep(self.pause)
             if not self.endless:
                 break
-        usage, timings = {"text_tokens": len(words)}, {"first_text_s": 0.1}
+        usage = Usage(prompt_tokens=1, prefilled_tokens=1, text_tokens=len(words))
+        timings = Timings(time.perf_counter() - start, first_text_s=0.1)
         yield Finished(self.text, "stop", usage, timings, time.perf_counter() - start)

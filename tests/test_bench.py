@@ -31,6 +31,7 @@ from descant.bench.harness import (
 from descant.bench.shapes import SIGNS, Scale, codec, decoder, ears, omni, random_parts
 from descant.cli.errors import run
 from descant.errors import OptionError, SessionError
+from descant.types import Timings
 from descant.weights.fetch import embedded
 from tests.stub import StubOmni
 
@@ -156,7 +157,7 @@ def test_a_turn_pushed_live_beside_the_same_turn_given_whole() -> None:
     home = live.house(TINY)
     pushed, submitted = live.pushed(home, TINY), live.submitted(home, TINY)
     assert pushed.what == submitted.what and len(pushed.end.text) == live.WORDS
-    assert pushed.end.usage["prefilled_tokens"] < submitted.end.usage["prefilled_tokens"]
+    assert pushed.end.usage.prefilled_tokens < submitted.end.usage.prefilled_tokens
     assert pushed.reading > 0 and submitted.reading == 0
     [line] = rows.measure(tiny(), ["live-turn"])
     assert line.ratio == pytest.approx(line.peer / line.value) and "times faster than spoken" in line.note  # type: ignore[operator]
@@ -171,7 +172,7 @@ def test_turns_that_differ_are_no_comparison(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_last_turn_of_a_conversation_beside_its_first() -> None:
     talk = live.conversation(live.house(TINY), TINY)
-    tokens = [turn.end.usage["prompt_tokens"] for turn in talk]
+    tokens = [turn.end.usage.prompt_tokens for turn in talk]
     assert len(tokens) == 3 and tokens[1] - tokens[0] == tokens[2] - tokens[1] > live.WORDS
     [line] = rows.measure(tiny(), ["tenth-turn"])
     assert line.name == "first text at turn 3" and f"{tokens[2]} tokens" in line.note
@@ -234,7 +235,7 @@ def test_nano_is_timed_on_a_spoken_question() -> None:
     class Timed(StubOmni):
         def events(self, *, speech: bool) -> Any:
             *rest, last = super().events(speech=speech)
-            timings = {"first_audio_s": 0.2, "rtf": 0.5}
+            timings = Timings(1.0, first_audio_s=0.2, rtf=0.5)
             yield from [*rest, type(last)(last.text, last.reason, last.usage, timings, last.t)]
 
     omni = Timed()
@@ -260,7 +261,7 @@ class Late(StubOmni):
 
     def said(self, place: int) -> Any:
         *_, last = self.events(speech=True)
-        yield replace(last, usage={"underruns": int(place > 1)})  # type: ignore[type-var]
+        yield replace(last, usage=replace(last.usage, underruns=int(place > 1)))
 
 
 def test_voices_are_counted_until_one_is_late() -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent / "descant"
 BELOW = {"config", "types", "errors"}
 MAP: dict[str, set[str]] = {
     "errors": set(),
-    "types": set(),
+    "types": {"errors"},
     "config": {"errors"},
     "nn": BELOW,
     "inputs": BELOW,

@@ -15,9 +15,7 @@ MAX_FILE = 400  # lines
 MAX_PARAMETERS = 8  # self and cls not counted
 
 # The places where any exception may be caught: the command's, the request's and the worker's boundary (rule 7).
-BROAD_EXCEPT_ALLOWED = {
-    f"descant/{n}" for n in ("cli/errors.py", "engine/session.py", "engine/loop.py", "engine/engine.py", "omni.py")
-}
+BROAD_EXCEPT_ALLOWED = {f"descant/{n}" for n in ("cli/errors.py", "engine/loop.py", "engine/engine.py")}
 MAX_BROAD = 3
 TRANSFORMERS_ALLOWED = "descant/bench/reference.py"
 
@@ -67,15 +65,20 @@ def broad_excepts(source: str) -> list[int]:
 
 
 def guesses(source: str, name: str) -> list[str]:
-    """``hasattr``, ``getattr`` with a default, and ``**kwargs`` handed on."""
+    """``hasattr``, ``getattr`` with a default, and ``**kwargs`` without types (PEP 692 gives them)."""
     faults = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3):
                 faults.append(f"{name}:{node.lineno} {ast.unparse(node)}: know the type instead")
-        if isinstance(node, Function) and node.args.kwarg is not None:
+        if isinstance(node, Function) and node.args.kwarg is not None and not is_typed(node.args.kwarg):
             faults.append(f"{name}:{node.lineno} {node.name}(**{node.args.kwarg.arg}): name the parameters")
     return faults
+
+
+def is_typed(kwarg: ast.arg) -> bool:
+    """True for ``**options: Unpack[AnswerOptions]``: every name and type is known."""
+    return kwarg.annotation is not None and ast.unparse(kwarg.annotation) == "Unpack[AnswerOptions]"
 
 
 def each_file() -> Iterator[tuple[str, str]]:
@@ -91,7 +94,7 @@ def test_functions_files_and_signatures_stay_small() -> None:
 def test_broad_excepts_are_at_the_boundaries_only() -> None:
     found = {name: broad_excepts(source) for name, source in each_file()}
     found = {name: lines for name, lines in found.items() if lines}
-    assert set(found) <= BROAD_EXCEPT_ALLOWED, found
+    assert set(found) == BROAD_EXCEPT_ALLOWED, found
     assert sum(len(lines) for lines in found.values()) <= MAX_BROAD, found
 
 
@@ -150,4 +153,5 @@ def test_the_guessing_rule_bites(line: str) -> None:
 def test_the_rules_spare_what_is_fine() -> None:
     body = "    try:\n        return getattr(a, b)\n    except OSError:\n        raise\n"
     fine = f"def f(self, a, b, c, d, e, f, g, h):\n{body}"
+    assert not guesses("def f(**options: Unpack[AnswerOptions]): pass", "x.py")
     assert not size_faults(fine, "x.py") and not broad_excepts(fine) and not guesses(fine, "x.py")

@@ -108,8 +108,9 @@ def descant_answer(models: Models, job: Job, setting: Latency) -> Timing:
     *_, last = Engine(models).submit(asked)
     assert isinstance(last, Finished)
     timings = last.timings
-    stages = {stage: timings[f"{stage}_s"] for stage in STAGES}
-    return Timing(timings["first_audio_s"], timings["total_s"], SIGNS.ids(last.text), last.usage["samples"], stages)
+    assert timings.first_audio_s is not None
+    stages = {stage: vars(timings)[f"{stage}_s"] for stage in STAGES}
+    return Timing(timings.first_audio_s, timings.total_s, SIGNS.ids(last.text), last.usage.samples, stages)
 
 
 def told(sides: Sequence[Timing]) -> str:

@@ -95,7 +95,7 @@ class Heard:
     @property
     def what(self) -> tuple[str, int]:
         """What was asked and answered, to see that all sides did the same."""
-        return self.end.text, self.end.usage["prompt_tokens"]
+        return self.end.text, self.end.usage.prompt_tokens
 
 
 def wait(answer: Answer, begin: float, reading: float = 0.0) -> Heard:
@@ -152,7 +152,7 @@ def tenth_turn(bench: Bench) -> list[Line]:
     scale, home = bench.scale, house(bench.scale)
     talks = interleave({"talk": lambda: conversation(home, scale)}, bench.repeats)["talk"]
     first, last = (median([talk[place].first for talk in talks]) for place in (0, -1))
-    tokens = talks[0][-1].end.usage["prompt_tokens"]
+    tokens = talks[0][-1].end.usage.prompt_tokens
     note = (
         f"turns of {scale.turn:g} s of noise, answers of {WORDS} tokens and {CODES} codes; {tokens} tokens of context "
         f"at the last; peer: turn 1; median of {bench.repeats}"

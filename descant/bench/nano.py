@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from descant.bench.harness import Bench, Line, Target, figure_line, interleave, median, skipped, threads
-from descant.types import Audio, Finished, Latency, Message, user
+from descant.types import Audio, Finished, Latency, Message, Timings, user
 from descant.weights.fetch import ASSETS, embedded
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ def spoken(bench: Bench, omni: Omni, question: Path) -> list[Line]:
     """Both figures at each latency, with the threads that are set; balanced, the default, is judged."""
     asked = user(Audio(str(question)))
     turns = interleave({name: partial(ask, omni, asked, name) for name in get_args(Latency)}, bench.repeats)
-    if not all("first_audio_s" in timings for side in turns.values() for timings in side):
+    if None in [timings.rtf for side in turns.values() for timings in side]:
         return [skipped("nano", "it answered without a sound")]
     note = f"one core, spoken question given whole; median of {bench.repeats}"
     lines = []
     for latency, side in turns.items():
-        first, rtf = (median([timings[figure] for timings in side]) for figure in ("first_audio_s", "rtf"))
+        first, rtf = (median([vars(timings)[figure] for timings in side]) for figure in ("first_audio_s", "rtf"))
         goals = (FIRST_AUDIO, REAL_TIME) if latency == "balanced" else (None, None)
         lines.append(figure_line(f"nano, {latency}: first audio after the question", first, goals[0], "s", note))
         lines.append(figure_line(f"nano, {latency}: real-time factor of the whole", rtf, goals[1], note=note))
     return lines
 
 
-def ask(omni: Omni, asked: Message, latency: Latency) -> dict[str, float]:
+def ask(omni: Omni, asked: Message, latency: Latency) -> Timings:
     """The timings of one answer; its clock starts when the question is complete, before it is decoded."""
     last = [event for event in omni.chat([asked], latency=latency, seed=0) if isinstance(event, Finished)]
-    return dict(last[0].timings)
+    return last[0].timings

@@ -65,7 +65,7 @@ def rate(models: Models, crowd: Crowd, at_once: int) -> float:
         for events in [engine.submit(one) for one in asked]:
             last = list(events)[-1]
             assert isinstance(last, Finished)
-            made += last.usage["text_tokens"] + last.usage["codes"]
+            made += last.usage.text_tokens + last.usage.codes
     took, wanted = time.perf_counter() - begin, len(crowd.prompts) * (crowd.words + crowd.codes)
     if made != wanted:
         raise SessionError(f"{made} tokens and codes were made where {wanted} were asked for: nothing to compare")

@@ -48,4 +48,4 @@ def underruns(omni: Omni, count: int) -> int:
     """How often, over all voices, a listener who plays from the first sound on had nothing to hear."""
     answers = [omni.speak(TEXT, latency="balanced", seed=seed) for seed in range(count)]
     last = [event for answer in answers for event in answer if isinstance(event, Finished)]
-    return sum(end.usage["underruns"] for end in last)
+    return sum(end.usage.underruns for end in last)

@@ -54,7 +54,7 @@ def videos(paths: Sequence[str], sound: bool) -> list[Video]:
 def has_sound(path: str) -> bool:
     """Whether a video file carries sound. It comes in by the door like everything else; nothing is decoded."""
     from descant.inputs import container, door
-    from descant.inputs.limits import Budget
+    from descant.types import Budget
 
     payload = door.read(path, "video", Budget())
     with container.opened(payload.data, payload.format, "video") as file:

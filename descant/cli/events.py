@@ -28,8 +28,8 @@ def as_json(event: Event) -> str:
     elif isinstance(event, Progress):
         body = {"type": event.stage, "t": t, "done": event.done, "total": event.total}
     else:
-        usage, timings = dict(event.usage), {k: round(v, MILLIONTH) for k, v in event.timings.items()}
-        body = {"type": "finished", "t": t, "text": event.text, "usage": usage, "timings": timings}
+        timings = {name: round(value, MILLIONTH) for name, value in vars(event.timings).items() if value is not None}
+        body = {"type": "finished", "t": t, "text": event.text, "usage": vars(event.usage), "timings": timings}
     return json.dumps(body, ensure_ascii=False)
 
 

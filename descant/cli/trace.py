@@ -16,13 +16,13 @@ from descant.types import Audio, Image, Message, Part, Video
 
 def read_conversation(path: Path) -> list[Message]:
     """A conversation in the form of the official model card. Media are looked up beside the file, then from here."""
-    from descant.inputs.prompt import from_card
+    from descant.inputs.messages import read_messages
 
     try:
         conversation = json.loads(common.existing(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise OptionError(f"{path} is not JSON ({error}); expected a list of messages as on the model card") from error
-    messages = from_card(conversation)
+    messages = read_messages(conversation)
     return [Message(m.role, tuple(beside(part, path.parent) for part in m.content)) for m in messages]
 
 

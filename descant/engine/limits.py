@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from descant.engine.scheduler import Pace
 from descant.engine.session import PAGE
+from descant.types import CheckedOptions
 
 Promise = tuple[int, int]  # pages of the Thinker's store and of the Talker's that somebody may come to need
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(CheckedOptions):
     """What an engine holds at most. tokens: of the Thinker's cache; rows: of the Talker's; sessions: answers that are
     being made; talks: live sessions; waiting: requests in the queue; unread: events that nobody has taken, after which
     an answer waits. threads: of the worker (None: as many as torch has where the engine is made; one for a small model,

@@ -11,6 +11,7 @@ The law: an answer is what it would be if the whole conversation, with whole med
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import weakref
@@ -27,9 +28,8 @@ from descant.engine.heard import PACE, heard, pace_of
 from descant.engine.sampling import SEED_END, check_sampling
 from descant.engine.session import RATE, Request
 from descant.errors import OptionError, SessionError
-from descant.inputs.limits import Budget
 from descant.inputs.turn import LiveTurn, Scribe
-from descant.types import Part, Text
+from descant.types import Budget, Part, Text, check_plain
 
 LOOK = 0.4  # seconds of new sound or pictures after which what is there is laid out and read
 
@@ -142,6 +142,7 @@ class LiveSession:
         An answer that is still being made is cancelled first. Which words they are is estimated; see `heard`. What was
         cut off before stays cut off.
         """
+        check_plain("heard_seconds", heard_seconds, "float")
         if not heard_seconds >= 0:  # nor if it is no number; found before anything is cancelled
             raise OptionError(f"heard_seconds={heard_seconds} is no time; give seconds, 0 or more")
         with self._lock:
@@ -162,6 +163,24 @@ class LiveSession:
             self.cancel()
             self._turn.cancel()
             self._leave()
+
+    # ---------------------------------------------------------------- for event loops
+
+    async def apush_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
+        """``push_audio`` for an event loop: what is slow in it runs on another thread, as in all methods here."""
+        await asyncio.to_thread(self.push_audio, pcm, rate)
+
+    async def apush_frame(self, image: object, at: float) -> None:
+        """``push_frame`` for an event loop."""
+        await asyncio.to_thread(self.push_frame, image, at)
+
+    async def aadd(self, *parts: Part | str) -> None:
+        """``add`` for an event loop."""
+        await asyncio.to_thread(self.add, *parts)
+
+    async def arespond(self, *, max_tokens: int | None = None) -> Answer:
+        """``respond`` for an event loop: ``async for event in await session.arespond()``."""
+        return await asyncio.to_thread(self.respond, max_tokens=max_tokens)
 
     def __enter__(self) -> LiveSession:
         return self

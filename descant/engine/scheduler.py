@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from descant.types import CheckedOptions
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -26,7 +28,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Pace(CheckedOptions):
     """How much one step may hold. chunk: prompt tokens when nobody is speaking, patient: when somebody is.
     thoughts, codes, windows: rows of the three stages. ahead: seconds of unplayed sound from which on a voice may wait
     while another has less. company: codes for which a complete window may wait, so that others are decoded with it."""

@@ -34,7 +34,7 @@ from descant.model.decoder import Decoder
 from descant.model.talker import Talker, tail_rows
 from descant.model.thinker import Thinker
 from descant.nn.pages import Pages, Table
-from descant.types import Decoding, Event, Finished, Prompt, Sampling, Voice
+from descant.types import Decoding, Event, Finished, Prompt, Sampling, Timings, Usage, Voice
 
 NO_VOICE = "this model has no voice: it comes without a Talker; ask with speech=False"
 RATE = 24000  # Hz, the sound that leaves every vocoder of this family
@@ -289,21 +289,25 @@ def codes_beyond_table(talker: Talker, token2wav: Token2Wav, stops: frozenset[in
 
 
 def finished(session: Session) -> Finished:
-    """The last event. ``first_text_s`` is there only when there is text, ``first_audio_s`` and ``rtf`` with sound."""
-    thought, speech, total = session.thought, session.speech, session.now()
+    """The last event of a session."""
+    text, speech = session.thought, session.speech
+    total = session.now()
     samples = speech.samples if speech else 0
     seconds = samples / RATE
-    timings = {"total_s": total, "audio_s": seconds, **{f"{stage}_s": s for stage, s in session.spent.items()}}
-    if session.first_text is not None:
-        timings["first_text_s"] = session.first_text
-    if session.first_audio is not None and samples:
-        timings |= {"first_audio_s": session.first_audio, "rtf": total / seconds}
-    usage = {
-        "prompt_tokens": len(session.context.rows),
-        "prefilled_tokens": session.prefilled,
-        "text_tokens": len(thought.ids),
-        "codes": len(speech.codes) if speech else 0,
-        "samples": samples,
-        "underruns": session.underruns,
-    }
-    return Finished("".join(thought.pieces), session.reason, usage, timings, total)
+    timings = Timings(
+        total,
+        seconds,
+        first_text_s=session.first_text,
+        first_audio_s=session.first_audio,
+        rtf=total / seconds if samples else None,
+        **{f"{stage}_s": spent for stage, spent in session.spent.items()},
+    )
+    usage = Usage(
+        prompt_tokens=len(session.context.rows),
+        prefilled_tokens=session.prefilled,
+        text_tokens=len(text.ids),
+        codes=len(speech.codes) if speech else 0,
+        samples=samples,
+        underruns=session.underruns,
+    )
+    return Finished("".join(text.pieces), session.reason, usage, timings, total)

@@ -16,10 +16,10 @@ from av.audio.frame import AudioFrame
 from torch import Tensor
 
 from descant.config import InputsConfig
-from descant.errors import MediaError
+from descant.errors import MediaError, shortened
 from descant.inputs.container import frames, opened, sound_stream
-from descant.inputs.limits import Budget
 from descant.inputs.wav import read_wav
+from descant.types import Budget, is_finite_number
 
 Samples = npt.NDArray[np.float32]
 
@@ -227,10 +227,11 @@ def to_mono(blocks: Sequence[Samples], rate: int, target: int, budget: Budget) -
 
 def check_sound(channels: int, count: int, rate: int, budget: Budget) -> None:
     """Refuse ``count`` samples a channel at ``rate`` Hz: "audio.bad_rate", "audio.bad_channels", "audio.too_long"."""
-    if not budget.min_rate <= rate <= budget.max_rate:
+    if not is_finite_number(rate) or not budget.min_rate <= rate <= budget.max_rate:
         raise MediaError(
             "audio.bad_rate",
-            f"the sound has a rate of {rate} Hz; expected {budget.min_rate} to {budget.max_rate} Hz. Resample it.",
+            f"the sound has a rate of {shortened(rate)} Hz; expected {budget.min_rate} to {budget.max_rate} Hz. "
+            "Resample it.",
         )
     if channels > budget.channels:
         raise MediaError(

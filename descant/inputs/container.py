@@ -16,7 +16,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from descant.errors import MediaError
-from descant.inputs.limits import AUDIO_CODECS, VIDEO_CODECS, Kind
+from descant.inputs.limits import AUDIO_CODECS, VIDEO_CODECS
+from descant.types import MediaKind
 
 # Containers whose header states the length in time. The others (MP3, ADTS, Ogg) estimate it, or cannot know: of such a
 # file that was cut off, as much is taken as is there.
@@ -25,7 +26,7 @@ _SLACK_S = 0.1  # edit lists and padding make honest files end a little before t
 
 
 @contextmanager
-def opened(data: bytes, form: str, kind: Kind) -> Iterator[InputContainer]:
+def opened(data: bytes, form: str, kind: MediaKind) -> Iterator[InputContainer]:
     """An FFmpeg container over a buffer. Faults of FFmpeg inside the block become MediaError "<kind>.decode_failed"."""
     try:
         # a named format keeps FFmpeg from guessing a playlist, and io_open answers every wish for a second file
@@ -76,7 +77,7 @@ def _codec(stream: AudioStream | VideoStream) -> str:
 
 
 def frames(
-    container: InputContainer, streams: list[AudioStream | VideoStream], form: str, kind: Kind
+    container: InputContainer, streams: list[AudioStream | VideoStream], form: str, kind: MediaKind
 ) -> Iterator[AudioFrame | VideoFrame]:
     """Decoded frames of the streams, in file order. Raises MediaError "<kind>.truncated" when the file stops early."""
     wanted = {stream.index for stream in streams}
@@ -100,7 +101,7 @@ def frames(
             _raise_truncated(kind, form)
 
 
-def _raise_truncated(kind: Kind, form: str) -> NoReturn:
+def _raise_truncated(kind: MediaKind, form: str) -> NoReturn:
     raise MediaError(
         f"{kind}.truncated",
         f"the {form} file ends before its header says; it seems cut off. Copy or download it again.",

@@ -5,7 +5,7 @@
 Every refusal is a MediaError whose ``code`` is one of:
 
     media.bad_source      neither a path nor bytes             media.missing         no such file
-    media.url             a URL; nothing is fetched            media.not_a_file      a directory, pipe or device
+    media.url             a URL, or a damaged data URL         media.not_a_file      a directory, pipe or device
     media.unreadable      the system will not read it          media.empty           no bytes
     media.too_large       more bytes than the budget           media.unknown_format  first bytes of no allowed format
     media.wrong_kind      e.g. a picture where a sound was due
@@ -16,7 +16,7 @@ Every refusal is a MediaError whose ``code`` is one of:
     audio.empty           no samples                           audio.too_short       less than 3 mel frames
     audio.too_long        over 300 s                           audio.bad_rate        under 8 kHz or over 96 kHz
     audio.bad_channels    none, or more than two               audio.not_finite      NaN or infinite samples
-    audio.bad_array       not (W,) of float                    audio.odd_bytes       half a sample of live sound
+    audio.bad_array       not (W,) float or int16   audio.odd_bytes       half a sample of live sound
     audio.rate_changed    of live sound, midway                audio.late            live, and long after the pictures
     video.decode_failed   damaged                              video.truncated       ends before its header says
     video.no_stream       the file holds no pictures           video.codec           a codec that is not allowed
@@ -31,22 +31,22 @@ Decoders see only a buffer and the name of one format, so they can reach no othe
 
 from __future__ import annotations
 
-import math
 import stat
+from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from descant.config import InputsConfig
-from descant.errors import MediaError
+from descant.errors import MediaError, shortened
 from descant.inputs.audio import Samples, decode_audio, to_mono
 from descant.inputs.image import Pixels, decode_image
-from descant.inputs.limits import FORMATS, Budget, Kind, sniff
+from descant.inputs.limits import FORMATS, sniff
 from descant.inputs.video import decode_video
-from descant.types import Clip
+from descant.types import Budget, Clip, MediaKind, is_finite_number
 
-_KIND_WORD: dict[Kind, str] = {"image": "a picture", "audio": "a sound", "video": "a video"}
+_KIND_WORD: dict[MediaKind, str] = {"image": "a picture", "audio": "a sound", "video": "a video"}
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,14 @@ def open_video(source: object, inputs: InputsConfig, budget: Budget, *, with_sou
     return decode_video(payload.data, payload.format, inputs, budget, with_sound=with_sound)
 
 
-def read(source: object, kind: Kind, budget: Budget) -> Payload:
+def read(source: object, kind: MediaKind, budget: Budget) -> Payload:
     """The bytes of a source after every check that needs no decoder."""
     limit = budget.bytes_for(kind)
     if isinstance(source, bytes | bytearray | memoryview):
         name, data = "the buffer", bytes(source)
         _check_size(name, len(data), limit)
+    elif isinstance(source, str) and source.startswith("data:"):
+        name, data = "the data URL", _decode_data_url(source, limit)
     elif isinstance(source, str | Path):
         name, data = str(source), _read_file(source, limit)
     else:
@@ -108,8 +110,20 @@ def read(source: object, kind: Kind, budget: Budget) -> Payload:
     return Payload(data, found)
 
 
+def _decode_data_url(url: str, limit: int) -> bytes:
+    """The bytes of ``data:TYPE;base64,DATA`` (RFC 2397); TYPE is ignored, as the first bytes tell the format."""
+    head, comma, body = url.partition(",")
+    if not comma or not head.endswith(";base64"):
+        raise MediaError("media.url", f"{url[:40]!r} is no data URL of base64; write data:image/png;base64,....")
+    _check_size("the data URL", len(body) * 3 // 4, limit)
+    try:
+        return b64decode(body, validate=True)
+    except ValueError as error:
+        raise MediaError("media.url", f"{url[:40]!r} holds no base64 ({error}); encode the file again.") from None
+
+
 def _read_file(source: str | Path, limit: int) -> bytes:
-    if isinstance(source, str) and "://" in source:
+    if isinstance(source, str) and "://" in source[:80]:
         raise MediaError("media.url", f"{source[:80]!r} is a URL; only local files are read. Download it first.")
     try:
         path = Path(source).expanduser()
@@ -152,27 +166,40 @@ def check_pixels(pixels: np.ndarray) -> Pixels:
 
 def check_samples(samples: np.ndarray, rate: int | None, target: int, budget: Budget) -> Samples:
     """Mono samples (W,) at ``rate`` Hz -> float32 at ``target`` Hz. Raises MediaError ("audio.bad_array", ...)."""
-    if samples.ndim != 1 or samples.dtype.kind != "f":
+    if samples.ndim != 1 or (samples.dtype.kind != "f" and samples.dtype != np.int16):
         raise MediaError(
             "audio.bad_array",
-            f"the sound is an array {samples.shape} of {samples.dtype}; expected (W,) of float, mono, in [-1, 1].",
+            f"the sound is an array {samples.shape} of {samples.dtype}; expected mono (W,), int16 or float in [-1, 1].",
         )
     if rate is None:
         raise MediaError("audio.bad_rate", "the sound is an array without a rate. Give Audio(samples, rate=16000).")
+    if samples.dtype == np.int16:
+        samples = samples.astype(np.float32) / 32768
     return to_mono([samples[None].astype(np.float32, copy=False)], rate, target, budget)
 
 
 def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool) -> Clip:
     """A decoded video, its sound at ``rate`` Hz. Raises MediaError ("video.bad_array", "video.no_sound", ...)."""
-    frames = clip.frames
+    frames: object = clip.frames
+    if not isinstance(frames, np.ndarray):
+        raise MediaError(
+            "video.bad_array", f"the clip is {type(frames).__name__}; expected an array (T, H, W, 3) of uint8."
+        )
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape[1:]:
         raise MediaError(
             "video.bad_array", f"the clip is an array {frames.shape} of {frames.dtype}; expected (T, H, W, 3) of uint8."
         )
-    if not (math.isfinite(clip.fps) and clip.fps > 0):
-        raise MediaError("video.bad_rate", f"the clip has {clip.fps!r} frames a second; expected a positive number.")
+    if not is_finite_number(clip.fps) or clip.fps <= 0:
+        raise MediaError(
+            "video.bad_rate", f"the clip has {shortened(clip.fps)} frames a second; expected a positive number."
+        )
     if not with_sound:
         return clip
     if clip.sound is None:
         raise MediaError("video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False.")
-    return Clip(frames, clip.fps, check_samples(clip.sound, rate, rate, budget))
+    sound: object = clip.sound
+    if not isinstance(sound, np.ndarray):
+        raise MediaError(
+            "audio.bad_array", f"the clip's sound is {type(sound).__name__}; expected an array (W,) of float."
+        )
+    return Clip(frames, clip.fps, check_samples(sound, rate, rate, budget))

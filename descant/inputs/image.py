@@ -19,8 +19,7 @@ from torch import Tensor
 
 from descant.config import InputsConfig
 from descant.errors import MediaError
-from descant.inputs.limits import Budget
-from descant.types import PixelGrid
+from descant.types import Budget, PixelGrid
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -1,11 +1,8 @@
-"""What the door allows: the budget, and which formats are told by which first bytes."""
+"""The formats and codecs that the door admits, and how their first bytes tell them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-Kind = Literal["image", "audio", "video"]
+from descant.types import MediaKind
 
 # What Pillow and FFmpeg call the demuxer or decoder -> what a person calls it.
 IMAGE_FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "GIF": "GIF"}
@@ -14,35 +11,10 @@ AUDIO_FORMATS = {
     "mov": "MP4/M4A", "matroska": "WebM/Matroska",
 }  # fmt: skip
 VIDEO_FORMATS = {"mov": "MP4/MOV", "matroska": "WebM/Matroska"}
-FORMATS: dict[Kind, dict[str, str]] = {"image": IMAGE_FORMATS, "audio": AUDIO_FORMATS, "video": VIDEO_FORMATS}
+FORMATS: dict[MediaKind, dict[str, str]] = {"image": IMAGE_FORMATS, "audio": AUDIO_FORMATS, "video": VIDEO_FORMATS}
 
 AUDIO_CODECS = frozenset({"flac", "mp3", "mp3float", "vorbis", "opus", "aac", "alac"})  # and every pcm_*
 VIDEO_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4"})
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much one piece of media may cost; each limit is checked before the cost is paid.
-
-    The defaults suit a person's own files; a server passes tighter ones.
-    """
-
-    image_bytes: int = 64 << 20
-    audio_bytes: int = 128 << 20  # 300 s of 48 kHz stereo float32 are 115 MB
-    video_bytes: int = 512 << 20
-    image_pixels: int = 50_000_000  # decoded, before any resize
-    image_side: int = 16_384  # pixels
-    frame_pixels: int = 4096 * 2304  # one video frame, decoded
-    frames: int = 40_000  # decoded video frames: 600 s at 60 Hz, and some
-    audio_s: float = 300.0  # the feature extractor's window
-    video_s: float = 600.0
-    min_rate: int = 8_000  # Hz
-    max_rate: int = 96_000  # Hz
-    channels: int = 2
-
-    def bytes_for(self, kind: Kind) -> int:
-        """The largest file of this kind, in bytes."""
-        return {"image": self.image_bytes, "audio": self.audio_bytes, "video": self.video_bytes}[kind]
 
 
 def sniff(head: bytes) -> str | None:

@@ -28,12 +28,11 @@ from torch import Tensor
 from descant.config import InputsConfig, MediaIds
 from descant.errors import MediaError, SessionError
 from descant.inputs.layout import AudioSeg, AudioVideoSeg, Segment, VideoSeg, Walk
-from descant.inputs.limits import Budget
 from descant.inputs.live_sight import LiveFrames
 from descant.inputs.live_sound import BLOCK, Block, LiveAudio
 from descant.inputs.rows import Content, Rows, Unit, dealt, digest
 from descant.inputs.video import seconds_per_grid
-from descant.types import PixelGrid
+from descant.types import Budget, PixelGrid
 
 
 @dataclass(frozen=True)

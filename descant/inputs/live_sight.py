@@ -15,12 +15,11 @@ import math
 import numpy as np
 
 from descant.config import InputsConfig
-from descant.errors import MediaError, SessionError
+from descant.errors import MediaError, SessionError, shortened
 from descant.inputs import door
 from descant.inputs.image import Pixels
-from descant.inputs.limits import Budget
 from descant.inputs.video import fit_frame, fitted_grid, frame_sizes
-from descant.types import PixelGrid
+from descant.types import Budget, PixelGrid, is_finite_number
 
 _SLACK = 0.01  # of a sampled frame, 5 ms: a camera's clock that rounds to milliseconds is not late
 
@@ -110,10 +109,11 @@ class LiveFrames:
 
     def _check_time(self, at: float) -> None:
         earliest = self._latest[1] if self._latest is not None else self._start
-        if not math.isfinite(at) or (earliest is not None and at < earliest):
+        if not is_finite_number(at) or (earliest is not None and at < earliest):
             floor = "a finite number" if earliest is None else f"{earliest:g} s or later"
             raise MediaError(
-                "video.bad_time", f"a frame was pushed at={at!r}; expected {floor}. Push frames in order of time."
+                "video.bad_time",
+                f"a frame was pushed at={shortened(at)}; expected {floor}. Push frames in order of time.",
             )
 
     def _check_size(self, height: int, width: int) -> None:

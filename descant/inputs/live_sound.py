@@ -35,7 +35,7 @@ from descant.inputs.audio import (
     pad_end,
     pad_start,
 )
-from descant.inputs.limits import Budget
+from descant.types import Budget
 
 BLOCK = 200  # mel frames that the encoder reads together: 2 * n_window, 2 s
 

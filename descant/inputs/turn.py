@@ -17,13 +17,13 @@ import numpy.typing as npt
 from descant.config import InputsConfig, ThinkerConfig
 from descant.errors import SessionError
 from descant.inputs.layout import Walk
-from descant.inputs.limits import Budget
 from descant.inputs.live import LiveMedia
+from descant.inputs.messages import check_part
 from descant.inputs.prompt import Media
 from descant.inputs.rows import NOTHING, Rows, joined, rows_of, text_rows
 from descant.inputs.template import CLOSING, Medium, Piece, Special, merged, opening, piece_of
 from descant.inputs.tokenizer import Tokenizer
-from descant.types import Part
+from descant.types import Budget, Part
 
 
 class Scribe:
@@ -107,7 +107,7 @@ class LiveTurn:
 
     def add(self, parts: Sequence[Part]) -> None:
         """Typed text and media, each read at once; what is refused leaves the turn as it was."""
-        (self._before if self._live is None else self._after).add([piece_of(part) for part in parts])
+        (self._before if self._live is None else self._after).add([piece_of(check_part(part)) for part in parts])
         self._head = None
         self.empty = self.empty and not parts
 

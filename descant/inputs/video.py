@@ -21,8 +21,7 @@ from descant.inputs.audio import Collector, Samples
 from descant.inputs.container import frames as decoded_frames
 from descant.inputs.container import opened, picture_stream, sound_stream
 from descant.inputs.image import Pixels, normalise, patchify, resize, smart_resize
-from descant.inputs.limits import Budget
-from descant.types import Clip, PixelGrid
+from descant.types import Budget, Clip, PixelGrid
 
 
 def sample_clip(frames: Pixels, fps: float, inputs: InputsConfig) -> Pixels:

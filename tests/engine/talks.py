@@ -11,10 +11,9 @@ from descant.engine.answer import Answer, Item
 from descant.engine.engine import Engine
 from descant.engine.live import LiveSession, Terms
 from descant.engine.session import Request
-from descant.inputs.limits import Budget
 from descant.inputs.rows import joined
 from descant.inputs.turn import Scribe
-from descant.types import AudioChunk, Finished, Sampling
+from descant.types import AudioChunk, Budget, Finished, Sampling
 from tests.engine import rig
 from tests.engine.alone import stream
 from tests.inputs import media

@@ -34,8 +34,8 @@ def fingerprint(events: list[descant.TextDelta | AudioChunk | Finished]) -> list
 def test_an_answer_has_text_sound_and_an_end(omni: descant.Omni) -> None:
     events = list(omni.chat(ASK, max_tokens=6, talker_sampling=SHORT, seed=0))
     assert {type(event) for event in events} == {TextDelta, AudioChunk, Finished}
-    assert 0 < events[-1].usage["codes"] <= 12
-    assert events[-1].usage["samples"] == events[-1].usage["codes"] * 2 * 240
+    assert 0 < events[-1].usage.codes <= 12
+    assert events[-1].usage.samples == events[-1].usage.codes * 2 * 240
 
 
 def test_a_loaded_model_is_prepared_once_for_all_that_share_it(omni: descant.Omni) -> None:
@@ -58,14 +58,14 @@ def test_one_seed_one_answer_and_none_is_another_each_time(omni: descant.Omni) -
 
 def test_max_tokens_overrides_that_of_the_sampling(omni: descant.Omni) -> None:
     end = list(omni.chat(ASK, sampling=Sampling(max_tokens=50), max_tokens=3, speech=False))[-1]
-    assert end.usage["text_tokens"] == 3 and end.reason == "length"
+    assert end.usage.text_tokens == 3 and end.reason == "length"
 
 
 def test_speech_chooses_the_system_turn(omni: descant.Omni) -> None:
     spoken = next(iter([*omni.chat(ASK, max_tokens=1, talker_sampling=Sampling(max_tokens=1))][-1:])).usage
     silent = list(omni.chat(ASK, max_tokens=1, speech=False))[-1].usage
     inputs = omni.checkpoint.inputs
-    assert spoken["prompt_tokens"] - silent["prompt_tokens"] == len(
+    assert spoken.prompt_tokens - silent.prompt_tokens == len(
         omni.models.tokenizer.encode(inputs.speech_system or "")
     ) - len(omni.models.tokenizer.encode(inputs.default_system or ""))
 

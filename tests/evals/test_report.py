@@ -11,7 +11,7 @@ import pytest
 
 from descant.evals import report, tasks
 from descant.evals.report import Line
-from descant.types import AudioChunk, Event, Finished, Message
+from descant.types import AudioChunk, Event, Finished, Message, Timings, Usage
 
 Reply = Callable[[Message], str]
 
@@ -28,7 +28,7 @@ class Oracle:
         text = self.reply(messages[0])
         if speech:
             yield AudioChunk(np.array([ord(c) for c in text], np.float32), 0, 24_000, 0.0)
-        yield Finished(text, "stop", {}, {}, 0.0)
+        yield Finished(text, "stop", Usage(1, 1, 1), Timings(0.0), 0.0)
 
 
 class Reader:

@@ -11,8 +11,7 @@ from PIL import Image as Pillow
 
 from descant.config import InputsConfig
 from descant.inputs import door
-from descant.inputs.limits import Budget
-from descant.types import Clip
+from descant.types import Budget, Clip
 from tests.inputs import media
 
 INPUTS = InputsConfig(video_min_pixels=3136, video_max_pixels=3136)  # frames of 56 x 56: fast

@@ -19,13 +19,12 @@ from descant.errors import ConfigError, SessionError
 from descant.inputs import door
 from descant.inputs.audio import audio_tokens, log_mel
 from descant.inputs.layout import AudioSeg, AudioVideoSeg, Segment, VideoSeg, Walk
-from descant.inputs.limits import Budget
 from descant.inputs.live import LiveMedia, LiveRows
 from descant.inputs.live_sight import LiveFrames
 from descant.inputs.live_sound import Block, LiveAudio
 from descant.inputs.prompt import build_prompt
 from descant.inputs.rows import NOTHING, Rows, unchanged
-from descant.types import Audio, Clip, Message, Part, Video
+from descant.types import Audio, Budget, Clip, Message, Part, Video
 from tests.inputs import media
 
 Array = npt.NDArray[Any]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from descant.config import InputsConfig
 from descant.errors import MediaError, OptionError
 from descant.inputs import tokenizer as names
-from descant.inputs.prompt import build_prompt, from_card
+from descant.inputs.messages import read_messages
+from descant.inputs.prompt import build_prompt
 from descant.types import Audio, Clip, Image, Message, Prompt, Text, Video, assistant, system, user
 from tests.inputs import media
 
@@ -119,7 +120,7 @@ def test_the_card_form() -> None:
         {"type": "video", "video": "d.mp4"},
         {"type": "text", "text": "what?"},
     ]
-    assert from_card([{"role": "system", "content": "be brief"}, {"role": "user", "content": parts}]) == [
+    assert read_messages([{"role": "system", "content": "be brief"}, {"role": "user", "content": parts}]) == [
         system("be brief"),
         user(Image("a.png"), Audio("b.wav"), Video("c.mp4", True), Video("d.mp4"), "what?"),
     ]
@@ -149,7 +150,7 @@ def _turn(*parts: object) -> object:
 )
 def test_bad_cards_are_refused(card: object, says: str) -> None:
     with pytest.raises(OptionError, match=says):
-        from_card(card)
+        read_messages(card)
 
 
 def test_use_audio_needs_sound() -> None:

@@ -42,7 +42,7 @@ def sound(events: list[Event]) -> np.ndarray:
 
 def counts(end: Finished) -> dict[str, int]:
     """What does not depend on company: pages are shared, and a busy engine keeps a listener waiting."""
-    return {name: count for name, count in end.usage.items() if name not in ("prefilled_tokens", "underruns")}
+    return {name: count for name, count in vars(end.usage).items() if name not in ("prefilled_tokens", "underruns")}
 
 
 def same(given: list[Event], request: Request) -> None:

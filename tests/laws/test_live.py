@@ -232,8 +232,8 @@ def test_nothing_that_was_heard_is_read_again() -> None:
         _, events = served(engine, session.respond())
         end = events[-1]
         assert isinstance(end, Finished)
-        read.append(end.usage["prefilled_tokens"])
-        assert end.usage["prompt_tokens"] > 250 * (turn + 1)
+        read.append(end.usage.prefilled_tokens)
+        assert end.usage.prompt_tokens > 250 * (turn + 1)
     assert max(read) <= 50 + 25, read  # a block, and the texts behind it
 
 

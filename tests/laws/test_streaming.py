@@ -30,7 +30,7 @@ def content(events: Iterable[Event]) -> list[tuple[object, ...]]:
         elif isinstance(event, AudioChunk):
             rows.append(("audio", event.start_sample, event.rate, event.samples.tobytes()))
         else:
-            rows.append(("end", event.text, event.reason, tuple(event.usage.items())))
+            rows.append(("end", event.text, event.reason, tuple(vars(event.usage).items())))
     return rows
 
 
@@ -53,7 +53,7 @@ def check_order(events: Sequence[Event]) -> None:
         assert chunk.start_sample == position and chunk.samples.dtype == np.float32 and chunk.rate == 24000
         assert len(chunk.samples) and float(np.abs(chunk.samples).max()) <= 1
         position += len(chunk.samples)
-    assert position == end.usage["samples"] == end.usage["codes"] * 4 * 240
+    assert position == end.usage.samples == end.usage.codes * 4 * 240
     times = [event.t for event in events]
     assert times == sorted(times) and times[0] >= 0
 

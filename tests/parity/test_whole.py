@@ -141,7 +141,7 @@ def ask_reference(pair: Pair, talk: list[Message], stop: int, words: int = WORDS
         reference.thinker.register_forward_hook(keep("text_logits")),
         reference.talker.register_forward_hook(keep("talker_logits")),
     ]
-    prompt = pair.ours._prompt(talk, speech=False)
+    prompt = pair.ours._prompt(talk, {"speech": False})
     torch.manual_seed(trace.NOISE_SEED)  # nothing is drawn before the noise of the DiT
     sequences, wav = reference.generate(
         **reference_inputs(prompt, talk),
@@ -209,7 +209,7 @@ def test_the_stream_says_what_the_trace_says(pair: Pair) -> None:
     greedy = descant.Sampling(repetition_penalty=1.05, max_tokens=CODES)
     system = descant.system("You are a helpful assistant.")
     events = list(omni.chat([system, *talk], max_tokens=WORDS, talker_sampling=greedy, seed=1))
-    assert events[-1].usage["codes"] == len(traced["codes"])
+    assert events[-1].usage.codes == len(traced["codes"])
     assert events[-1].text == omni.models.tokenizer.decode(traced["text_ids"].tolist()[:-1])
 
 
