@@ -64,7 +64,6 @@ class CheckedOptions:
             check_plain(f"{type(self).__name__}: {field.name}", vars(self)[field.name], str(field.type))
 
 
-
 # ---------------------------------------------------------------- messages
 
 
