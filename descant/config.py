@@ -40,6 +40,19 @@ class AudioConfig:
     n_window: int = 100  # half a block in mel frames: blocks of 2 * 100 frames = 2 s
     max_source_positions: int = 1500
 
+    @property
+    def block_frames(self) -> int:
+        """Mel frames that the encoder reads together."""
+        return 2 * self.n_window
+
+
+def audio_tokens(frames: int) -> int:
+    """Tokens of ``frames`` mel frames: a stride-2 convolution, then a stride-2 pooling. 100 frames (1 s) -> 25 tokens.
+
+    An odd last frame of 20 ms is dropped; fewer than 3 mel frames make none.
+    """
+    return (frames + 1) // 4
+
 
 @dataclass(frozen=True)
 class VisionConfig:

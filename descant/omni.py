@@ -22,10 +22,11 @@ from descant.engine.live import LiveSession, Terms
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
 from descant.engine.session import Models, Request, codes_beyond_table
 from descant.errors import OptionError, shortened
-from descant.inputs.prompt import build_prompt
+from descant.inputs.prompt import PromptBuilder
 from descant.inputs.tokenizer import Tokenizer
-from descant.inputs.turn import Scribe
+from descant.inputs.turn import TurnFormatter
 from descant.model.codec import decoding_for
+from descant.tokens import NO_TOKENS, PromptTokens
 from descant.types import (
     READ_ALOUD,
     TRANSCRIBE,
@@ -37,7 +38,6 @@ from descant.types import (
     Finished,
     Latency,
     Memory,
-    Prompt,
     Sampling,
     Voice,
     check_plain,
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Limits", "LiveSession", "Omni", "load"]
 
 DType = Literal["float32", "bfloat16", "float16"]
-NO_PROMPT = Prompt(torch.empty(0, dtype=torch.int64), torch.empty(3, 0, dtype=torch.int64), 0)
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STEP_MODES = (None, "off", "graphs", "compile")
 OPTION_TYPES: dict[str, type | tuple[type, ...]] = {  # of AnswerOptions; plain values are checked by their annotation
@@ -149,9 +148,10 @@ class Omni:
             raise OptionError(f"step_mode={shortened(step_mode)} is unknown; choose off, graphs or compile")
         self.checkpoint = checkpoint
         self.decoding = self._decoding(latency)
-        self.budget = budget or Budget()
         checkpoint.parts.prepare()
         self.models = models_of(checkpoint, step_mode)
+        cfg = checkpoint.config.thinker
+        self.builder = PromptBuilder(self.models.tokenizer, checkpoint.inputs, cfg, budget or Budget())
         self.engine = Engine(self.models, limits)
 
     def close(self) -> None:
@@ -218,10 +218,10 @@ class Omni:
             raise OptionError(f"{memory} is impossible; tokens: 1 to {most}, full: 'drop' or 'refuse'")
         request = self._settings(options)
         room = min(memory.tokens or most, self.engine.limits.tokens)
-        scribe = Scribe(self.models.tokenizer, self.checkpoint.inputs, self.checkpoint.config.thinker)
         self.engine.start()
-        budget = options.get("budget") or self.budget
-        return LiveSession(self.engine, scribe, Terms(request, instructions, room, memory.full == "drop", budget))
+        budget = options.get("budget")
+        terms = Terms(request, instructions, room, memory.full == "drop", budget)
+        return LiveSession(self.engine, TurnFormatter(self.builder), terms)
 
     def trace(
         self, messages: ChatInput, *, max_text: int, max_codes: int, voice: str | None = None
@@ -281,7 +281,7 @@ class Omni:
         latency = options.get("latency")
         decoding = self.decoding if latency is None else self._decoding(latency)
         voice = self._voice(options.get("voice")) if options.get("speech", True) else None
-        return Request(NO_PROMPT, text, speech, decoding, seed, voice, tenant=options.get("tenant", ""))
+        return Request(NO_TOKENS, text, speech, decoding, seed, voice, tenant=options.get("tenant", ""))
 
     def _decoding(self, latency: Latency | Decoding) -> Decoding:
         """The dial's meaning for this model; a Decoding is taken as it is."""
@@ -297,16 +297,9 @@ class Omni:
             raise OptionError(f"unknown voice {shortened(name)}; this model has {', '.join(self.voices)}")
         return self.checkpoint.voices[name]
 
-    def _prompt(self, messages: ChatInput, options: AnswerOptions) -> Prompt:
-        checkpoint = self.checkpoint
-        return build_prompt(
-            messages,
-            self.models.tokenizer,
-            checkpoint.inputs,
-            checkpoint.config.thinker.ids,
-            speech=options.get("speech", True),
-            budget=options.get("budget") or self.budget,
-        )
+    def _prompt(self, messages: ChatInput, options: AnswerOptions) -> PromptTokens:
+        builder = self.builder.with_budget(options.get("budget"))
+        return builder.build(messages, speech=options.get("speech", True))
 
 
 def check_options(options: AnswerOptions) -> None:

@@ -147,37 +147,6 @@ READ_ALOUD = "Say: {text}"
 TRANSCRIBE = "Write down what you hear."
 
 
-# ---------------------------------------------------------------- what the model reads
-
-
-@dataclass(frozen=True)
-class PixelGrid:
-    """Patches of one image or video in the official row order (merge blocks contiguous).
-
-    patches (N, channels*temporal*patch*patch) float32, normalised; grid = (t, h, w) in patches, N = t*h*w.
-    """
-
-    patches: Tensor
-    grid: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Everything the Thinker reads, derived once from the segment list; all tensors on the CPU.
-
-    ids (T,) int64 with one placeholder id per media token; positions (3, T) int64 TMRoPE ids;
-    next_position: the id of the first generated token (max + 1);
-    audio: one (M, F) float32 log-mel per clip, valid frames only, in order of appearance (a video's sound included).
-    """
-
-    ids: Tensor
-    positions: Tensor
-    next_position: int
-    audio: tuple[Tensor, ...] = ()
-    images: tuple[PixelGrid, ...] = ()
-    videos: tuple[PixelGrid, ...] = ()
-
-
 # ---------------------------------------------------------------- how it answers
 
 

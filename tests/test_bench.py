@@ -203,7 +203,7 @@ def test_idle_sessions_hold_what_is_said_of_them(monkeypatch: pytest.MonkeyPatch
         contexts = [seat.session.context for seat in engines[0].seats.values() if seat.talk is not None]
         assert len(contexts) == 2
         for context in contexts:
-            assert context.thought.length == len(context.rows) > TINY.held and context.unread == 0
+            assert context.thinker_kv.length == len(context.tokens) > TINY.held and context.unread == 0
 
 
 def test_decoding_beside_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from descant.engine.engine import Engine
 from descant.engine.session import Models
 from descant.errors import SessionError
 from descant.model.codec import decoding_for
-from descant.types import Finished, Latency, Prompt, Voice
+from descant.tokens import PromptTokens
+from descant.types import Finished, Latency, Voice
 
 FIRST_AUDIO = Target("ratio >=", 12.0)
 WHOLE = Target("ratio >=", 3.0)
@@ -42,7 +43,7 @@ class Timing:
 class Job:
     """What is asked of every side."""
 
-    prompt: Prompt
+    prompt: PromptTokens
     voice: Voice
     words: int
     codes: int

@@ -18,7 +18,8 @@ from descant.bench.reference import Reference
 from descant.bench.shapes import models_of, random_parts, random_prompt, random_voice, request
 from descant.engine.loop import fenced, read, talk, think
 from descant.engine.session import Models, open_session
-from descant.types import Prompt, Voice
+from descant.tokens import PromptTokens
+from descant.types import Voice
 from descant.weights.parts import Parts
 
 RATE = Target("ratio >=", 1.0)
@@ -63,7 +64,7 @@ def probe(memory: torch.Tensor) -> list[float]:
     return seconds
 
 
-def step_seconds(models: Models, prompt: Prompt, voice: Voice, steps: int) -> Seconds:
+def step_seconds(models: Models, prompt: PromptTokens, voice: Voice, steps: int) -> Seconds:
     """Seconds of each decode step: all of the Thinker's, then the Talker's; both prefills are left out."""
     session = open_session(models, request(prompt, voice, steps + 1, steps + 2))
     fenced([[session]], lambda group: read(models, group[0]))

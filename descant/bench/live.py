@@ -33,9 +33,10 @@ from descant.engine.engine import Engine
 from descant.engine.live import LiveSession, Terms
 from descant.engine.session import Models, Request
 from descant.errors import SessionError
-from descant.inputs.prompt import build_prompt
-from descant.inputs.turn import Scribe
-from descant.types import Audio, Finished, Prompt, TextDelta, Voice, user
+from descant.inputs.prompt import PromptBuilder
+from descant.inputs.turn import TurnFormatter
+from descant.tokens import PromptTokens
+from descant.types import Audio, Finished, TextDelta, Voice, user
 
 SOONER = Target("ratio >=", 5.0)
 TENTH = Target("growth <=", 1.3)
@@ -53,13 +54,17 @@ class House:
     models: Models
     voice: Voice
 
-    def request(self, prompt: Prompt, words: int = WORDS, codes: int = CODES) -> Request:
+    @property
+    def builder(self) -> PromptBuilder:
+        return PromptBuilder(SIGNS, INPUTS, self.models.thinker.cfg)
+
+    def request(self, prompt: PromptTokens, words: int = WORDS, codes: int = CODES) -> Request:
         return request(prompt, self.voice, words, codes)
 
     @contextmanager
     def session(self, engine: Engine) -> Iterator[LiveSession]:
-        scribe = Scribe(SIGNS, INPUTS, self.models.thinker.cfg)
-        with LiveSession(engine, scribe, Terms(self.request(random_prompt(0)))) as session:
+        formatter = TurnFormatter(self.builder)
+        with LiveSession(engine, formatter, Terms(self.request(random_prompt(0)))) as session:
             yield session
 
 
@@ -140,7 +145,7 @@ def submitted(home: House, scale: Scale) -> Heard:
     """Its clock starts before the sound becomes features, which is part of what a whole turn costs at its end."""
     engine, asked = Engine(home.models), user(Audio(noise(scale.spoken), HEARD_RATE))
     begin = time.perf_counter()
-    prompt = build_prompt([asked], SIGNS, INPUTS, home.models.thinker.cfg.ids, speech=True)
+    prompt = home.builder.build([asked], speech=True)
     return wait(engine.submit(home.request(prompt)), begin)
 
 

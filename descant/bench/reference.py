@@ -16,7 +16,8 @@ from torch import Tensor
 from descant.bench.shapes import CODEC_END, CODEC_PAD, STOP
 from descant.config import OmniConfig
 from descant.errors import OptionError
-from descant.types import Prompt, Voice
+from descant.tokens import PromptTokens
+from descant.types import Voice
 from descant.weights.configwrite import write_config
 from descant.weights.names import OPTIONAL, to_official
 from descant.weights.parts import Parts
@@ -60,7 +61,7 @@ class Reference:
         }
         self.voice = voice.name
 
-    def answer(self, prompt: Prompt, words: int, codes: int) -> tuple[list[int], int]:
+    def answer(self, prompt: PromptTokens, words: int, codes: int) -> tuple[list[int], int]:
         """The whole greedy answer, (text ids, samples); transformers has no way to give a part of it sooner."""
         sequences, wave = self.model.generate(
             input_ids=prompt.ids[None],
@@ -74,7 +75,7 @@ class Reference:
         )
         return sequences[0, len(prompt.ids) :].tolist(), wave.numel()
 
-    def step_seconds(self, prompt: Prompt, steps: int) -> tuple[list[float], list[float]]:
+    def step_seconds(self, prompt: PromptTokens, steps: int) -> tuple[list[float], list[float]]:
         """Seconds from one decode step's begin to the next's, of the Thinker and of the Talker, inside ``generate``."""
         with stamped(self.model.thinker) as thought, stamped(self.model.talker) as sung:
             self.answer(prompt, steps + 2, steps + 2)  # the first is the prefill, the last has no successor

@@ -29,7 +29,8 @@ from descant.config import (
 from descant.engine.session import Models, Request, codes_beyond_table
 from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer, byte_tokenizer
 from descant.model.codec import decoding_for
-from descant.types import Decoding, Prompt, Sampling, Voice
+from descant.tokens import PromptTokens, text_tokens
+from descant.types import Decoding, Sampling, Voice
 from descant.weights.parts import Parts, build_parts
 
 IDS = MediaIds(151646, 151655, 151656, audio_start=151647, audio_end=151648, vision_start=151652, vision_end=151653)
@@ -208,12 +209,12 @@ def noise(seconds: float, seed: int = 3) -> npt.NDArray[np.float32]:
     return drawn.astype(np.float32)
 
 
-def random_prompt(length: int, seed: int = 2) -> Prompt:
+def random_prompt(length: int, seed: int = 2) -> PromptTokens:
     ids = torch.randint(0, ORDINARY, (length,), generator=torch.Generator().manual_seed(seed))
-    return Prompt(ids, torch.arange(length).expand(3, -1), length)
+    return text_tokens(ids)
 
 
-def request(prompt: Prompt, voice: Voice, words: int, codes: int, decoding: Decoding | None = None) -> Request:
+def request(prompt: PromptTokens, voice: Voice, words: int, codes: int, decoding: Decoding | None = None) -> Request:
     """A spoken, greedy answer. Its clock starts now."""
     speech = Sampling(repetition_penalty=TALKER_PENALTY, max_tokens=codes)
     return Request(prompt, Sampling(max_tokens=words), speech, decoding or decoding_for("balanced"), 0, voice)

@@ -17,7 +17,8 @@ from descant.config import OmniConfig
 from descant.engine.engine import Engine
 from descant.engine.session import Models
 from descant.errors import SessionError
-from descant.types import Finished, Prompt, Voice
+from descant.tokens import PromptTokens
+from descant.types import Finished, Voice
 
 RATE = Target("ratio >=", 3.0)
 TURNS = 2  # at most: one takes minutes
@@ -27,7 +28,7 @@ TURNS = 2  # at most: one takes minutes
 class Crowd:
     """Who asks: each with a prompt of its own, so that nothing is shared but the weights."""
 
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[PromptTokens, ...]
     voice: Voice
     words: int
     codes: int

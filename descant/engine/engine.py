@@ -25,7 +25,7 @@ from descant.engine.seat import Asked
 from descant.engine.session import Models, Phase, Request, new_context, open_session, room, start_codec
 from descant.engine.talk import Talk
 from descant.errors import BusyError, SessionError
-from descant.inputs.rows import Rows
+from descant.tokens import PromptTokens
 
 log = logging.getLogger(__name__)
 CLOSED = "the engine is closed; make a new one"
@@ -67,7 +67,7 @@ class Engine(Floor):
             self.inbox.put(partial(self.enter_queue, answer.number, asked))
         return answer
 
-    def open(self, request: Request, system: Rows, closing: Rows, *, context: int, drop: bool) -> int:
+    def open(self, request: Request, system: PromptTokens, closing: PromptTokens, *, context: int, drop: bool) -> int:
         """Open a live session; returns its number. request: what its answers have in common; see `Talk`.
 
         BusyError: too many are open.
@@ -82,7 +82,7 @@ class Engine(Floor):
             self.inbox.put(partial(self.open_talk, number, talk))
         return number
 
-    def hear(self, number: int, draft: Rows) -> None:
+    def hear(self, number: int, draft: PromptTokens) -> None:
         """The turn that a live session is making, as far as it has come."""
         self.inbox.put(partial(self.with_talk, number, lambda talk: talk.hear(draft)))
 
@@ -91,7 +91,7 @@ class Engine(Floor):
         seat = self.seats.get(number)
         return seat is None or not seat.session.context.unread
 
-    def ask(self, number: int, turn: Callable[[], Rows], request: Request) -> Answer:
+    def ask(self, number: int, turn: Callable[[], PromptTokens], request: Request) -> Answer:
         """The turn of a live session is complete: answer it. turn: called once there is a place in the queue.
 
         BusyError: there is none; and what ``turn`` raises.
@@ -166,9 +166,9 @@ class Engine(Floor):
     def check(self) -> None:
         """Deep check of all pages; call it while the engine rests. RuntimeError names what is out of order."""
         contexts = [seat.session.context for seat in self.seats.values()]
-        self.stores.thinker.check([context.thought for context in contexts])
+        self.stores.thinker.check([context.thinker_kv for context in contexts])
         if self.stores.talker is not None:
-            self.stores.talker.check([context.sung for context in contexts if context.sung is not None])
+            self.stores.talker.check([context.talker_kv for context in contexts if context.talker_kv is not None])
 
     def next_of(self, answer: Answer) -> Item:
         """The next event of an answer; without a worker, steps are made here until there is one."""

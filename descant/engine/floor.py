@@ -17,7 +17,7 @@ from descant.engine.seat import Asked, Seat
 from descant.engine.session import Models, Phase, Session, finished, new_stores, session_in
 from descant.engine.talk import Talk
 from descant.errors import BusyError, SessionError
-from descant.inputs.rows import Rows
+from descant.tokens import PromptTokens
 from descant.types import Progress
 
 log = logging.getLogger(__name__)
@@ -85,10 +85,10 @@ class Floor:
         if not seat.listens:
             return
         context = seat.session.context
-        rows = len(context.rows)
-        wanted = self.limits.pages(rows, rows if context.sung is not None else 0)
+        rows = len(context.tokens)
+        wanted = self.limits.pages(rows, rows if context.talker_kv is not None else 0)
         seat.granted = self.fits(wanted, self.promised(but=seat))
-        held = len(context.thought.pages), len(context.sung.pages) if context.sung is not None else 0
+        held = len(context.thinker_kv.pages), len(context.talker_kv.pages) if context.talker_kv is not None else 0
         seat.promised = wanted if seat.granted else held
 
     def _make_room(self, asked: Asked) -> bool:
@@ -165,7 +165,7 @@ class Floor:
             seat.touched = time.perf_counter()
             self._grow(seat)
 
-    def ask_talk(self, number: int, turn: Rows, asked: Asked) -> None:
+    def ask_talk(self, number: int, turn: PromptTokens, asked: Asked) -> None:
         """A turn is complete: into the queue, or refused."""
         seat = self.seats.get(asked.seat)
         if seat is None or seat.talk is None:
@@ -174,7 +174,7 @@ class Floor:
             return
         try:
             dropped = seat.talk.ask(number, turn, asked.request.text.max_tokens)
-            rows = len(seat.talk.context.rows)
+            rows = len(seat.talk.context.tokens)
             spoken = rows + 1 + asked.request.speech.max_tokens if asked.codec is not None else 0
             asked.promise = self.limits.pages(rows + asked.request.text.max_tokens, spoken)
             if not self.fits(asked.promise):
@@ -237,8 +237,8 @@ class Floor:
         session = group[0]
         read(self.models, session, tokens)
         if session.phase is Phase.PREFILL:
-            total = len(session.context.rows)
-            session.out.append(Progress("reading", session.context.thought.length, total, session.now()))
+            total = len(session.context.tokens)
+            session.out.append(Progress("reading", session.context.thinker_kv.length, total, session.now()))
 
     def _emit(self, seat: Seat) -> None:
         """Hand over what is new; let go of whoever is done."""

@@ -59,7 +59,7 @@ class Past:
 
 class Frame:
     """The buffers of one bucket over one store: x (B, 1, E), positions (3, B, 1), words (B, P + 1) int64: the pages of
-    each row, then its length. Rows that nobody has repeat the first, so that they write what it writes."""
+    each row, then its length. PromptTokens that nobody has repeat the first, so that they write what it writes."""
 
     def __init__(self, forward: Forward, store: Pages, x: Tensor, rows: int, pages: int):
         self.forward, self.size, self.rows, self.pages = forward, store.size, rows, pages

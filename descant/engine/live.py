@@ -28,7 +28,7 @@ from descant.engine.heard import PACE, heard, pace_of
 from descant.engine.sampling import SEED_END, check_sampling
 from descant.engine.session import RATE, Request
 from descant.errors import OptionError, SessionError
-from descant.inputs.turn import LiveTurn, Scribe
+from descant.inputs.turn import TurnFormatter
 from descant.types import Budget, Part, Text, check_plain
 
 LOOK = 0.4  # seconds of new sound or pictures after which what is there is laid out and read
@@ -55,19 +55,19 @@ class LiveSession:
     thread. A refused push raises MediaError and leaves everything as it was.
     """
 
-    def __init__(self, engine: Engine, scribe: Scribe, terms: Terms):
+    def __init__(self, engine: Engine, formatter: TurnFormatter, terms: Terms):
         speech = terms.request.voice is not None
-        self._engine, self._scribe, self._terms = engine, scribe, terms
-        system = scribe.system(terms.instructions, speech=speech)
+        self._engine, self._formatter, self._terms = engine, formatter, terms
+        system = formatter.system(terms.instructions, speech=speech)
         if len(system) >= terms.context:
             raise OptionError(
                 f"instructions of {len(system)} tokens leave nothing of a context of {terms.context}; shorten them"
             )
-        self._number = engine.open(terms.request, system, scribe.closing(), context=terms.context, drop=terms.drop)
+        self._number = engine.open(terms.request, system, formatter.closing(), context=terms.context, drop=terms.drop)
         self._leave = weakref.finalize(self, engine.leave, self._number)
         self._leave.atexit = False
         self._lock = threading.RLock()
-        self._turn = LiveTurn(scribe, terms.budget)
+        self._turn = formatter.turn(terms.budget)
         self._looked = 0.0  # seconds of sound, and of pictures, that were there at the last look
         self._sound = self._sight = 0.0
         self._last: Record | None = None
@@ -100,7 +100,7 @@ class LiveSession:
         with self._lock:
             self._check_open()
             self._turn.add([Text(part) if isinstance(part, str) else part for part in parts])
-            self._engine.hear(self._number, self._turn.rows())
+            self._engine.hear(self._number, self._turn.tokens())
 
     def respond(self, *, max_tokens: int | None = None) -> Answer:
         """The turn is over: its answer, event by event. Only what was not read yet is read now.
@@ -201,7 +201,7 @@ class LiveSession:
         if last is not None and last.complete and last.samples:
             self._pace = pace_of(last.text, last.samples / RATE)
         self._last, self._answer = answer.record, weakref.ref(answer)
-        self._turn, self._kept = LiveTurn(self._scribe, self._terms.budget), sys.maxsize
+        self._turn, self._kept = self._formatter.turn(self._terms.budget), sys.maxsize
         self._looked = self._sound = self._sight = 0.0
         self._turns += 1
 
@@ -210,7 +210,6 @@ class LiveSession:
         there = max(self._sound, self._sight)
         if there - self._looked < LOOK:
             return
-        self._looked, rows = there, self._turn.rows()
-        if not self._engine.caught_up(self._number):
-            rows = rows.head(len(rows) - self._turn.growing)
-        self._engine.hear(self._number, rows)
+        self._looked = there
+        settled = not self._engine.caught_up(self._number)
+        self._engine.hear(self._number, self._turn.tokens(settled=settled))

@@ -61,25 +61,25 @@ def fail(session: Session, error: Exception) -> None:
 def read(models: Models, session: Session, tokens: int | None = None) -> None:
     """Read the next ``tokens`` rows (None: all): the Thinker, and the Talker behind it."""
     context, thinker, talker = session.context, models.thinker, models.talker
-    if not context.thought.length:
+    if not context.thinker_kv.length:
         context.adopt()
     room = context.unread if tokens is None else tokens
     if talker is not None and context.behind:
         room -= follow(talker, context, room)
-    start = context.thought.length
-    stop = min(start + room, len(context.rows))
+    start = context.thinker_kv.length
+    stop = min(start + room, len(context.tokens))
     if stop == start:
         return
     embeds = context.embeds(thinker, start, stop)[None]
-    positions = context.rows.positions[:, None, start:stop].to(thinker.device)
-    batch = Batch([context.thought], stop - start)
+    positions = context.tokens.positions[:, None, start:stop].to(thinker.device)
+    batch = Batch([context.thinker_kv], stop - start)
     hidden, _ = thinker(embeds, positions, batch, batch.mask)
-    if talker is not None and context.sung is not None:
-        rows = talker.proj(prompt_rows(embeds, hidden, context.media(start, stop).to(thinker.device)))
-        talker.decoder(rows, positions, Batch([context.sung], stop - start))
+    if talker is not None and context.talker_kv is not None:
+        rows = talker.proj(prompt_rows(embeds, hidden, context.tokens.filled()[start:stop].to(thinker.device)))
+        talker.decoder(rows, positions, Batch([context.talker_kv], stop - start))
     if session.phase is Phase.PREFILL:
         session.prefilled += stop - start
-        if stop == len(context.rows):
+        if stop == len(context.tokens):
             logits = thinker.logits(hidden[0, -1])
             if bool(logits.sum().isfinite()):  # what gave no numbers is nobody else's, and its first draw will say so
                 context.publish()
@@ -89,12 +89,12 @@ def read(models: Models, session: Session, tokens: int | None = None) -> None:
 
 def follow(talker: Talker, context: Context, most: int) -> int:
     """The Talker reads what only the Thinker has read, a reply; returns how many rows."""
-    sung = context.sung
+    sung = context.talker_kv
     assert sung is not None
-    rows = torch.stack(context.replied[: min(most, context.behind)])
-    positions = context.rows.positions[:, None, sung.length : sung.length + len(rows)].to(talker.device)
+    rows = torch.stack(context.reply_states[: min(most, context.behind)])
+    positions = context.tokens.positions[:, None, sung.length : sung.length + len(rows)].to(talker.device)
     talker.decoder(talker.proj(rows[None]), positions, Batch([sung], len(rows)))
-    del context.replied[: len(rows)]
+    del context.reply_states[: len(rows)]
     return len(rows)
 
 
@@ -162,7 +162,7 @@ def consume(models: Models, sessions: Sequence[Session]) -> None:
     queue."""
     thinker, thoughts = models.thinker, [session.thought for session in sessions]
     embeds = thinker.embed_tokens(torch.tensor([[thought.ids[-1]] for thought in thoughts], device=thinker.device))
-    at = [s.context.base + len(s.thought.ids) - 1 for s in sessions]
+    at = [s.context.tokens.next_position + len(s.thought.ids) - 1 for s in sessions]
     hidden, logits = models.steps.thinker(embeds, each_at(at, thinker.device), [thought.cache for thought in thoughts])
     rows = reply_rows(embeds, hidden)[:, 0]
     for session, scores, row in zip(sessions, logits, rows, strict=True):
@@ -244,7 +244,7 @@ def sing(models: Models, sessions: Sequence[Session]) -> None:
     assert talker is not None
     rows = torch.stack([speech.feed for speech in voices if speech.feed is not None])
     new = rows.shape[1]
-    last = [s.context.base + 1 + len(v.codes) for s, v in zip(sessions, voices, strict=True)]
+    last = [s.context.tokens.next_position + 1 + len(v.codes) for s, v in zip(sessions, voices, strict=True)]
     at = each_at(last, talker.device) + torch.arange(1 - new, 1, device=talker.device)
     (logits,) = models.steps.talker(rows, at, [speech.cache for speech in voices])
     for speech, scores in zip(voices, logits[:, -1], strict=True):

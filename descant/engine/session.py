@@ -27,14 +27,14 @@ from descant.engine.context import Context
 from descant.engine.graphs import Mode, Steps
 from descant.engine.sampling import Choose, Sampler
 from descant.errors import DescantError, OptionError
-from descant.inputs.rows import rows_of
 from descant.inputs.tokenizer import Incremental, Tokenizer
 from descant.model.codec import CodecState, Token2Wav
 from descant.model.decoder import Decoder
 from descant.model.talker import Talker, tail_rows
 from descant.model.thinker import Thinker
 from descant.nn.pages import Pages, Table
-from descant.types import Decoding, Event, Finished, Prompt, Sampling, Timings, Usage, Voice
+from descant.tokens import PromptTokens
+from descant.types import Decoding, Event, Finished, Sampling, Timings, Usage, Voice
 
 NO_VOICE = "this model has no voice: it comes without a Talker; ask with speech=False"
 RATE = 24000  # Hz, the sound that leaves every vocoder of this family
@@ -83,7 +83,7 @@ class Request:
     """What is asked, complete and checked. voice None: text only. forced: the ids of the reply, instead of drawing.
     tenant: whose pages of the cache it may share."""
 
-    prompt: Prompt
+    prompt: PromptTokens
     text: Sampling
     speech: Sampling
     decoding: Decoding
@@ -215,7 +215,7 @@ def new_stores(models: Models, tokens: int, codes: int, page: int = PAGE) -> Sto
 
 def room(request: Request) -> tuple[int, int]:
     """The most tokens of the Thinker and rows of the Talker that a request can come to hold."""
-    prompt = len(request.prompt.ids)
+    prompt = len(request.prompt)
     spoken = 0 if request.voice is None else prompt + 1 + request.speech.max_tokens
     return prompt + request.text.max_tokens, spoken
 
@@ -231,7 +231,7 @@ def open_session(models: Models, request: Request, stores: Stores | None = None)
     """A new session in phase PREFILL; stores None: its own."""
     stores = stores or new_stores(models, *room(request))
     context = new_context(stores, speech=request.voice is not None, tenant=request.tenant)
-    context.lay(rows_of(request.prompt, models.thinker.cfg))
+    context.set_tokens(request.prompt)
     return session_in(models, request, context, start_codec(models, request))
 
 
@@ -242,23 +242,23 @@ def session_in(models: Models, request: Request, context: Context, codec: CodecS
     thinker, talker = models.thinker, models.talker
     choose: Choose
     if request.forced is None:
-        vocab, prompt = thinker.cfg.text.vocab_size, context.rows.ids.to(thinker.device)
+        vocab, prompt = thinker.cfg.text.vocab_size, context.tokens.ids.to(thinker.device)
         choose = Sampler(request.text, vocab_size=vocab, seed=text_seed, prompt=prompt)
     else:
         choose = Forced(request.forced, min(models.stop_ids))
-    thought = Thought(choose, models.tokenizer.incremental(), context.thought)
-    if codec is None or talker is None or request.voice is None or context.sung is None:
+    thought = Thought(choose, models.tokenizer.incremental(), context.thinker_kv)
+    if codec is None or talker is None or request.voice is None or context.talker_kv is None:
         return Session(request, context, thought, None)
     choose = Sampler(
         request.speech,
         vocab_size=talker.cfg.decoder.vocab_size,
         seed=speech_seed,
-        prompt=codec_ids(talker, len(context.rows)),
+        prompt=codec_ids(talker, len(context.tokens)),
         banned=models.banned_codes,
     )
     with torch.inference_mode():
         tail = tail_rows(thinker, talker.cfg)
-    return Session(request, context, thought, Speech(request.voice, choose, context.sung, codec, tail))
+    return Session(request, context, thought, Speech(request.voice, choose, context.talker_kv, codec, tail))
 
 
 def start_codec(models: Models, request: Request) -> CodecState | None:
@@ -273,7 +273,7 @@ def start_codec(models: Models, request: Request) -> CodecState | None:
 
 def listening(models: Models, request: Request, context: Context) -> Session:
     """A live session between two answers: rows are read as they come."""
-    thought = Thought(Forced((), min(models.stop_ids)), models.tokenizer.incremental(), context.thought)
+    thought = Thought(Forced((), min(models.stop_ids)), models.tokenizer.incremental(), context.thinker_kv)
     return Session(request, context, thought, None, kept=[], phase=Phase.LISTENING)
 
 
@@ -303,7 +303,7 @@ def finished(session: Session) -> Finished:
         **{f"{stage}_s": spent for stage, spent in session.spent.items()},
     )
     usage = Usage(
-        prompt_tokens=len(session.context.rows),
+        prompt_tokens=len(session.context.tokens),
         prefilled_tokens=session.prefilled,
         text_tokens=len(text.ids),
         codes=len(speech.codes) if speech else 0,

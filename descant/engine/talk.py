@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from descant.engine.context import Context
 from descant.engine.session import Models, Request, Session, listening
 from descant.errors import SessionError
-from descant.inputs.rows import NOTHING, Rows, joined, text_rows
 from descant.inputs.tokenizer import Tokenizer
+from descant.tokens import NO_TOKENS, PromptTokens, concatenate, text_tokens
 
 FULL = 0.75  # of the context: how much a conversation that has outgrown it keeps, so that not every turn drops one
 
@@ -27,12 +27,12 @@ class Talk:
     models: Models
     context: Context
     request: Request
-    system: Rows
-    closing: Rows
+    system: PromptTokens
+    closing: PromptTokens
     limit: int
     drop: bool = True
-    settled: list[Rows] = field(default_factory=list)
-    draft: Rows = NOTHING
+    settled: list[PromptTokens] = field(default_factory=list)
+    draft: PromptTokens = NO_TOKENS
     replies: list[list[int]] = field(default_factory=list)  # the ids of each reply
     answering: int = 0  # the number of the answer that was asked and has not ended
     last: int = 0  # and of the one that can still be cut
@@ -43,21 +43,21 @@ class Talk:
 
     def lay(self) -> None:
         """Put the rows of the conversation into the context. What is said before an answer has ended must wait."""
-        self.context.lay(joined([self.system, *self.settled, NOTHING if self.answering else self.draft]))
+        self.context.set_tokens(concatenate([self.system, *self.settled, NO_TOKENS if self.answering else self.draft]))
 
-    def hear(self, draft: Rows) -> None:
+    def hear(self, draft: PromptTokens) -> None:
         """The turn that is being made has changed."""
         self.draft = draft
         if not self.answering:
             self.lay()
 
-    def ask(self, number: int, turn: Rows, reply: int) -> int:
+    def ask(self, number: int, turn: PromptTokens, reply: int) -> int:
         """The turn is complete and ``reply`` tokens may answer it; returns how many old turns were dropped for it.
 
         SessionError when it does not fit; then the turn is forgotten, and the conversation goes on without it. What
         comes next is not laid behind a turn that waits for its answer.
         """
-        self.draft, self.last = NOTHING, 0
+        self.draft, self.last = NO_TOKENS, 0
         kept, dropped = self.settled, 0
 
         def size() -> int:
@@ -94,7 +94,7 @@ class Talk:
             return
         self.last = number
         ids = session.thought.ids
-        self.context.answered(ids, session.kept or [])
+        self.context.append_reply(ids, session.kept or [])
         self._reply(ids)
 
     def withdraw(self) -> None:
@@ -112,7 +112,7 @@ class Talk:
 
     def _reply(self, ids: list[int]) -> None:
         """What was answered to the last turn."""
-        self.settled.append(joined([text_rows(ids), self.closing]))
+        self.settled.append(concatenate([text_tokens(ids), self.closing]))
         self.replies.append(list(ids))
         self.lay()
 

@@ -83,13 +83,15 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
         talk(models, [session])
         if session.error is not None:
             raise session.error
-    heard = thinker.audio([clip.to(thinker.device) for clip in prompt.audio]) if prompt.audio else []
+    sources = [span.source for span in prompt.spans]
+    heard = thinker.encode([source for source in sources if source.kind == "audio"])
+    seen = thinker.encode([s for kind in ("image", "video") for s in sources if s.kind == kind])
     width = thinker.cfg.text.hidden_size
     out = {
         "input_ids": prompt.ids,
         "position_ids": prompt.positions,
         "audio_features": joined(heard, width),
-        "vision_features": joined(thinker.see([*prompt.images, *prompt.videos]), width),
+        "vision_features": joined(seen, width),
         "text_logits": text.logits(),
         "text_ids": text.ids(),
     }

@@ -15,7 +15,7 @@ import torch
 from av.audio.frame import AudioFrame
 from torch import Tensor
 
-from descant.config import InputsConfig
+from descant.config import InputsConfig, audio_tokens
 from descant.errors import MediaError, shortened
 from descant.inputs.container import frames, opened, sound_stream
 from descant.inputs.wav import read_wav
@@ -94,11 +94,6 @@ def floored(log: Tensor, loudest: Tensor) -> Tensor:
 def mel_frames(samples: int, inputs: InputsConfig) -> int:
     """F, the valid mel frames of a clip: one per started hop of 10 ms."""
     return -(-samples // inputs.hop_length)
-
-
-def audio_tokens(frames: int) -> int:
-    """Tokens of F mel frames: a stride-2 convolution, then a stride-2 pooling. 100 frames (1 s) -> 25 tokens."""
-    return ((frames - 1) // 2 + 1 - 2) // 2 + 1
 
 
 def check_length(samples: int, inputs: InputsConfig) -> None:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from descant.config import InputsConfig
 from descant.errors import MediaError
-from descant.types import Budget, PixelGrid
+from descant.tokens import PixelGrid
+from descant.types import Budget
 
 Pixels = npt.NDArray[np.uint8]
 

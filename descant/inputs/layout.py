@@ -1,7 +1,8 @@
 """Segments -> token ids and TMRoPE positions, in one walk.
 
 A prompt is a list of segments. Each kind of segment knows two things: which ids it contributes, and where its tokens
-stand in (time, height, width), counted from the first free position. Nothing is found by searching for placeholders.
+stand in (time, height, width), counted from the first free position. Each piece of the walk knows which medium fills
+it, so the spans come out of the same walk: nothing is found by searching for placeholders.
 
     text             t = h = w = 0 1 2 ...                            one id per token
     sound            bos, 0 1 2 ..., eos                              one id per 40 ms
@@ -17,14 +18,16 @@ Source: Qwen2.5-Omni technical report (arXiv 2503.20215), section 2.2; equality 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, zip_longest
+from itertools import accumulate, pairwise, zip_longest
 
 import torch
 from torch import Tensor
 
 from descant.config import MediaIds
+from descant.errors import SessionError
+from descant.tokens import NO_TOKENS, EncoderInput, MediaSpan, MediaType, PromptTokens
 
 
 @dataclass(frozen=True)
@@ -73,49 +76,73 @@ class AudioVideoSeg:
 
 Segment = TextSeg | AudioSeg | ImageSeg | VideoSeg | AudioVideoSeg
 
-# A piece of the walk: (ids (n,), positions (3, n) counted from 0). Pieces of one step share their base.
-_Piece = tuple[Tensor, Tensor]
+@dataclass(frozen=True)
+class _Piece:
+    """A run of tokens of one kind; pieces of one step share their base.
+
+    ids (n,); positions (3, n) counted from 0; kind: the medium that fills all of them (None: text and delimiters).
+    """
+
+    ids: Tensor
+    positions: Tensor
+    kind: MediaType | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> _Piece:
+        """The tokens start .. stop - 1."""
+        return _Piece(self.ids[start:stop], self.positions[:, start:stop], self.kind)
 
 
-class Walk:
-    """The one walk over segments. ``base``: the first free position.
+def lay_out(
+    segment: Segment, ids: MediaIds, merge: int, sources: Sequence[EncoderInput] = (), *, growing: bool = False
+) -> PromptTokens:
+    """The walk over one segment, from position 0.
+
+    merge: the spatial merge size (2: four patches make one token). sources: what fills its media tokens, for each kind
+    in order of time. growing: more grids or more sound of this segment may still come. Then only those leading tokens
+    are given that come first whatever follows, and the extent is not known yet.
 
     Each step starts at one past the largest position of the LAST piece before it, not of all pieces: when sound
     outlasts a video whose frames are many tokens wide, the reference counts on from the sound, and so do we.
+
+    SessionError when the sources make more or fewer tokens than the segment has.
     """
-
-    def __init__(self, ids: MediaIds, merge: int, base: int = 0):
-        """merge: the spatial merge size (2: four patches make one token)."""
-        self._ids = ids
-        self._merge = merge
-        self.base = base
-
-    def add(self, segment: Segment, *, growing: bool = False) -> tuple[Tensor, Tensor]:
-        """Go over one segment: ids (T,) int64 and positions (3, T) int64, axes time, height, width.
-
-        growing: more grids or more sound of this segment may still come. Then only those leading rows are given that
-        come first whatever follows, and the walk ends here: ``base`` is of no use after it.
-        """
-        all_ids, all_positions = [torch.empty(0, dtype=torch.int64)], [torch.empty(3, 0, dtype=torch.int64)]
-        for step in _steps(segment, self._ids, self._merge, growing):
-            for piece_ids, offsets in step:
-                all_ids.append(piece_ids)
-                all_positions.append(offsets + self.base)
-            last = step[-1][1]
-            self.base += int(last.max()) + 1 if last.numel() else 0
-        return torch.cat(all_ids), torch.cat(all_positions, dim=1)
+    base = 0
+    all_ids, all_positions = [NO_TOKENS.ids], [NO_TOKENS.positions]
+    filled: dict[MediaType, list[Tensor]] = {"audio": [], "image": [], "video": []}
+    length = 0
+    for step in _steps(segment, ids, merge, growing):
+        for piece in step:
+            all_ids.append(piece.ids)
+            all_positions.append(piece.positions + base)
+            if piece.kind is not None:
+                filled[piece.kind].append(torch.arange(length, length + len(piece)))
+            length += len(piece)
+        last = step[-1].positions
+        base += int(last.max()) + 1 if last.numel() else 0
+    spans = [span for kind, parts in filled.items() for span in _spans(kind, parts, sources, growing)]
+    spans.sort(key=lambda span: span.first)
+    extent = 0 if growing else base
+    return PromptTokens(torch.cat(all_ids), torch.cat(all_positions, dim=1), extent, tuple(spans))
 
 
-def layout(segments: Sequence[Segment], ids: MediaIds, merge: int) -> tuple[Tensor, Tensor]:
-    """The walk over all segments from position 0. Returns ids (T,) int64 and positions (3, T) int64."""
-    walk = Walk(ids, merge)
-    rows = [walk.add(segment) for segment in (TextSeg(()), *segments)]  # the empty one: there may be no other
-    return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows], dim=1)
-
-
-def next_position(positions: Tensor) -> int:
-    """The position of the first generated token: one past the largest of all. positions (3, T)."""
-    return int(positions.max()) + 1 if positions.numel() else 0
+def _spans(
+    kind: MediaType, parts: Sequence[Tensor], sources: Sequence[EncoderInput], growing: bool
+) -> Iterator[MediaSpan]:
+    """Deal the tokens of one kind out to its sources, in order; while growing, the last ones get fewer, or none."""
+    own = [source for source in sources if source.kind == kind]
+    indices, made = torch.cat([NO_TOKENS.ids, *parts]), sum(source.tokens for source in own)
+    if made != len(indices) and not (growing and made > len(indices)):
+        raise SessionError(
+            f"a segment has {len(indices)} {kind} tokens but its media give {made}: "
+            "build prompts with PromptBuilder, which counts the tokens of the media"
+        )
+    ends = accumulate((source.tokens for source in own), initial=0)
+    for source, (start, stop) in zip(own, pairwise(ends), strict=True):
+        if len(indices[start:stop]):
+            yield MediaSpan(indices[start:stop], source)
 
 
 def _steps(segment: Segment, ids: MediaIds, merge: int, growing: bool) -> list[list[_Piece]]:
@@ -127,7 +154,7 @@ def _steps(segment: Segment, ids: MediaIds, merge: int, growing: bool) -> list[l
             steps = [[_one(ids.audio_start)], [_sound(segment.tokens, ids)], [_one(ids.audio_end)]]
         case ImageSeg():
             times = [grid * ids.position_id_per_seconds for grid in range(segment.t)]  # t is 1 but for odd callers
-            picture = (_fill(segment, ids.image, merge), _grid(segment, times, merge))
+            picture = _Piece(_fill(segment, ids.image, merge), _grid(segment, times, merge), "image")
             steps = [[_one(ids.vision_start)], [picture], [_one(ids.vision_end)]]
         case VideoSeg():
             steps = [[_one(ids.vision_start)], [_frames(segment, ids, merge)], [_one(ids.vision_end)]]
@@ -140,7 +167,7 @@ def _steps(segment: Segment, ids: MediaIds, merge: int, growing: bool) -> list[l
 
 
 def _run(ids: Tensor) -> _Piece:
-    return ids, torch.arange(len(ids)).expand(3, -1)
+    return _Piece(ids, torch.arange(len(ids)).expand(3, -1))
 
 
 def _one(index: int) -> _Piece:
@@ -148,14 +175,14 @@ def _one(index: int) -> _Piece:
 
 
 def _sound(tokens: int, ids: MediaIds) -> _Piece:
-    return _run(torch.full((tokens,), ids.audio))
+    return replace(_run(torch.full((tokens,), ids.audio)), kind="audio")
 
 
 def _frames(segment: VideoSeg | AudioVideoSeg, ids: MediaIds, merge: int) -> _Piece:
     # float32 and truncation, as in the reference: a grid of 1/3 s must not land one id later
     seconds = torch.arange(segment.t) * torch.tensor(segment.seconds, dtype=torch.float32)
     times: list[int] = (seconds * ids.position_id_per_seconds).long().tolist()
-    return _fill(segment, ids.video, merge), _grid(segment, times, merge)
+    return _Piece(_fill(segment, ids.video, merge), _grid(segment, times, merge), "video")
 
 
 def _fill(segment: ImageSeg | VideoSeg | AudioVideoSeg, index: int, merge: int) -> Tensor:
@@ -181,8 +208,8 @@ def _settled(segment: AudioVideoSeg, ids: MediaIds, merge: int) -> list[_Piece]:
     each stream is cut with its next grid or token at its end, and that one is taken off again.
     """
     video, sound = _streams(replace(segment, t=segment.t + 1, audio=segment.audio + 1), ids, merge)
-    video[-1] = _without(video[-1], (segment.h // merge) * (segment.w // merge))
-    sound[-1] = _without(sound[-1], 1)
+    video[-1] = video[-1].part(0, len(video[-1]) - (segment.h // merge) * (segment.w // merge))
+    sound[-1] = sound[-1].part(0, len(sound[-1]) - 1)
     pieces = [piece for pair in zip(video, sound) for piece in pair]
     return pieces if len(sound) < len(video) else pieces[:-1]  # else the video's open chunk comes first
 
@@ -193,23 +220,16 @@ def _streams(segment: AudioVideoSeg, ids: MediaIds, merge: int) -> tuple[list[_P
     return _chunks(_frames(segment, ids, merge), span), _chunks(_sound(segment.audio, ids), span)
 
 
-def _without(piece: _Piece, count: int) -> _Piece:
-    """A piece without its last ``count`` tokens."""
-    tokens, positions = piece
-    return tokens[:-count], positions[:, :-count]
-
-
 def _chunks(stream: _Piece, span: int) -> list[_Piece]:
     """Cut a stream where its time id reaches the next multiple of ``span``.
 
     The limit grows by one span per cut, however far the id jumped: grids sparser than a span drift against the sound.
     That is the reference's behaviour, and the released weights were trained with it.
     """
-    tokens, positions = stream
     cuts, limit = [0], span
-    for place, time in enumerate(positions[0].tolist()):
+    for place, time in enumerate(stream.positions[0].tolist()):
         if time >= limit:
             cuts.append(place)
             limit += span
-    cuts.append(len(tokens))
-    return [(tokens[a:b], positions[:, a:b]) for a, b in pairwise(cuts)]
+    cuts.append(len(stream))
+    return [stream.part(start, stop) for start, stop in pairwise(cuts)]

@@ -19,7 +19,8 @@ from descant.errors import MediaError, SessionError, shortened
 from descant.inputs import door
 from descant.inputs.image import Pixels
 from descant.inputs.video import fit_frame, fitted_grid, frame_sizes
-from descant.types import Budget, PixelGrid, is_finite_number
+from descant.tokens import PixelGrid
+from descant.types import Budget, is_finite_number
 
 _SLACK = 0.01  # of a sampled frame, 5 ms: a camera's clock that rounds to milliseconds is not late
 
@@ -96,14 +97,6 @@ class LiveFrames:
         """Temporal grid ``index`` alone, (1, h, w): two frames. It never changes."""
         step = self._inputs.temporal_patch_size
         return fitted_grid(np.stack(self._sampled[index * step : (index + 1) * step]), self._inputs)
-
-    def whole(self) -> PixelGrid:
-        """All whole grids as one, as a finished clip has them."""
-        return fitted_grid(np.stack(self._sampled[: self.shape[0] * self._inputs.temporal_patch_size]), self._inputs)
-
-    def sampled(self) -> list[Pixels]:
-        """The sampled frames so far, at their final size."""
-        return list(self._sampled)
 
     # ---------------------------------------------------------------- refusals
 

@@ -21,12 +21,11 @@ import soxr
 import torch
 from torch import Tensor
 
-from descant.config import InputsConfig
+from descant.config import InputsConfig, audio_tokens
 from descant.errors import ConfigError, MediaError, SessionError
 from descant.inputs.audio import (
     GROUP,
     Samples,
-    audio_tokens,
     check_length,
     check_sound,
     floored,
@@ -37,12 +36,12 @@ from descant.inputs.audio import (
 )
 from descant.types import Budget
 
-BLOCK = 200  # mel frames that the encoder reads together: 2 * n_window, 2 s
+ENCODER_BLOCK_FRAMES = 200  # mel frames that the encoder reads together: 2 * n_window, 2 s
 
 
 @dataclass(frozen=True)
-class Block:
-    """One block of the encoder: mel (M, F), F = BLOCK but for the last one.
+class AudioBlock:
+    """One block of the encoder: mel (M, F), F = ENCODER_BLOCK_FRAMES but for the last one.
 
     version: counts the changes of ``mel``. final: its frames are all there, so that only a louder moment changes them;
     a block that is not final grows.
@@ -55,14 +54,14 @@ class Block:
 
     @property
     def tokens(self) -> int:
-        """Rows of the prompt that it fills: 50 for a whole block. A beginning shorter than 3 frames has none yet."""
+        """Tokens of the prompt that it fills: 50 for a whole block. A beginning shorter than 3 frames has none yet."""
         return audio_tokens(self.mel.shape[1])
 
 
 class LiveAudio:
     """The sound of one turn, as it comes. One reader, one writer; nothing is kept after the turn."""
 
-    def __init__(self, inputs: InputsConfig, *, block: int = BLOCK, budget: Budget | None = None):
+    def __init__(self, inputs: InputsConfig, *, block: int = ENCODER_BLOCK_FRAMES, budget: Budget | None = None):
         """block: the encoder's block in mel frames. Only a multiple of 4 becomes whole tokens (40 ms)."""
         if block < 4 or block % 4:
             raise ConfigError(f"a block of {block} mel frames gives no whole tokens; expected n_window to be even")
@@ -80,7 +79,7 @@ class LiveAudio:
         self._frames = 0  # valid frames so far
         self._log = torch.empty(inputs.feature_size, 0)  # unfloored; grows by doubling
         self._loudest = torch.tensor(-torch.inf)
-        self._blocks: list[Block] = []
+        self._blocks: list[AudioBlock] = []
         self._quietest: list[Tensor] = []  # the least unfloored value of each block
         self._floor = torch.tensor(-torch.inf)  # of ``_blocks``
         self._closed: str | None = None  # why nothing more may come
@@ -111,7 +110,7 @@ class LiveAudio:
         self._pushed += len(samples)
         self._keep(samples if self._resampler is None else self._resampler.resample_chunk(samples))
 
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[AudioBlock]:
         """All blocks so far. A block whose version is known need not be encoded again."""
         if self._new and self._closed is None:
             self._wave = torch.cat([self._wave, *map(torch.from_numpy, self._new)])
@@ -217,11 +216,11 @@ class LiveAudio:
             if grown:
                 self._quietest[index:] = [log.min()]
             if old is None:
-                self._blocks.append(Block(index, floored(log, self._loudest), 0, final))
+                self._blocks.append(AudioBlock(index, floored(log, self._loudest), 0, final))
             elif grown or self._quietest[index] < floor != self._floor:
-                self._blocks[index] = Block(index, floored(log, self._loudest), old.version + 1, final)
+                self._blocks[index] = AudioBlock(index, floored(log, self._loudest), old.version + 1, final)
             elif final != old.final:
-                self._blocks[index] = Block(index, old.mel, old.version, final)
+                self._blocks[index] = AudioBlock(index, old.mel, old.version, final)
         self._floor = floor
 
 

@@ -1,95 +1,93 @@
-"""Messages -> Prompt: the chat template gives pieces, each piece becomes a segment, one walk lays them out."""
+"""Messages -> PromptTokens: the chat template gives pieces, and each piece is laid out with its media."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from descant.config import InputsConfig, MediaIds
+from descant.config import InputsConfig, ThinkerConfig, audio_tokens
 from descant.errors import MediaError, OptionError
 from descant.inputs import door
-from descant.inputs.audio import Samples, audio_tokens, log_mel
+from descant.inputs.audio import Samples, log_mel
 from descant.inputs.image import image_grid
-from descant.inputs.layout import AudioSeg, AudioVideoSeg, ImageSeg, Segment, TextSeg, VideoSeg, layout, next_position
+from descant.inputs.layout import AudioSeg, AudioVideoSeg, ImageSeg, VideoSeg, lay_out
 from descant.inputs.messages import read_messages
 from descant.inputs.template import Piece, Special, render
 from descant.inputs.tokenizer import Tokenizer
 from descant.inputs.video import fitted_grid, sample_clip, seconds_per_grid, video_grid
-from descant.types import Audio, Budget, ChatInput, Clip, Image, PixelGrid, Prompt, Video
+from descant.tokens import EncoderInput, MediaType, PixelGrid, PromptTokens, concatenate, text_tokens
+from descant.types import Audio, Budget, ChatInput, Clip, Image, Video
 
 
-def build_prompt(
-    messages: ChatInput,
-    tokenizer: Tokenizer,
-    inputs: InputsConfig,
-    ids: MediaIds,
-    *,
-    speech: bool,
-    generate: bool = True,
-    budget: Budget | None = None,
-) -> Prompt:
-    """Everything the Thinker reads for a conversation, on the CPU.
+@dataclass(frozen=True)
+class PromptBuilder:
+    """Lays out what one model reads: its tokenizer, how its media are prepared, its ids, and what media may cost.
 
-    speech: the answer will be spoken (chooses the default system turn). generate: open the assistant's turn at the end.
-    Raises MediaError for media that are refused, OptionError for messages that make no sense.
+    mel_transform: applied to the whole log-mel (M, F) of each clip (training distorts some).
     """
-    media = Media(tokenizer, inputs, budget or Budget())
-    pieces = render(read_messages(messages), inputs, speech=speech, generate=generate)
-    return media.prompt([media.segment(piece) for piece in pieces], ids)
-
-
-@dataclass
-class Media:
-    """Pieces to segments: features of the media met so far, each list in order of appearance."""
 
     tokenizer: Tokenizer
     inputs: InputsConfig
-    budget: Budget
-    audio: list[Tensor] = field(default_factory=list)
-    images: list[PixelGrid] = field(default_factory=list)
-    videos: list[PixelGrid] = field(default_factory=list)
+    cfg: ThinkerConfig
+    budget: Budget = field(default_factory=Budget)
+    mel_transform: Callable[[Tensor], Tensor] | None = None
 
-    def segment(self, piece: Piece) -> Segment:
-        """The segment of one piece of the template."""
+    def with_budget(self, budget: Budget | None) -> PromptBuilder:
+        """The same with other limits on media; None: these."""
+        return self if budget is None else replace(self, budget=budget)
+
+    def build(self, messages: ChatInput, *, speech: bool, generate: bool = True) -> PromptTokens:
+        """Everything the Thinker reads for a conversation, on the CPU.
+
+        speech: the answer will be spoken (chooses the default system turn). generate: open the assistant's turn at the
+        end. Raises MediaError for media that are refused, OptionError for messages that make no sense.
+        """
+        return self.write(render(read_messages(messages), self.inputs, speech=speech, generate=generate))
+
+    def write(self, pieces: Sequence[Piece]) -> PromptTokens:
+        """Pieces of the template, one after another from position 0."""
+        return concatenate([self.piece(piece) for piece in pieces])
+
+    def piece(self, piece: Piece) -> PromptTokens:
+        """One piece of the template, from position 0. Media are read here."""
         match piece:
             case str():
-                return TextSeg(self.tokenizer.encode(piece))
+                return text_tokens(self.tokenizer.encode(piece))
             case Special():
-                return TextSeg([self.tokenizer.special(piece.name)])
+                return text_tokens([self.tokenizer.special(piece.name)])
             case Image():
-                return self.add_image(piece)
+                return self._image(piece)
             case Audio():
-                return self.add_audio(piece)
+                return self._audio(piece)
             case Video():
-                return self.add_video(piece)
+                return self._video(piece)
 
-    def prompt(self, segments: Sequence[Segment], ids: MediaIds) -> Prompt:
-        """The segments laid out, with the features met so far."""
-        token_ids, positions = layout(segments, ids, self.inputs.merge_size)
-        media = tuple(self.audio), tuple(self.images), tuple(self.videos)
-        return Prompt(token_ids, positions, next_position(positions), *media)
-
-    def add_image(self, part: Image) -> ImageSeg:
+    def _image(self, part: Image) -> PromptTokens:
         source = part.source
         pixels = door.check_pixels(source) if isinstance(source, np.ndarray) else door.open_image(source, self.budget)
         grid = image_grid(pixels, self.inputs)
-        self.images.append(grid)
-        return ImageSeg(*grid.grid)
+        picture = encoder_input("image", grid, self.inputs.merge_size)
+        return lay_out(ImageSeg(*grid.grid), self.cfg.ids, self.inputs.merge_size, [picture])
 
-    def add_audio(self, part: Audio) -> AudioSeg:
+    def _audio(self, part: Audio) -> PromptTokens:
         rate = self.inputs.sampling_rate
         if isinstance(part.source, np.ndarray):
-            return AudioSeg(self._add_sound(door.check_samples(part.source, part.rate, rate, self.budget)))
-        if part.rate is not None:
+            samples = door.check_samples(part.source, part.rate, rate, self.budget)
+        elif part.rate is not None:
             raise OptionError(
                 f"rate={part.rate} was given with an audio file; a file knows its own rate. Leave it out."
             )
-        return AudioSeg(self._add_sound(door.open_audio(part.source, rate, self.budget)))
+        else:
+            samples = door.open_audio(part.source, rate, self.budget)
+        sound = self._blocks(samples)
+        segment = AudioSeg(sum(block.tokens for block in sound))
+        return lay_out(segment, self.cfg.ids, self.inputs.merge_size, sound)
 
-    def add_video(self, part: Video) -> VideoSeg | AudioVideoSeg:
+    def _video(self, part: Video) -> PromptTokens:
         inputs = self.inputs
         if isinstance(part.source, Clip):
             clip = door.check_clip(part.source, inputs.sampling_rate, self.budget, with_sound=part.use_audio)
@@ -97,16 +95,36 @@ class Media:
         else:
             clip = door.open_video(part.source, inputs, self.budget, with_sound=part.use_audio)
             grid = fitted_grid(clip.frames, inputs)
-        self.videos.append(grid)
+        seconds, merge = seconds_per_grid(inputs), inputs.merge_size
+        pictures = [encoder_input("video", one, merge) for one in temporal_grids(grid)]
         if not part.use_audio:
-            return VideoSeg(*grid.grid, seconds_per_grid(inputs))
+            return lay_out(VideoSeg(*grid.grid, seconds), self.cfg.ids, merge, pictures)
         if clip.sound is None:
             raise MediaError(
                 "video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False."
             )
-        return AudioVideoSeg(*grid.grid, seconds_per_grid(inputs), self._add_sound(clip.sound))
+        sound = self._blocks(clip.sound)
+        segment = AudioVideoSeg(*grid.grid, seconds, sum(block.tokens for block in sound))
+        return lay_out(segment, self.cfg.ids, merge, [*pictures, *sound])
 
-    def _add_sound(self, samples: Samples) -> int:
-        features = log_mel(samples, self.inputs)
-        self.audio.append(features)
-        return audio_tokens(features.shape[1])
+    def _blocks(self, samples: Samples) -> list[EncoderInput]:
+        """The encoder's blocks of a sound; one whole where a block would not become whole tokens."""
+        mel, frames = log_mel(samples, self.inputs), self.cfg.audio.block_frames
+        if self.mel_transform is not None:
+            mel = self.mel_transform(mel)
+        blocks = [mel] if frames % 4 else torch.split(mel, frames, dim=1)
+        inputs = [encoder_input("audio", block, self.inputs.merge_size) for block in blocks]
+        return [block for block in inputs if block.tokens]  # an end of under 3 frames makes no token
+
+
+def encoder_input(kind: MediaType, content: Tensor | PixelGrid, merge: int) -> EncoderInput:
+    """A log-mel (M, F), an image or one temporal grid, with the tokens it makes."""
+    if isinstance(content, PixelGrid):
+        return EncoderInput(kind, content, len(content.patches) // merge**2)
+    return EncoderInput(kind, content, audio_tokens(content.shape[1]))
+
+
+def temporal_grids(video: PixelGrid) -> list[PixelGrid]:
+    """The temporal grids (1, h, w) of a video: nothing that the vision encoder computes crosses from one to another."""
+    t, h, w = video.grid
+    return [PixelGrid(patches, (1, h, w)) for patches in torch.split(video.patches, h * w)] if t > 1 else [video]

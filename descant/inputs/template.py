@@ -37,7 +37,10 @@ def render(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool, g
     generate: end by opening the assistant's turn.
     """
     pieces: list[Piece] = []
-    for message in _with_system(messages, inputs, speech=speech):
+    text = default_system(inputs, speech=speech)
+    if text is not None and messages[0].role != "system":
+        messages = [system(text), *messages]
+    for message in messages:
         pieces += [*opening(message.role), *(piece_of(part) for part in message.content), *CLOSING]
     if generate:
         pieces += opening("assistant")
@@ -57,11 +60,9 @@ def piece_of(part: Part) -> str | Medium:
     return part.text if isinstance(part, Text) else part
 
 
-def _with_system(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool) -> list[Message]:
-    text = inputs.speech_system if speech else inputs.default_system
-    if text is None or messages[0].role == "system":
-        return list(messages)
-    return [system(text), *messages]
+def default_system(inputs: InputsConfig, *, speech: bool) -> str | None:
+    """The text of the system turn that leads where the user gives none; None: there is none."""
+    return inputs.speech_system if speech else inputs.default_system
 
 
 def merged(pieces: Sequence[Kind]) -> list[Kind]:

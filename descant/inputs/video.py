@@ -21,7 +21,8 @@ from descant.inputs.audio import Collector, Samples
 from descant.inputs.container import frames as decoded_frames
 from descant.inputs.container import opened, picture_stream, sound_stream
 from descant.inputs.image import Pixels, normalise, patchify, resize, smart_resize
-from descant.types import Budget, Clip, PixelGrid
+from descant.tokens import PixelGrid
+from descant.types import Budget, Clip
 
 
 def sample_clip(frames: Pixels, fps: float, inputs: InputsConfig) -> Pixels:

@@ -23,11 +23,6 @@ def conv_frames(frames: int) -> int:
     return (frames - 1) // 2 + 1
 
 
-def audio_tokens(frames: int) -> int:
-    """Tokens of a clip of ``frames`` mel frames: 1000 (10 s) -> 250. An odd last 20 ms frame is dropped."""
-    return max(0, conv_frames(frames) // 2)
-
-
 def sinusoids(length: int, dim: int, device: torch.device | None = None) -> Tensor:
     """Whisper's positions (length, dim) float32: first half sines, second cosines, timescales to 10000."""
     step = math.log(10000.0) / (dim // 2 - 1)
@@ -95,21 +90,16 @@ class AudioEncoder(nn.Module):
         self.ln_post = nn.LayerNorm(cfg.d_model)
         self.proj = Linear(cfg.d_model, cfg.output_dim)
 
-    @property
-    def block(self) -> int:
-        """Mel frames in a block: 200, that is 2 s. Clips may be cut at multiples of it."""
-        return 2 * self.cfg.n_window
-
     def forward(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """mels: one (M, F) log-mel per clip, valid frames only -> one (audio_tokens(F), output_dim) per clip.
 
         All whole blocks of all clips run as one batch without a mask, all shorter tails as another, padded.
         """
-        cuts = [list(torch.split(mel.to(self.conv1.weight.dtype), self.block, dim=1)) for mel in mels]
+        cuts = [list(torch.split(mel.to(self.conv1.weight.dtype), self.cfg.block_frames, dim=1)) for mel in mels]
         flat = [piece for clip in cuts for piece in clip]
         encoded: list[Tensor] = [x.new_empty(0) for x in flat]
-        whole = [i for i, piece in enumerate(flat) if piece.shape[1] == self.block]
-        tails = [i for i, piece in enumerate(flat) if piece.shape[1] != self.block]
+        whole = [i for i, piece in enumerate(flat) if piece.shape[1] == self.cfg.block_frames]
+        tails = [i for i, piece in enumerate(flat) if piece.shape[1] != self.cfg.block_frames]
         for group in (whole, tails):
             for index, rows in zip(group, self._encode([flat[i] for i in group]), strict=True):
                 encoded[index] = rows

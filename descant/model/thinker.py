@@ -14,7 +14,7 @@ from descant.model.decoder import Decoder
 from descant.model.vision import VisionEncoder
 from descant.nn.cache import Cache, KVCache
 from descant.nn.layers import Linear, linear
-from descant.types import PixelGrid, Prompt
+from descant.tokens import EncoderInput, PixelGrid, PromptTokens, place_features
 
 
 class Thinker(nn.Module):
@@ -44,35 +44,34 @@ class Thinker(nn.Module):
         rows: Tensor = self.decoder.embed_tokens(ids)
         return rows
 
-    def media_mask(self, ids: Tensor) -> Tensor:
-        """True where ids (...) is a placeholder of sound, image or video."""
-        media = self.cfg.ids
-        return (ids == media.audio) | (ids == media.image) | (ids == media.video)
+    def embed(self, prompts: Sequence[PromptTokens]) -> list[Tensor]:
+        """What the decoder reads for each prompt, (T, D): embeddings, with encoder features where media are.
 
-    def embed(self, prompt: Prompt) -> Tensor:
-        """What the decoder reads for one prompt, (T, D): embeddings with encoder rows at the placeholders."""
-        return self.embed_many([prompt])[0]
+        All media of all prompts pass the encoders in one batch. Differentiable.
+        """
+        embeds = torch.split(
+            self.embed_tokens(torch.cat([prompt.ids for prompt in prompts]).to(self.device)),
+            [len(prompt) for prompt in prompts],
+        )
+        features = iter(self.encode([span.source for prompt in prompts for span in prompt.spans]))
+        return [
+            place_features(rows, prompt.spans, [next(features) for _ in prompt.spans])
+            for rows, prompt in zip(embeds, prompts, strict=True)
+        ]
 
-    def embed_many(self, prompts: Sequence[Prompt]) -> list[Tensor]:
-        """embed of each prompt; all media of all prompts go through the encoders in one batch (training)."""
-        ids = torch.cat([prompt.ids for prompt in prompts]).to(self.device)
-        rows = self.embed_tokens(ids)
-        media = self.cfg.ids
-        clips = [clip.to(self.device) for prompt in prompts for clip in prompt.audio]
-        images = [image for prompt in prompts for image in prompt.images]
-        videos = [video for prompt in prompts for video in prompt.videos]
-        rows = place(rows, ids == media.audio, torch.cat(self.audio(clips)) if clips else None, "audio")
-        seen = self.see([*images, *videos])
-        rows = place(rows, ids == media.image, torch.cat(seen[: len(images)]) if images else None, "image")
-        rows = place(rows, ids == media.video, torch.cat(seen[len(images) :]) if videos else None, "video")
-        return list(torch.split(rows, [prompt.ids.numel() for prompt in prompts]))
+    def encode(self, inputs: Sequence[EncoderInput]) -> list[Tensor]:
+        """The encoders' features (n, D) of each input, in one pass of each encoder.
 
-    def encode(self, contents: Sequence[Tensor | PixelGrid]) -> list[Tensor]:
-        """The encoders' rows (n, D) of each: a log-mel (M, F), an image or a video; in one pass of each encoder."""
-        pictures = [content for content in contents if isinstance(content, PixelGrid)]
-        clips = [content.to(self.device) for content in contents if isinstance(content, Tensor)]
-        seen, heard = iter(self.see(pictures)), iter(self.audio(clips) if clips else [])
-        return [next(seen) if isinstance(content, PixelGrid) else next(heard) for content in contents]
+        SessionError when an encoder gives another number of rows than the prompt has tokens for.
+        """
+        pictures = [one.content for one in inputs if isinstance(one.content, PixelGrid)]
+        blocks = [one.content.to(self.device) for one in inputs if isinstance(one.content, Tensor)]
+        seen, heard = iter(self.see(pictures)), iter(self.audio(blocks) if blocks else [])
+        features = [next(seen) if isinstance(one.content, PixelGrid) else next(heard) for one in inputs]
+        for one, rows in zip(inputs, features, strict=True):
+            if len(rows) != one.tokens:
+                raise SessionError(f"the {one.kind} encoder gave {len(rows)} rows for {one.tokens} tokens")
+        return features
 
     def see(self, pictures: Sequence[PixelGrid]) -> list[Tensor]:
         """The vision encoder's rows of each picture or video, (t * h * w / 4, D) each, in one batch."""
@@ -96,17 +95,3 @@ class Thinker(nn.Module):
             return linear(hidden, self.decoder.embed_tokens.weight).float()
         out: Tensor = self.lm_head(hidden)
         return out.float()
-
-
-def place(rows: Tensor, where: Tensor, features: Tensor | None, kind: str) -> Tensor:
-    """rows (T, D) with features (K, D) at the K places where ``where`` (T,) is True, in order; differentiable."""
-    places = int(where.sum())
-    given = 0 if features is None else features.shape[0]
-    if places != given:
-        raise SessionError(
-            f"the prompt has {places} {kind} placeholders but its media gave {given} rows: "
-            "build prompts with build_prompt, which counts placeholders from the media"
-        )
-    if features is None or given == 0:
-        return rows
-    return rows.masked_scatter(where.unsqueeze(-1), features.to(rows.dtype))

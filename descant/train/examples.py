@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from descant.config import InputsConfig, MediaIds
-from descant.inputs.prompt import build_prompt
+from descant.config import InputsConfig, ThinkerConfig
+from descant.inputs.prompt import PromptBuilder
 from descant.inputs.tokenizer import IM_END, Tokenizer, byte_tokenizer
 from descant.model.thinker import Thinker
+from descant.tokens import PromptTokens
 from descant.train.augment import mask_mel
-from descant.types import Message, Prompt
+from descant.types import Message
 
 NANO_WORDS = ("system", "user", "assistant")  # the only tokens of nano that are longer than a byte
 NANO_INPUTS = InputsConfig(
@@ -58,15 +59,15 @@ class Desk:
 
     tokenizer: Tokenizer
     inputs: InputsConfig
-    ids: MediaIds
+    cfg: ThinkerConfig
 
-    def prompt(self, example: Example) -> Prompt:
+    def prompt(self, example: Example) -> PromptTokens:
         """The user's turn and the opening of the assistant's."""
-        prompt = build_prompt([example.question], self.tokenizer, self.inputs, self.ids, speech=True)
-        if example.mask_seed is None:
-            return prompt
-        rng = np.random.default_rng(example.mask_seed)
-        return replace(prompt, audio=tuple(torch.from_numpy(mask_mel(mel.numpy(), rng)) for mel in prompt.audio))
+        builder = PromptBuilder(self.tokenizer, self.inputs, self.cfg)
+        if example.mask_seed is not None:
+            rng = np.random.default_rng(example.mask_seed)
+            builder = replace(builder, mel_transform=lambda mel: torch.from_numpy(mask_mel(mel.numpy(), rng)))
+        return builder.build([example.question], speech=True)
 
     def reply(self, text: str) -> list[int]:
         """The ids that the model must write, its stop token included."""
@@ -78,7 +79,7 @@ class Lesson:
     """An example ready to be learnt: the prompt with its reply appended, and the reply's ids as labels (T,)."""
 
     task: str
-    prompt: Prompt
+    prompt: PromptTokens
     labels: Tensor  # int64; IGNORE where nothing is to be learnt; labels[t] is the id after token t
     heard: str = ""
 
@@ -89,16 +90,13 @@ class Lesson:
 def lesson(desk: Desk, example: Example) -> Lesson:
     """Append the reply. The stop token is a label but never an input, as in generation."""
     prompt, reply = desk.prompt(example), desk.reply(example.reply)
-    fed = torch.tensor(reply[:-1], dtype=torch.int64)
-    ids = torch.cat([prompt.ids, fed])
-    steps = torch.arange(prompt.next_position, prompt.next_position + len(fed)).expand(3, -1)
-    labels = torch.full((len(ids),), IGNORE)
-    labels[len(prompt.ids) - 1 :] = torch.tensor(reply)
-    whole = replace(prompt, ids=ids, positions=torch.cat([prompt.positions, steps], dim=1))
+    whole = prompt.with_reply(reply[:-1])
+    labels = torch.full((len(whole),), IGNORE)
+    labels[len(prompt) - 1 :] = torch.tensor(reply)
     return Lesson(example.task, whole, labels, example.heard)
 
 
-def hidden_of(thinker: Thinker, rows: Sequence[Tensor], prompts: Sequence[Prompt]) -> Tensor:
+def hidden_of(thinker: Thinker, rows: Sequence[Tensor], prompts: Sequence[PromptTokens]) -> Tensor:
     """One pass over several embedded prompts, padded on the right where no real token can see it: (B, T, D)."""
     longest = max(len(r) for r in rows)
     embeds = torch.stack([F.pad(r, (0, 0, 0, longest - len(r))) for r in rows])
@@ -136,7 +134,7 @@ def answers(thinker: Thinker, desk: Desk, examples: Sequence[Example], max_token
     for example in examples:
         prompt = desk.prompt(example)
         cache = thinker.new_cache()
-        hidden, _ = thinker(thinker.embed(prompt)[None], prompt.positions[:, None], cache)
+        hidden, _ = thinker(thinker.embed([prompt])[0][None], prompt.positions[:, None], cache)
         written: list[int] = []
         while len(written) < max_tokens:
             token = int(thinker.logits(hidden[:, -1]).argmax())

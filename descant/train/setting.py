@@ -20,7 +20,7 @@ def new_thinker(context: Context) -> Thinker:
 
 
 def desk_of(context: Context) -> Desk:
-    return Desk(nano_tokenizer(), NANO_INPUTS, context.recipe.model.thinker.ids)
+    return Desk(nano_tokenizer(), NANO_INPUTS, context.recipe.model.thinker)
 
 
 def clips_of(context: Context, name: str) -> Clips | None:

@@ -27,6 +27,7 @@ from descant.model.talker import (
 )
 from descant.model.thinker import Thinker
 from descant.nn.layers import init_normal
+from descant.tokens import PromptTokens
 from descant.train import domain, phrases
 from descant.train.codec import Codes, load_codec
 from descant.train.examples import Example, hidden_of, lesson
@@ -35,7 +36,7 @@ from descant.train.mixture import Source, draw, make
 from descant.train.recipe import build
 from descant.train.setting import clips_of, desk_of, new_thinker
 from descant.train.speech_data import Corpus
-from descant.types import READ_ALOUD, Prompt, user
+from descant.types import READ_ALOUD, user
 
 KINDS = ("reply", "phrase", "words")  # shares that are not tasks of the mixture: lines of the corpus to read aloud
 SHORT_QUESTIONS = sorted({ask for _, _, asks in phrases.CHAT for ask in asks if len(ask) <= 12})
@@ -64,12 +65,12 @@ class TalkerOptions:
 class Spoken:
     """A prompt with its reply appended, the number of reply tokens, and what is said: codes (C,), the end code last."""
 
-    prompt: Prompt
+    prompt: PromptTokens
     reply: int
     codes: Tensor
 
     def __len__(self) -> int:
-        return len(self.prompt.ids) + 1 + len(self.codes)
+        return len(self.prompt) + 1 + len(self.codes)
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,14 @@ class Rows:
 
 
 @torch.no_grad()
-def thinker_rows(thinker: Thinker, prompts: list[Prompt], replies: list[int]) -> list[Rows]:
+def thinker_rows(thinker: Thinker, prompts: list[PromptTokens], replies: list[int]) -> list[Rows]:
     """One pass of the frozen Thinker over prompts with their replies appended, the last ``replies`` tokens of each."""
-    embeds = thinker.embed_many(prompts)
+    embeds = thinker.embed(prompts)
     hidden = hidden_of(thinker, embeds, prompts)
     rows = []
     for prompt, embed, h, count in zip(prompts, embeds, hidden, replies, strict=True):
-        asked, whole = len(prompt.ids) - count, len(prompt.ids)
-        media = thinker.media_mask(prompt.ids[:asked])
-        question = prompt_rows(embed[:asked], h[:asked], media)
+        asked, whole = len(prompt) - count, len(prompt)
+        question = prompt_rows(embed[:asked], h[:asked], prompt.filled()[:asked])
         answer = reply_rows(embed[asked:], h[asked:whole])
         rows.append(Rows(question, answer, prompt.positions[:, :asked], int(prompt.positions[:, asked:].min())))
     return rows

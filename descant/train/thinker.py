@@ -81,7 +81,7 @@ class ThinkerTask(Task[list[Lesson]]):
         return [lesson(self.desk, draw(self.source, options.shares, self.stage.seed, n)) for n in numbers]
 
     def loss(self, batch: list[Lesson], rng: torch.Generator) -> tuple[Tensor, Metrics]:
-        rows = self.thinker.embed_many([one.prompt for one in batch])
+        rows = self.thinker.embed([one.prompt for one in batch])
         losses, _ = reply_losses(self.thinker, rows, batch)
         loss = losses.mean()
         metrics = {"reply": float(loss.detach()), "units": float(sum(map(len, batch)))}
@@ -94,8 +94,7 @@ class ThinkerTask(Task[list[Lesson]]):
     def _spelling(self, rows: Sequence[Tensor], spoken: Sequence[Lesson]) -> Tensor:
         """CTC of what was said, on the rows that the ears gave for it."""
         assert self.letters is not None
-        sound = self.desk.ids.audio
-        clips = [r[one.prompt.ids == sound] for r, one in zip(rows, spoken, strict=True)]
+        clips = [r[one.prompt.indices("audio")] for r, one in zip(rows, spoken, strict=True)]
         return ctc_loss(self.letters, clips, [spell(one.heard) for one in spoken])
 
     def evaluate(self) -> Metrics:

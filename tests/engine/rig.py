@@ -36,7 +36,8 @@ from descant.inputs.tokenizer import (
 from descant.model.codec import Token2Wav
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
-from descant.types import Decoding, Prompt, Sampling, Voice
+from descant.tokens import PromptTokens, text_tokens
+from descant.types import Decoding, Sampling, Voice
 
 CODEC_PAD, CODEC_START, CODEC_END, CODEC_MASK, CODE_IDS = 50, 51, 52, 53, 56  # the DiT's table has 44 rows
 TOKENIZER = Tokenizer(byte_tokenizer(["system", "user", "assistant"]))
@@ -109,9 +110,8 @@ def voice(seed: int = 0) -> Voice:
     return Voice("Test", BOS, torch.randn(6, generator=draw), torch.randn(30, 8, generator=draw))
 
 
-def prompt(text: str = "user: hello there") -> Prompt:
-    ids = torch.tensor(TOKENIZER.encode(text))
-    return Prompt(ids, torch.arange(len(ids)).expand(3, -1), len(ids))
+def prompt(text: str = "user: hello there") -> PromptTokens:
+    return text_tokens(TOKENIZER.encode(text))
 
 
 def request(question: str = "user: hello there", **changes: object) -> Request:

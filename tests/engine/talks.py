@@ -11,8 +11,9 @@ from descant.engine.answer import Answer, Item
 from descant.engine.engine import Engine
 from descant.engine.live import LiveSession, Terms
 from descant.engine.session import Request
-from descant.inputs.rows import joined
-from descant.inputs.turn import Scribe
+from descant.inputs.prompt import PromptBuilder
+from descant.inputs.turn import TurnFormatter
+from descant.tokens import concatenate
 from descant.types import AudioChunk, Budget, Finished, Sampling
 from tests.engine import rig
 from tests.engine.alone import stream
@@ -20,7 +21,7 @@ from tests.inputs import media
 
 MODELS = rig.models()
 INPUTS = InputsConfig(feature_size=8, video_min_pixels=3136, video_max_pixels=3136, max_frames=6)
-SCRIBE = Scribe(rig.TOKENIZER, INPUTS, MODELS.thinker.cfg)
+FORMATTER = TurnFormatter(PromptBuilder(rig.TOKENIZER, INPUTS, MODELS.thinker.cfg))
 SPEECH = Sampling(repetition_penalty=1.05, max_tokens=16)
 NOISE = media.noise(32000)
 GREY = media.grey_frames([9], 56, 56)[0]
@@ -34,7 +35,7 @@ def terms(*, context: int = 4000, drop: bool = True, spoken: bool = True, seed: 
 
 
 def opened(engine: Engine, how: Terms | None = None) -> LiveSession:
-    return LiveSession(engine, SCRIBE, how or terms())
+    return LiveSession(engine, FORMATTER, how or terms())
 
 
 @dataclass
@@ -95,15 +96,15 @@ def sound(engine: Engine) -> None:
     assert stores.thinker.remembered <= stores.thinker.limit
     for seat in engine.seats.values():
         context = seat.session.context
-        assert len(context.thought.pages) <= seat.promised[0]
-        assert context.sung is None or len(context.sung.pages) <= seat.promised[1]
+        assert len(context.thinker_kv.pages) <= seat.promised[0]
+        assert context.talker_kv is None or len(context.talker_kv.pages) <= seat.promised[1]
         if seat.listens and seat.talk is not None:
             talk = seat.talk
-            assert context.sung is None or context.behind == len(context.replied)
+            assert context.talker_kv is None or context.behind == len(context.reply_states)
             assert len(talk.settled) % 2 == bool(talk.answering) and len(talk.replies) == len(talk.settled) // 2
             if not talk.answering:
-                wanted = joined([talk.system, *talk.settled, talk.draft])
-                assert context.rows.ids.tolist() == wanted.ids.tolist()
+                wanted = concatenate([talk.system, *talk.settled, talk.draft])
+                assert context.tokens.ids.tolist() == wanted.ids.tolist()
 
 
 def empty(engine: Engine) -> None:

@@ -206,11 +206,11 @@ def test_numbers_that_nobody_has(engine: Engine) -> None:
     before = engine.ledger()
     for number in (0, -1, 99, plain.number):
         engine.leave(number)
-        engine.hear(number, talks.SCRIBE.closing())
+        engine.hear(number, talks.FORMATTER.closing())
         engine.cut(number, number, 0)
         if number != plain.number:
             engine.cancel(number)
-        ghost = engine.ask(number, talks.SCRIBE.closing, BYSTANDER)
+        ghost = engine.ask(number, talks.FORMATTER.closing, BYSTANDER)
         engine.step()
         assert isinstance(ghost.events.get(), SessionError)
     assert engine.caught_up(99) and engine.ledger().talks == before.talks == 1

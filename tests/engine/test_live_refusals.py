@@ -16,8 +16,7 @@ from descant.engine.engine import Engine
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession
 from descant.errors import BusyError, DescantError, MediaError, OptionError, SessionError
-from descant.inputs.rows import Content, digest
-from descant.inputs.turn import LiveTurn
+from descant.tokens import EncoderInput
 from descant.types import Image, Text
 from tests.engine import rig, talks
 from tests.engine.talks import GREY, NOISE, Said
@@ -142,7 +141,7 @@ def test_respond_twice_is_refused_while_the_first_is_being_made() -> None:
     talks.empty(engine)
 
 
-NOTHING: dict[str, Act] = {
+NO_TOKENS: dict[str, Act] = {
     "nothing": lambda session: None,
     "no parts": lambda session: session.add(),
     "no bytes": lambda session: session.push_audio(b"", 16000),
@@ -150,10 +149,10 @@ NOTHING: dict[str, Act] = {
 }
 
 
-@pytest.mark.parametrize("case", NOTHING)
+@pytest.mark.parametrize("case", NO_TOKENS)
 def test_an_empty_turn_is_refused_and_can_be_filled(case: str) -> None:
     def misbehave(session: LiveSession) -> None:
-        NOTHING[case](session)
+        NO_TOKENS[case](session)
         with pytest.raises(SessionError, match="nothing to answer"):
             session.respond()
 
@@ -267,7 +266,7 @@ def test_a_conversation_that_outgrows_its_memory(drop: bool) -> None:
         session.add("tell me of it")
         ends += talks.served(engine, session.respond())
         talks.sound(engine)
-        assert len(engine.seats[1].session.context.rows) <= 130
+        assert len(engine.seats[1].session.context.tokens) <= 130
     if drop:
         assert all(end.whole for end in ends)
     else:
@@ -295,15 +294,15 @@ def test_a_conversation_that_the_engine_cannot_hold() -> None:
 def test_content_that_breaks_an_encoder_harms_one_turn(
     how: str, good: Said, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    poison = LiveTurn(talks.SCRIBE)
+    poison = talks.FORMATTER.turn()
     poison.add([Image(media.picture(56, 56, seed=5))])
-    (unit,) = poison.rows().units
+    (span,) = poison.tokens().spans
     thinker, real = talks.MODELS.thinker, talks.MODELS.thinker.encode
 
-    def encode(contents: list[Content]) -> list[Tensor]:
-        made = list(real(contents))
-        for place, content in enumerate(contents):
-            if digest(content) == unit.digest:
+    def encode(inputs: list[EncoderInput]) -> list[Tensor]:
+        made = list(real(inputs))
+        for place, one in enumerate(inputs):
+            if one.digest == span.source.digest:
                 if how == "raises":
                     raise ValueError("an encoder broke")
                 made[place] = made[place] * float("nan")

@@ -124,7 +124,7 @@ def test_positions_run_on_from_the_prompt(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(module.decoder, "forward", spy)
     request = rig.request(forced=REPLY, text=Sampling(max_tokens=len(REPLY) + 1))
     far = replace(
-        request, prompt=replace(request.prompt, next_position=100)
+        request, prompt=replace(request.prompt, extent=100)
     )  # as after a picture: not the row's number
     list(stream(MODELS, far))
     prompt = len(far.prompt.ids)

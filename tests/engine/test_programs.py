@@ -101,7 +101,7 @@ class Program:
             self.engine.cancel(number)
             self.engine.leave(number)
             self.engine.cut(number, number, 1)
-            self.engine.hear(number, talks.SCRIBE.closing())
+            self.engine.hear(number, talks.FORMATTER.closing())
 
     def step(self) -> None:
         for _ in range(self.rng.choice([1, 1, 2, 5, 30])):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from descant.config import MediaIds
+from descant.config import AudioConfig, DecoderConfig, MediaIds, ThinkerConfig, VisionConfig
 from descant.inputs import tokenizer as names
 from descant.inputs.tokenizer import Tokenizer, byte_tokenizer
 
@@ -33,6 +33,13 @@ def media_ids(tokenizer: Tokenizer) -> MediaIds:
         vision_start=tokenizer.special(names.VISION_BOS),
         vision_end=tokenizer.special(names.VISION_EOS),
     )
+
+
+def thinker_config(tokenizer: Tokenizer) -> ThinkerConfig:
+    """A small Thinker whose encoders have the official geometry: blocks of 2 s, merges of 2 x 2 patches."""
+    body = DecoderConfig(tokenizer.vocab_size, 16, 16, 24, 1, 2, 1, 8, (2, 1, 1), rope_theta=1e4)
+    audio, vision = AudioConfig(128, 1, 2, 16, 16, 16), VisionConfig(1, 16, 2, 16, 16, (0,))
+    return ThinkerConfig(body, audio, vision, media_ids(tokenizer), pad_id=0, eos_id=1)
 
 
 def tone(seconds: float, rate: int, *, hz: float = 440.0) -> npt.NDArray[np.float32]:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from descant.config import InputsConfig
 from descant.errors import MediaError
 from descant.inputs import door
-from descant.inputs.prompt import build_prompt
+from descant.inputs.prompt import PromptBuilder
 from descant.types import Audio, Budget, Clip, Image, MediaKind, user
 from tests.inputs import media
 
@@ -199,11 +199,11 @@ def test_the_300th_second_is_heard_and_no_more() -> None:
 
 def test_a_sound_too_short_for_one_token() -> None:
     tokenizer = media.nano_tokenizer()
-    ids = media.media_ids(tokenizer)
+    builder = PromptBuilder(tokenizer, INPUTS, media.thinker_config(tokenizer))
     with pytest.raises(MediaError) as caught:
-        build_prompt([user(Audio(TONE[:320], 16000))], tokenizer, INPUTS, ids, speech=False)
+        builder.build([user(Audio(TONE[:320], 16000))], speech=False)
     assert caught.value.code == "audio.too_short"
-    assert len(build_prompt([user(Audio(TONE[:321], 16000))], tokenizer, INPUTS, ids, speech=False).audio) == 1
+    assert len(builder.build([user(Audio(TONE[:321], 16000))], speech=False).spans) == 1
 
 
 # ---------------------------------------------------------------- videos
@@ -296,13 +296,14 @@ def outcome(data: bytes, kind: MediaKind) -> str | None:
 
 def test_a_refusal_leaves_the_next_request_as_it_was() -> None:
     tokenizer = media.nano_tokenizer()
+    builder = PromptBuilder(tokenizer, INPUTS, media.thinker_config(tokenizer))
     good = [user("what?", Image(media.image_file(FRAMES[3])), Audio(media.wav(TONE, 16000)))]
 
-    def run() -> list[int]:
-        made = build_prompt(good, tokenizer, INPUTS, media.media_ids(tokenizer), speech=True)
-        return [*made.ids.tolist(), *made.audio[0].flatten()[:50].tolist()]
+    def run() -> list[object]:
+        made = builder.build(good, speech=True)
+        return [*made.ids.tolist(), *(span.source.digest for span in made.spans)]
 
     before = run()
     with pytest.raises(MediaError):
-        build_prompt([user(Audio(b"nonsense"))], tokenizer, INPUTS, media.media_ids(tokenizer), speech=True)
+        builder.build([user(Audio(b"nonsense"))], speech=True)
     assert run() == before

@@ -1,8 +1,9 @@
-"""Live input: pushed in any cuts == given as a whole, and rows once given stay."""
+"""Live input: pushed in any cuts == given as a whole, and tokens once given stay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,22 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from descant.config import InputsConfig
+from descant.config import InputsConfig, audio_tokens
 from descant.errors import ConfigError, SessionError
 from descant.inputs import door
-from descant.inputs.audio import audio_tokens, log_mel
-from descant.inputs.layout import AudioSeg, AudioVideoSeg, Segment, VideoSeg, Walk
-from descant.inputs.live import LiveMedia, LiveRows
+from descant.inputs.audio import log_mel
+from descant.inputs.layout import AudioSeg, AudioVideoSeg, Segment, VideoSeg, lay_out
+from descant.inputs.live import LiveMedia
 from descant.inputs.live_sight import LiveFrames
-from descant.inputs.live_sound import Block, LiveAudio
-from descant.inputs.prompt import build_prompt
-from descant.inputs.rows import NOTHING, Rows, unchanged
+from descant.inputs.live_sound import AudioBlock, LiveAudio
+from descant.inputs.prompt import PromptBuilder
+from descant.tokens import NO_TOKENS, PixelGrid, PromptTokens, unchanged
 from descant.types import Audio, Budget, Clip, Message, Part, Video
+from tests.filled import unfilled
 from tests.inputs import media
 
 Array = npt.NDArray[Any]
 TOKENIZER = media.nano_tokenizer()
 IDS = media.media_ids(TOKENIZER)
+CFG = media.thinker_config(TOKENIZER)
 INPUTS = InputsConfig(default_system=None, video_min_pixels=3136, video_max_pixels=3136)
 RATES = [8000, 11025, 16000, 24000, 44100, 48000]
 quick = settings(max_examples=30, deadline=None, derandomize=True)
@@ -71,7 +74,7 @@ def as_float(pcm: Array) -> Array:
 # ---------------------------------------------------------------- sound
 
 
-def check_step(before: list[Block], now: list[Block]) -> None:
+def check_step(before: list[AudioBlock], now: list[AudioBlock]) -> None:
     """What versions and ``final`` promise between two looks."""
     assert len(now) >= len(before) and [block.index for block in now] == list(range(len(now)))
     assert all(block.final for block in now[:-1])
@@ -94,7 +97,7 @@ def check_step(before: list[Block], now: list[Block]) -> None:
 def test_any_cuts_give_the_features_of_the_whole(rate: int, seconds: float, form: str, most: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     pcm = sound(round(seconds * rate), rate, rng)
-    live, seen = LiveAudio(INPUTS), list[Block]()
+    live, seen = LiveAudio(INPUTS), list[AudioBlock]()
     for cut in cuts(len(pcm), rng, most):
         live.push(FORMS[form](pcm[cut]), rate)
         if rng.random() < 0.3:
@@ -170,17 +173,17 @@ grown = st.tuples(st.integers(1, 6), st.integers(0, 260))
 
 @quick
 @given(shape=st.tuples(st.sampled_from([2, 4]), st.sampled_from([2, 6])), seconds=st.sampled_from([0.4, 1.0, 3.0]),
-       size=grown, base=st.integers(0, 9))  # fmt: skip
-def test_growing_rows_are_what_all_futures_share(
-    shape: tuple[int, int], seconds: float, size: tuple[int, int], base: int
+       size=grown)  # fmt: skip
+def test_growing_tokens_are_what_all_futures_share(
+    shape: tuple[int, int], seconds: float, size: tuple[int, int]
 ) -> None:
-    """Settled rows begin every future, and no longer beginning does."""
+    """Settled tokens begin every future, and no longer beginning does."""
     t, audio = size
     futures = [(t + dt, audio + da) for dt in (0, 1, 9) for da in (0, 1, 500)]
 
     def walked(segment: Segment, growing: bool = False) -> Tensor:
-        ids, positions = Walk(IDS, 2, base).add(segment, growing=growing)
-        return torch.cat([ids[None], positions])
+        made = lay_out(segment, IDS, 2, unfilled(segment), growing=growing)
+        return torch.cat([made.ids[None], made.positions])
 
     def check(settled: Tensor, ends: list[Tensor]) -> None:
         count = settled.shape[1]
@@ -195,56 +198,59 @@ def test_growing_rows_are_what_all_futures_share(
     check(walked(AudioSeg(audio), True), [walked(AudioSeg(b)) for _, b in futures])
 
 
+def test_sources_that_make_other_tokens_are_refused() -> None:
+    segment = AudioSeg(50)
+    [whole] = unfilled(segment)
+    assert len(lay_out(segment, IDS, 2, [whole]).spans) == 1
+    for tokens in (49, 51):
+        with pytest.raises(SessionError, match=f"50 audio tokens but its media give {tokens}"):
+            lay_out(segment, IDS, 2, [replace(whole, tokens=tokens)])
+
+
 # ---------------------------------------------------------------- the whole medium
 
 
-def check_against_prompt(live: LiveMedia, rows: LiveRows, base: int, part: Part) -> None:
-    """Finished live rows, between the texts of a turn, against ``build_prompt`` of the same turn."""
-    prompt = build_prompt([Message("user", (part,))], TOKENIZER, INPUTS, IDS, speech=False)
-    end = base + len(rows.ids)
-    assert torch.equal(prompt.ids[base:end], rows.ids)
-    assert torch.equal(prompt.positions[:, base:end], rows.positions)
-    assert rows.base == int(prompt.positions[0, end]) and rows.final == len(rows.ids)
-    audio, videos = live.media()
-    assert len(audio) == len(prompt.audio) and all(map(torch.equal, audio, prompt.audio))
-    assert [grid.grid for grid in videos] == [grid.grid for grid in prompt.videos]
-    assert all(torch.equal(ours.patches, theirs.patches) for ours, theirs in zip(videos, prompt.videos))
-
-
-BASE = len(TOKENIZER.encode("user\n")) + 1  # rows before the medium of a first turn
+def check_against_prompt(made: PromptTokens, part: Part) -> None:
+    """Finished live tokens against the prompt of the same medium."""
+    builder = PromptBuilder(TOKENIZER, INPUTS, CFG)
+    wanted = builder.piece(part)  # type: ignore[arg-type]  # never a Text here
+    assert torch.equal(made.ids, wanted.ids) and torch.equal(made.positions, wanted.positions)
+    assert made.extent == wanted.extent > 0
+    assert [s.source.digest for s in made.spans] == [s.source.digest for s in wanted.spans]
+    assert all(torch.equal(a.indices, b.indices) for a, b in zip(made.spans, wanted.spans, strict=True))
+    prompt = builder.build([Message("user", (part,))], speech=False)
+    start = len(TOKENIZER.encode("user\n")) + 1
+    assert torch.equal(prompt.ids[start : start + len(made)], made.ids)
+    assert torch.equal(prompt.positions[:, start : start + len(made)], made.positions + start)
+    assert int(prompt.positions[0, start + len(made)]) == start + made.extent
 
 
 class Cache:
-    """What an engine would hold: one entry a row; a row of a medium holds the features that it came from."""
+    """What an engine would hold: one entry a token; a token of a medium holds the content that it came from."""
 
     def __init__(self) -> None:
-        self.rows: LiveRows | None = None
-        self.laid: Rows = NOTHING
+        self.tokens = NO_TOKENS
+        self.settled = 0
         self.entries: list[tuple[Any, ...]] = []
-        self.rolled_back = 0
 
-    def follow(self, live: LiveMedia, rows: LiveRows) -> None:
-        laid = live.laid()
-        assert torch.equal(laid.ids, rows.ids) and [u.rows.tolist() for u in laid.units] == [
-            span.rows.tolist() for span in rows.spans
-        ]
-        keep, self.laid = unchanged(self.laid, laid), laid
-        assert keep <= len(self.entries)
-        if self.rows is not None:
-            final = min((int(s.rows[0]) for s in self.rows.spans if s.kind == "audio"), default=self.rows.final)
-            assert keep >= min(final, self.rows.final)  # pictures and text never fall
-            assert len(rows.ids) >= len(self.rows.ids)
-        self.rolled_back += len(self.entries) - keep
-        self.entries[keep:] = entries(live, rows)[keep:]
-        self.rows = rows
+    def follow(self, live: LiveMedia) -> None:
+        tokens = live.tokens()
+        kept = unchanged(self.tokens, tokens)
+        sounds = [span.first for span in self.tokens.spans if span.source.kind == "audio"]
+        assert kept >= min([self.settled, *sounds])  # pictures and text never fall
+        assert len(tokens) >= len(self.tokens)
+        self.entries[kept:] = entries(tokens)[kept:]
+        self.tokens, self.settled = tokens, len(live.tokens(settled=True))
+        assert self.settled <= len(tokens) and unchanged(live.tokens(settled=True), tokens) == self.settled
 
 
-def entries(live: LiveMedia, rows: LiveRows) -> list[tuple[Any, ...]]:
-    made: list[tuple[Any, ...]] = list(zip(rows.ids.tolist(), *rows.positions.tolist()))
-    for span in rows.spans:
-        source = live.block(span.index).mel if span.kind == "audio" else live.grid(span.index).patches
-        for place, row in enumerate(span.rows.tolist()):
-            made[row] += (place, source.numpy().tobytes())
+def entries(tokens: PromptTokens) -> list[tuple[Any, ...]]:
+    made: list[tuple[Any, ...]] = list(zip(tokens.ids.tolist(), *tokens.positions.tolist()))
+    for span in tokens.spans:
+        content = span.source.content
+        values = content.patches if isinstance(content, PixelGrid) else content
+        for place, index in enumerate(span.indices.tolist()):
+            made[index] += (place, values.numpy().tobytes())
     return made
 
 
@@ -253,7 +259,7 @@ def entries(live: LiveMedia, rows: LiveRows) -> list[tuple[Any, ...]]:
     seconds=st.floats(0.03, 5.0), frames=st.integers(0, 11), use_sound=st.booleans(), rate=st.sampled_from(RATES),
     seed=st.integers(0, 999),
 )  # fmt: skip
-def test_any_cuts_give_the_rows_of_the_prompt(
+def test_any_cuts_give_the_tokens_of_the_prompt(
     seconds: float, frames: int, use_sound: bool, rate: int, seed: int
 ) -> None:
     """Sound in random pieces, frames of 2 a second at random places between them, looks at random."""
@@ -262,7 +268,7 @@ def test_any_cuts_give_the_rows_of_the_prompt(
     rng = np.random.default_rng(seed)
     pcm = sound(round(seconds * rate), rate, rng)
     pictures = [media.picture(56, 56, seed=seed + n) for n in range(frames)]
-    live, cache = LiveMedia(INPUTS, IDS, sound=use_sound, sight=frames > 0, base=BASE), Cache()
+    live, cache = LiveMedia(INPUTS, IDS, sound=use_sound, sight=frames > 0), Cache()
     pieces = [pcm[cut] for cut in cuts(len(pcm), rng, rate)] if use_sound else []
     turns = np.array([0] * len(pieces) + [1] * frames)
     rng.shuffle(turns)
@@ -274,26 +280,25 @@ def test_any_cuts_give_the_rows_of_the_prompt(
         else:
             live.push_audio(pieces.pop(0), rate)
         if rng.random() < 0.5:
-            cache.follow(live, live.rows())
-    rows = live.finish()
-    cache.follow(live, rows)
-    assert cache.entries == entries(live, rows)
+            cache.follow(live)
+    made = live.finish()
+    cache.follow(live)
+    assert cache.entries == entries(made) and cache.settled == len(made)
     heard = door.check_samples(as_float(pcm), rate, 16000, Budget())
     if not frames:
-        check_against_prompt(live, rows, BASE, Audio(as_float(pcm), rate))
+        check_against_prompt(made, Audio(as_float(pcm), rate))
         return
     clip = Clip(np.stack(pictures + pictures[-1:] * (frames % 2)), 2.0, heard if use_sound else None)
-    check_against_prompt(live, rows, BASE, Video(clip, use_audio=use_sound))
+    check_against_prompt(made, Video(clip, use_audio=use_sound))
 
 
-def test_the_rows_of_a_talk_before_a_camera() -> None:
-    """The interleave by 2 s: which rows are there, and which are final, as sound and frames come."""
+def test_the_tokens_of_a_talk_before_a_camera() -> None:
+    """The interleave by 2 s: how many tokens are there, and how many are settled, as sound and frames come."""
     live = LiveMedia(INPUTS, IDS, sight=True)
     grey = media.grey_frames([10, 60, 110, 160, 210, 250], 56, 56)
 
     def look() -> tuple[int, int]:
-        rows = live.rows()
-        return len(rows.ids), rows.final
+        return len(live.tokens()), len(live.tokens(settled=True))
 
     live.push_audio(media.noise(32040), 16000)
     assert look() == (0, 0)  # no frame yet: how many tokens has a grid?
@@ -308,43 +313,41 @@ def test_the_rows_of_a_talk_before_a_camera() -> None:
     live.push_frame(grey[4], at=2.0)
     live.push_frame(grey[5], at=2.5)
     assert look() == (64, 64)
-    spans = live.finish().spans
-    assert [(span.kind, span.index) for span in spans] == [
-        ("video", 0), ("video", 1), ("audio", 0), ("video", 2), ("audio", 1),
-    ]  # fmt: skip
-    assert len(live.rows().ids) == 64 + 13 + 2
+    made = live.finish()
+    assert [span.source.kind for span in made.spans] == ["video", "video", "audio", "video", "audio"]
+    assert len(made) == 64 + 13 + 2
 
 
 def test_the_last_block_grows_and_is_rolled_back() -> None:
-    live = LiveMedia(INPUTS, IDS, base=7)
+    live = LiveMedia(INPUTS, IDS)
     samples = media.noise(56000)
     live.push_audio(samples[:40000], 16000)
-    rows, before = live.rows(), live.laid()
-    assert (len(rows.ids), rows.final) == (1 + 62, 51) and rows.base is None
-    assert unchanged(before, live.laid()) == 63
+    before = live.tokens()
+    assert (len(before), len(live.tokens(settled=True))) == (1 + 62, 51) and before.extent == 0
+    assert unchanged(before, live.tokens()) == 63
     live.push_audio(samples[40000:], 16000)
-    now = live.laid()
+    now = live.tokens()
     assert unchanged(before, now) == 51
     live.push_audio(np.full(4000, 0.99, np.float32), 16000)  # louder: every block so far
-    assert unchanged(now, live.laid()) == 1
+    assert unchanged(now, live.tokens()) == 1
 
 
 @pytest.mark.parametrize("heard, seen", [(True, False), (False, True), (False, False)])
 def test_a_stream_that_never_comes(heard: bool, seen: bool) -> None:
-    live = LiveMedia(INPUTS, IDS, sight=True, base=BASE)
+    live = LiveMedia(INPUTS, IDS, sight=True)
     samples, frames = media.noise(9000), media.grey_frames([1, 2], 56, 56)
     if heard:
         live.push_audio(samples, 16000)
     for place in range(2 * seen):
         live.push_frame(frames[place], at=place / 2)
-    assert len(live.rows().ids) == 0
-    rows = live.finish()
+    assert len(live.tokens()) == 0
+    made = live.finish()
     if heard:
-        check_against_prompt(live, rows, BASE, Audio(samples, 16000))
+        check_against_prompt(made, Audio(samples, 16000))
     elif seen:
-        check_against_prompt(live, rows, BASE, Video(Clip(frames, 2.0)))
+        check_against_prompt(made, Video(Clip(frames, 2.0)))
     else:
-        assert rows.ids.shape == (0,) and rows.positions.shape == (3, 0) and rows.base == BASE
+        assert made.ids.shape == (0,) and made.positions.shape == (3, 0) and made.extent == 0
     with pytest.raises(SessionError, match="after the end"):
         live.finish()
 
@@ -353,7 +356,7 @@ def test_a_stream_that_never_comes(heard: bool, seen: bool) -> None:
 def test_a_stream_may_join_the_other(first: str) -> None:
     """As if both had been expected from the beginning."""
     samples, frames = media.noise(40000), media.grey_frames([1, 2, 3, 4], 56, 56)
-    live = LiveMedia(INPUTS, IDS, sound=first == "sound", sight=first == "sight", base=BASE)
+    live = LiveMedia(INPUTS, IDS, sound=first == "sound", sight=first == "sight")
 
     def show() -> None:
         for place, frame in enumerate(frames):
@@ -361,13 +364,13 @@ def test_a_stream_may_join_the_other(first: str) -> None:
 
     if first == "sight":
         show()
-    before = live.laid()
+    before = live.tokens()
     live.push_audio(samples, 16000)
     if first == "sound":
-        before = live.laid()
+        before = live.tokens()
         show()
-    assert len(before) > 1 and unchanged(before, live.laid()) <= 1 + 4 * (first == "sight")
-    check_against_prompt(live, live.finish(), BASE, Video(Clip(frames, 2.0, samples), use_audio=True))
+    assert len(before) > 1 and unchanged(before, live.tokens()) <= 1 + 4 * (first == "sight")
+    check_against_prompt(live.finish(), Video(Clip(frames, 2.0, samples), use_audio=True))
 
 
 # ---------------------------------------------------------------- frames on a clock
@@ -395,7 +398,7 @@ def test_frames_are_sampled_by_their_times(start: float | None, times: list[floa
         buffer[:] = frame  # as a camera does
         live.push(buffer, float(at))
     live.finish()
-    assert [int(frame[0, 0, 0]) for frame in live.sampled()] == expected
+    assert [int(frame[0, 0, 0]) for frame in live._sampled] == expected
 
 
 def test_a_frame_may_be_a_file() -> None:
@@ -406,4 +409,4 @@ def test_a_frame_may_be_a_file() -> None:
     plain = LiveFrames(INPUTS)
     plain.push(pixels, 0.0)
     plain.finish()
-    assert torch.equal(live.grid(0).patches, plain.whole().patches)
+    assert torch.equal(live.grid(0).patches, plain.grid(0).patches)

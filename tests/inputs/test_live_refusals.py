@@ -14,7 +14,7 @@ from descant.inputs.live_sight import LiveFrames
 from descant.inputs.live_sound import LiveAudio
 from descant.types import Audio
 from tests.inputs import media
-from tests.inputs.test_live import BASE, IDS, INPUTS, check_against_prompt, entries
+from tests.inputs.test_live import IDS, INPUTS, check_against_prompt, entries
 
 TONE = media.tone(0.5, 16000)
 GREY = media.grey_frames([9], 56, 56)[0]
@@ -58,7 +58,7 @@ def test_bad_input_is_refused_and_changes_nothing(case: str) -> None:
     for each in (live, untouched):
         each.push_audio(TONE, 16000)
         each.push_frame(GREY, 2.5)
-    assert entries(live, live.finish()) == entries(untouched, untouched.finish())
+    assert entries(live.finish()) == entries(untouched.finish())
 
 
 def test_frames_that_would_shrink_the_earlier_ones_are_refused() -> None:
@@ -67,7 +67,7 @@ def test_frames_that_would_shrink_the_earlier_ones_are_refused() -> None:
         live.push(media.picture(112, 112), place / 2)
     with pytest.raises(MediaError, match="at most 6 of 112 x 112") as caught:
         live.push(media.picture(112, 112), 3.0)
-    assert caught.value.code == "video.too_many_frames" and len(live.sampled()) == 6
+    assert caught.value.code == "video.too_many_frames" and live.shape[0] == 3
 
 
 LATE: dict[str, Callable[[LiveMedia], object]] = {
@@ -80,14 +80,14 @@ LATE: dict[str, Callable[[LiveMedia], object]] = {
 @pytest.mark.parametrize("late", LATE)
 def test_nothing_comes_after_the_end(late: str) -> None:
     ended, cancelled = opened(), opened()
-    rows = ended.finish()
+    made = ended.finish()
     cancelled.cancel()
     cancelled.cancel()
     for live in (ended, cancelled):
         with pytest.raises(SessionError, match="after"):
             LATE[late](live)
-    assert entries(ended, ended.rows()) == entries(ended, rows)
-    assert len(cancelled.rows().ids) == 0 and cancelled.media() == ((), ())
+    assert entries(ended.tokens()) == entries(made)
+    assert len(cancelled.tokens()) == 0
 
 
 def test_streams_alone_refuse_what_comes_late() -> None:
@@ -105,21 +105,19 @@ def test_streams_alone_refuse_what_comes_late() -> None:
 
 @pytest.mark.parametrize("rate, count", [(16000, 320), (48000, 961), (44100, 1), (8000, 160)])
 def test_a_sound_too_short_to_end_may_go_on(rate: int, count: int) -> None:
-    live = LiveMedia(INPUTS, IDS, base=BASE)
+    live = LiveMedia(INPUTS, IDS)
     samples = media.noise(count + 3000)
     live.push_audio(samples[:count], rate)
     with pytest.raises(MediaError) as caught:
         live.finish()
     assert caught.value.code in ("audio.too_short", "audio.empty")
     live.push_audio(samples[count:], rate)
-    check_against_prompt(live, live.finish(), BASE, Audio(samples, rate))
+    check_against_prompt(live.finish(), Audio(samples, rate))
 
 
 def test_what_makes_no_sense() -> None:
     with pytest.raises(SessionError, match="neither sound nor pictures"):
         LiveMedia(INPUTS, IDS, sound=False)
-    with pytest.raises(SessionError, match="without pictures"):
-        LiveMedia(INPUTS, IDS).grid(0)
 
 
 def test_sound_cannot_join_pictures_that_began_long_before() -> None:
@@ -132,8 +130,8 @@ def test_sound_cannot_join_pictures_that_began_long_before() -> None:
 
 
 def test_a_refused_stream_does_not_join() -> None:
-    live = LiveMedia(INPUTS, IDS, base=BASE)
+    live = LiveMedia(INPUTS, IDS)
     live.push_audio(TONE, 16000)
     with pytest.raises(MediaError):
         live.push_frame(b"hello, world", 0.0)
-    check_against_prompt(live, live.finish(), BASE, Audio(TONE, 16000))
+    check_against_prompt(live.finish(), Audio(TONE, 16000))

@@ -13,19 +13,22 @@ from descant.config import InputsConfig
 from descant.errors import MediaError, OptionError
 from descant.inputs import tokenizer as names
 from descant.inputs.messages import read_messages
-from descant.inputs.prompt import build_prompt
-from descant.types import Audio, Clip, Image, Message, Prompt, Text, Video, assistant, system, user
+from descant.inputs.prompt import PromptBuilder
+from descant.tokens import PixelGrid, PromptTokens
+from descant.types import Audio, Clip, Image, Message, Text, Video, assistant, system, user
 from tests.inputs import media
 
 TOKENIZER = media.nano_tokenizer()
-IDS = media.media_ids(TOKENIZER)
+CFG = media.thinker_config(TOKENIZER)
 BACKEND = names.byte_tokenizer(["system", "user", "assistant"])  # knows the special strings, unlike Tokenizer.encode
 INPUTS = InputsConfig(video_min_pixels=3136, video_max_pixels=3136)
 BARE = InputsConfig(default_system=None, speech_system=None)
 
 
-def prompt(*messages: Message, inputs: InputsConfig = INPUTS, speech: bool = False, generate: bool = True) -> Prompt:
-    return build_prompt(messages, TOKENIZER, inputs, IDS, speech=speech, generate=generate)
+def prompt(
+    *messages: Message, inputs: InputsConfig = INPUTS, speech: bool = False, generate: bool = True
+) -> PromptTokens:
+    return PromptBuilder(TOKENIZER, inputs, CFG).build(messages, speech=speech, generate=generate)
 
 
 def ids_of(text: str) -> list[int]:
@@ -78,9 +81,10 @@ def test_media_in_order_of_appearance() -> None:
         "<|im_start|>assistant\n"
     )  # fmt: skip
     assert made.ids.tolist() == ids_of(text)
-    assert [features.shape[1] for features in made.audio] == [100, 200]
-    assert [grid.grid for grid in made.images] == [(1, 4, 6), (1, 8, 8)]
-    assert [grid.grid for grid in made.videos] == [(2, 4, 4), (2, 4, 4)]
+    contents = [(span.source.kind, span.source.content) for span in made.spans]
+    shapes = [(kind, c.grid if isinstance(c, PixelGrid) else c.shape[1]) for kind, c in contents]
+    talking, silent = [("video", (1, 4, 4)), ("video", (1, 4, 4)), ("audio", 200)], [("video", (1, 4, 4))] * 2
+    assert shapes == [("image", (1, 4, 6)), ("audio", 100), *talking, *silent, ("image", (1, 8, 8))]
     assert made.positions.shape == (3, len(made.ids)) and made.next_position == int(made.positions.max()) + 1
 
 

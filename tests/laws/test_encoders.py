@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descant.config import AudioConfig, VisionConfig
+from descant.config import AudioConfig, VisionConfig, audio_tokens
 from descant.model import audio, vision
-from descant.model.audio import AudioEncoder, audio_tokens, conv_frames
+from descant.model.audio import AudioEncoder, conv_frames
 from descant.model.vision import VisionEncoder, layout, segment_ids
 
 MELS = 8
@@ -46,7 +46,7 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
 @torch.no_grad()
 def test_sound_in_blocks_is_the_whole(ear: AudioEncoder, frames: int, blocks: int) -> None:
     whole = ear([clip(frames)])[0]
-    pieces = [ear([piece])[0] for piece in clip(frames).split(blocks * ear.block, dim=1)]
+    pieces = [ear([piece])[0] for piece in clip(frames).split(blocks * ear.cfg.block_frames, dim=1)]
     close(torch.cat(pieces), whole)
 
 

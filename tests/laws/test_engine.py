@@ -140,7 +140,7 @@ def test_an_exception_in_a_shared_pass_is_its_owner_s(monkeypatch: pytest.Monkey
     for _ in range(3):
         engine.step()
     session = engine.seats[sick.number].session
-    session.context.rows = replace(session.context.rows, span="nowhere")  # type: ignore[arg-type]
+    session.context.tokens = replace(session.context.tokens, extent="nowhere")  # type: ignore[arg-type]
     finish(engine)
     error = taken(sick)[-1]
     assert isinstance(error, SessionError) and "TypeError" in str(error)

@@ -25,9 +25,10 @@ from descant.engine.scheduler import Pace
 from descant.engine.session import Session, listening, new_context, new_stores, session_in, start_codec
 from descant.engine.talk import tokens_within
 from descant.errors import SessionError
-from descant.inputs.rows import Rows, joined, text_rows
-from descant.inputs.turn import LiveTurn, Scribe
-from descant.types import AudioChunk, Event, Finished, Progress, Prompt, Sampling, Text
+from descant.inputs.prompt import PromptBuilder
+from descant.inputs.turn import LiveTurn, TurnFormatter
+from descant.tokens import NO_TOKENS, PromptTokens, concatenate, text_tokens
+from descant.types import AudioChunk, Event, Finished, Progress, Sampling, Text
 from tests.engine import rig
 from tests.engine.alone import run
 from tests.inputs import media
@@ -35,15 +36,14 @@ from tests.inputs import media
 Array = npt.NDArray[Any]
 MODELS = rig.models()
 INPUTS = InputsConfig(feature_size=8, video_min_pixels=3136, video_max_pixels=3136)
-SCRIBE = Scribe(rig.TOKENIZER, INPUTS, MODELS.thinker.cfg)
-NO_PROMPT = Prompt(torch.empty(0, dtype=torch.int64), torch.empty(3, 0, dtype=torch.int64), 0)
+FORMATTER = TurnFormatter(PromptBuilder(rig.TOKENIZER, INPUTS, MODELS.thinker.cfg))
 SPEECH = Sampling(repetition_penalty=1.05, max_tokens=16)
 SCHEDULES = 40
 
 
 def terms(*, spoken: bool = True, context: int = 32768, drop: bool = True) -> Terms:
     """A session of greedy answers of at most 12 tokens and 16 codes."""
-    asked = rig.request(prompt=NO_PROMPT, speech=SPEECH, **({} if spoken else {"voice": None}))
+    asked = rig.request(prompt=NO_TOKENS, speech=SPEECH, **({} if spoken else {"voice": None}))
     return Terms(asked, "be kind", context, drop)
 
 
@@ -82,9 +82,9 @@ class Turn:
 
         return [push(kind) for kind in self.order]
 
-    def rows(self) -> Rows:
+    def rows(self) -> PromptTokens:
         """The turn as one message, given at once: what is said in one piece."""
-        turn = LiveTurn(SCRIBE)
+        turn = FORMATTER.turn()
         for push in self.pushes(turn):
             push()
         return turn.finish()
@@ -94,25 +94,25 @@ class Turn:
 class Told:
     """The conversation so far, as rows, and what a fresh context answers to it."""
 
-    chain: list[Rows] = field(default_factory=lambda: [SCRIBE.system("be kind", speech=True)])
+    chain: list[PromptTokens] = field(default_factory=lambda: [FORMATTER.system("be kind", speech=True)])
     turns: int = 0
 
-    def answer(self, turn: Rows, how: Terms) -> tuple[Session, list[Event]]:
+    def answer(self, turn: PromptTokens, how: Terms) -> tuple[Session, list[Event]]:
         """The whole conversation, read at once by a context of its own."""
         self.chain.append(turn)
         request = replace(how.request, seed=self.turns)
         self.turns += 1
         context = new_context(new_stores(MODELS, 4000, 4000), speech=request.voice is not None)
-        context.lay(joined(self.chain))
+        context.set_tokens(concatenate(self.chain))
         alone = session_in(MODELS, request, context, start_codec(MODELS, request))
         return alone, list(run(MODELS, alone))
 
     def replied(self, ids: list[int]) -> None:
-        self.chain.append(joined([text_rows(ids), SCRIBE.closing()]))
+        self.chain.append(concatenate([text_tokens(ids), FORMATTER.closing()]))
 
 
-def typed(words: str) -> Rows:
-    turn = LiveTurn(SCRIBE)
+def typed(words: str) -> PromptTokens:
+    turn = FORMATTER.turn()
     turn.add([Text(words)])
     return turn.finish()
 
@@ -138,16 +138,16 @@ def served(engine: Engine, answer: Answer, steps: int = 10**6) -> tuple[Session 
     return session, events
 
 
-def same_rows(ours: Rows, theirs: Rows) -> None:
+def same_rows(ours: PromptTokens, theirs: PromptTokens) -> None:
     assert torch.equal(ours.ids, theirs.ids) and torch.equal(ours.positions, theirs.positions)
-    assert [unit.digest for unit in ours.units] == [unit.digest for unit in theirs.units]
+    assert [s.source.digest for s in ours.spans] == [s.source.digest for s in theirs.spans]
 
 
-def same_pasts(ours: Context, rows: Rows) -> None:
+def same_pasts(ours: Context, rows: PromptTokens) -> None:
     """What is in the caches is what a fresh context has that reads these rows at once."""
-    same_rows(ours.rows, rows)
-    fresh = new_context(new_stores(MODELS, 4000, 4000), speech=ours.sung is not None)
-    fresh.lay(rows)
+    same_rows(ours.tokens, rows)
+    fresh = new_context(new_stores(MODELS, 4000, 4000), speech=ours.talker_kv is not None)
+    fresh.set_tokens(rows)
     with torch.inference_mode():
         read(MODELS, listening(MODELS, terms().request, fresh))
     for table, other in zip(ours.tables, fresh.tables, strict=True):
@@ -175,7 +175,7 @@ def test_any_cuts_and_any_schedule_give_the_answers_of_the_whole(seed: int) -> N
     """Turns of sound, frames and text in random cuts; some answers are cut off, some truncated; others run beside."""
     rng = random.Random(seed)
     engine, how = Engine(MODELS, limits(rng)), terms(spoken=rng.random() < 0.8)
-    session, told = LiveSession(engine, SCRIBE, how), Told()
+    session, told = LiveSession(engine, FORMATTER, how), Told()
     beside = [engine.submit(rig.request("beside", speech=SPEECH)) for _ in range(rng.randrange(3))]
     turns = [Turn.drawn(rng) for _ in range(rng.randrange(1, 4))]
     pushes = [push for turn in turns for push in [*turn.pushes(session), None]]
@@ -196,7 +196,7 @@ def test_any_cuts_and_any_schedule_give_the_answers_of_the_whole(seed: int) -> N
         told.replied(alone[0].thought.ids)
     while engine.step():
         pass
-    same_pasts(engine.seats[1].session.context, joined(told.chain))
+    same_pasts(engine.seats[1].session.context, concatenate(told.chain))
     engine.check()
     session.close()
     del beside
@@ -222,7 +222,7 @@ def interrupted(engine: Engine, session: LiveSession, answer: Answer, rng: rando
 def test_nothing_that_was_heard_is_read_again() -> None:
     """Only the last block is left at the end of a turn, and of earlier turns nothing, whatever their media."""
     engine = Engine(MODELS)
-    session, read = LiveSession(engine, SCRIBE, terms()), []
+    session, read = LiveSession(engine, FORMATTER, terms()), []
     for turn in range(4):
         for place in range(100):
             session.push_audio(media.noise(1600, seed=turn), 16000)
@@ -240,7 +240,7 @@ def test_nothing_that_was_heard_is_read_again() -> None:
 def test_a_louder_moment_is_heard_before_the_answer() -> None:
     """The floor of the features hangs on the loudest moment: what it changes is read again, and only that."""
     engine, told = Engine(MODELS), Told()
-    session = LiveSession(engine, SCRIBE, terms())
+    session = LiveSession(engine, FORMATTER, terms())
     faint, loud = 1e-4 * media.noise(96000), media.noise(8000, seed=1)
     turn = Turn(["sound", "sound"], [faint, loud], [], [])
     for push in turn.pushes(session):
@@ -250,13 +250,14 @@ def test_a_louder_moment_is_heard_before_the_answer() -> None:
     answer = session.respond()
     made = served(engine, answer)
     same_answer(made, told.answer(turn.rows(), terms()))
-    assert made[0] is not None and made[0].context.rows.units[0].digest == told.chain[-1].units[0].digest
+    assert made[0] is not None
+    assert made[0].context.tokens.spans[0].source.digest == told.chain[-1].spans[0].source.digest
 
 
 def test_the_oldest_turns_make_room() -> None:
     """The rest is as if they had never been, positions included; an event says how many."""
     engine, how, told = Engine(MODELS), terms(context=150), Told()
-    session, dropped = LiveSession(engine, SCRIBE, how), 0
+    session, dropped = LiveSession(engine, FORMATTER, how), 0
     for number in range(6):
         words = f"turn {number} " + "x" * 20
         session.add(words)
@@ -268,13 +269,13 @@ def test_the_oldest_turns_make_room() -> None:
         alone = told.answer(typed(words), how)
         same_answer(made, alone)
         told.replied(alone[0].thought.ids)
-        assert made[0] is not None and len(made[0].context.rows) <= 150
+        assert made[0] is not None and len(made[0].context.tokens) <= 150
     assert dropped
 
 
 def test_a_full_context_may_refuse_and_goes_on() -> None:
     engine, how, told = Engine(MODELS), terms(context=150, drop=False), Told()
-    session = LiveSession(engine, SCRIBE, how)
+    session = LiveSession(engine, FORMATTER, how)
     for number, count in enumerate((60, 60, 1)):
         session.add("x" * count)
         answer = session.respond()
@@ -290,7 +291,7 @@ def test_a_full_context_may_refuse_and_goes_on() -> None:
 
 def test_who_listens_gives_way_to_who_is_answered_and_is_read_again() -> None:
     engine, how, told = Engine(MODELS, Limits(tokens=200, rows=200)), terms(), Told()
-    session = LiveSession(engine, SCRIBE, how)
+    session = LiveSession(engine, FORMATTER, how)
     session.add("x" * 90)
     while engine.step():
         pass
@@ -318,7 +319,7 @@ def test_the_same_beginning_is_read_once() -> None:
 
 def test_what_was_heard_is_what_stays() -> None:
     engine, told = Engine(MODELS), Told()
-    session = LiveSession(engine, SCRIBE, terms())
+    session = LiveSession(engine, FORMATTER, terms())
     session.add("sing")
     answer = session.respond()
     made, _ = served(engine, answer)
@@ -331,4 +332,4 @@ def test_what_was_heard_is_what_stays() -> None:
     told.replied(made.thought.ids[: tokens_within(MODELS.tokenizer, made.thought.ids, len(kept))])
     while engine.step():
         pass
-    same_pasts(engine.seats[1].session.context, joined(told.chain))
+    same_pasts(engine.seats[1].session.context, concatenate(told.chain))

@@ -9,8 +9,9 @@ from torch import Tensor
 from descant.config import AudioConfig, DecoderConfig, MediaIds, TalkerConfig, ThinkerConfig, VisionConfig
 from descant.errors import SessionError
 from descant.model.talker import Talker, opening_rows, prompt_rows, reply_rows, tail_rows, teacher_rows, text_stream
-from descant.model.thinker import Thinker, place
-from descant.types import PixelGrid, Prompt
+from descant.model.thinker import Thinker
+from descant.tokens import PixelGrid, PromptTokens
+from tests.filled import found_tokens
 
 IDS = MediaIds(30, 31, 32, 33, 34, 35, 36)
 TEXT = DecoderConfig(40, 24, 24, 48, 2, 4, 2, 8, (1, 1, 2), rope_theta=1e4)
@@ -29,7 +30,9 @@ def noise(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def prompt(seed: int, frames: int = 0, grid: tuple[int, int, int] | None = None, *, video: bool = False) -> Prompt:
+def prompt(
+    seed: int, frames: int = 0, grid: tuple[int, int, int] | None = None, *, video: bool = False
+) -> PromptTokens:
     ids = [2, 3, 4]
     audio = (noise(8, frames, seed=seed),) if frames else ()
     ids += [IDS.audio] * ((frames + 1) // 2 // 2) + [5]
@@ -39,7 +42,8 @@ def prompt(seed: int, frames: int = 0, grid: tuple[int, int, int] | None = None,
         pictures = (PixelGrid(noise(t * h * w, 24, seed=seed), grid),)
         ids += [IDS.video if video else IDS.image] * (t * h * w // 4) + [6, 7]
     positions = torch.arange(len(ids)).expand(3, -1)
-    return Prompt(torch.tensor(ids), positions, len(ids), audio, () if video else pictures, pictures if video else ())
+    seen = {"videos" if video else "images": pictures}
+    return found_tokens(torch.tensor(ids), positions, IDS, audio=audio, **seen)
 
 
 PROMPTS = (
@@ -65,9 +69,9 @@ def mouth() -> Talker:
 
 @torch.no_grad()
 def test_prompts_together_are_prompts_alone(mind: Thinker) -> None:
-    for one, rows in zip(PROMPTS, mind.embed_many(PROMPTS), strict=True):
-        torch.testing.assert_close(rows, mind.embed(one), rtol=1e-5, atol=1e-5)
-        text = ~mind.media_mask(one.ids)
+    for one, rows in zip(PROMPTS, mind.embed(PROMPTS), strict=True):
+        torch.testing.assert_close(rows, mind.embed([one])[0], rtol=1e-5, atol=1e-5)
+        text = ~one.filled()
         assert torch.equal(rows[text], mind.embed_tokens(one.ids)[text])
 
 
@@ -75,12 +79,14 @@ def test_prompts_together_are_prompts_alone(mind: Thinker) -> None:
 def test_media_that_arrive_in_blocks_give_the_same_prefill(mind: Thinker) -> None:
     """Sound encoded block by block and prefilled at once as it arrives, against the whole prompt."""
     one = PROMPTS[1]
-    whole, _ = mind(mind.embed(one)[None], one.positions[:, None])
+    whole, _ = mind(mind.embed([one])[0][None], one.positions[:, None])
     cache, start, parts = mind.new_cache(), 0, []
-    arriving = [torch.empty(0, 24), *(mind.audio([piece])[0] for piece in one.audio[0].split(mind.audio.block, dim=1))]
+    [span] = one.spans
+    assert isinstance(span.source.content, Tensor)
+    blocks = span.source.content.split(THINKER.audio.block_frames, dim=1)
+    arriving = [torch.empty(0, 24), *(mind.audio([block])[0] for block in blocks)]
     for count, rows in zip([3, 5, 3], arriving, strict=True):  # 3 text tokens; 5 and 3 of sound, the rest is text
-        ids = one.ids[start : start + count]
-        embeds = place(mind.embed_tokens(ids), ids == IDS.audio, rows, "audio")
+        embeds = rows if len(rows) else mind.embed_tokens(one.ids[start : start + count])
         hidden, _ = mind(embeds[None], one.positions[:, None, start : start + count], cache)
         parts.append(hidden)
         start += count
@@ -89,10 +95,10 @@ def test_media_that_arrive_in_blocks_give_the_same_prefill(mind: Thinker) -> Non
 
 
 def test_gradients_reach_encoders_and_decoder(mind: Thinker, mouth: Talker) -> None:
-    rows = mind.embed_many(PROMPTS)[3]
+    rows = mind.embed(PROMPTS)[3]
     one = PROMPTS[3]
     hidden, _ = mind(rows[None], one.positions[:, None])
-    opening = opening_rows(mouth, prompt_rows(rows, hidden[0], mind.media_mask(one.ids)), rows[0], hidden[0, -1])
+    opening = opening_rows(mouth, prompt_rows(rows, hidden[0], one.filled()), rows[0], hidden[0, -1])
     codes = torch.tensor([3, 9, TALKER.codec_end_id])
     stream = text_stream(reply_rows(rows[-2:], hidden[0, -2:]), tail_rows(mind, TALKER), 2)
     spoken = teacher_rows(mouth, opening, stream, codes)
@@ -119,12 +125,10 @@ def test_prompt_rows_keep_h_and_drop_e_at_media() -> None:
     assert rows.flatten().tolist() == [11.0, 20.0]
 
 
-def test_too_few_placeholders_are_refused(mind: Thinker) -> None:
-    one = PROMPTS[2]
-    short = Prompt(one.ids[:-4], one.positions[:, :-4], 1, one.audio, one.images, one.videos)
-    with pytest.raises(SessionError, match="image placeholders but its media gave 6 rows"):
-        mind.embed(short)
-    wrong = PixelGrid(one.images[0].patches[:-1], one.images[0].grid)
+def test_patches_that_do_not_make_their_grid_are_refused(mind: Thinker) -> None:
+    whole = PROMPTS[2].spans[0].source.content
+    assert isinstance(whole, PixelGrid)
+    wrong = PixelGrid(whole.patches[:-1], whole.grid)
     with pytest.raises(SessionError, match="23 patches"):
         mind.see([wrong])
 
@@ -137,9 +141,9 @@ def test_half_precision_stays_near(dtype: torch.dtype) -> None:
     one = PROMPTS[3]
 
     def answer() -> tuple[Tensor, Tensor]:
-        rows = mind.embed(one)
+        [rows] = mind.embed([one])
         hidden, _ = mind(rows[None], one.positions[:, None], mind.new_cache())
-        spoken = prompt_rows(rows, hidden[0], mind.media_mask(one.ids))
+        spoken = prompt_rows(rows, hidden[0], one.filled())
         return mind.logits(hidden), mouth(spoken[None], one.positions[:, None])[0]
 
     expected = answer()

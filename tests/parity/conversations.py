@@ -1,4 +1,4 @@
-"""Inputs of whole-Thinker tests: tokens and media as the reference takes them, and the same as our Prompt."""
+"""Inputs of whole-Thinker tests: tokens and media as the reference takes them, and the same as our PromptTokens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from descant.model.audio import audio_tokens
-from descant.types import PixelGrid, Prompt
+from descant.config import audio_tokens
+from descant.tokens import PixelGrid, PromptTokens
+from tests.filled import found_tokens
 from tests.parity.reference import IDS, MELS, PAD, noise, patches
 
 Grid = tuple[int, int, int]
@@ -132,13 +133,13 @@ def reference_positions(model: Any, inputs: dict[str, Any]) -> Tensor:
     return positions.long()
 
 
-def our_prompt(talk: Talk, positions: Tensor) -> Prompt:
-    """The same as our Prompt; positions (3, T)."""
-    return Prompt(
-        ids=torch.tensor(talk.ids),
-        positions=positions,
-        next_position=int(positions.max()) + 1,
-        audio=tuple(clips(talk)),
-        images=tuple(pictures(talk.images, 50)),
-        videos=tuple(pictures(talk.videos, 70)),
+def our_prompt(talk: Talk, positions: Tensor) -> PromptTokens:
+    """The same as our PromptTokens; positions (3, T)."""
+    return found_tokens(
+        torch.tensor(talk.ids),
+        positions,
+        IDS,
+        audio=clips(talk),
+        images=pictures(talk.images, 50),
+        videos=pictures(talk.videos, 70),
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from descant.config import AudioConfig, audio_tokens
 from descant.model import audio
 from tests.parity.reference import BROKEN, MELS, PROMISE, TOLERANCE, Pair, noise, relative, thinker_pair
 
@@ -36,7 +37,7 @@ def difference(pair: Pair, frames: list[int]) -> float:
         rows = pair.ours.audio(clips)
     counts = [r.shape[0] for r in rows]
     assert (
-        counts == [audio.audio_tokens(n) for n in frames] == tower._get_feat_extract_output_lengths(lengths)[1].tolist()
+        counts == [audio_tokens(n) for n in frames] == tower._get_feat_extract_output_lengths(lengths)[1].tolist()
     )
     return relative(torch.cat(rows), expected)
 
@@ -75,7 +76,7 @@ def test_a_broken_formula_is_seen(pair: Pair, name: str, monkeypatch: pytest.Mon
 
 
 def test_positions_that_do_not_restart_are_seen(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audio.AudioEncoder, "block", property(lambda self: 100_000))
+    monkeypatch.setattr(AudioConfig, "block_frames", property(lambda self: 100_000))
     assert difference(pair, [457]) > BROKEN
 
 

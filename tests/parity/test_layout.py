@@ -15,7 +15,9 @@ from transformers.models.qwen2_5_omni.processing_qwen2_5_omni import Qwen2_5Omni
 
 from descant.config import MediaIds
 from descant.inputs import layout as ours
-from descant.inputs.layout import AudioSeg, AudioVideoSeg, ImageSeg, Segment, TextSeg, VideoSeg, layout, next_position
+from descant.inputs.layout import AudioSeg, AudioVideoSeg, ImageSeg, Segment, TextSeg, VideoSeg, lay_out
+from descant.tokens import PromptTokens, concatenate
+from tests.filled import unfilled
 
 IDS = MediaIds(audio=46, image=55, video=56, audio_start=47, audio_end=48, vision_start=52, vision_end=53)
 
@@ -55,10 +57,14 @@ def reference(segments: list[Segment], ids: Tensor) -> tuple[Tensor, int]:
     return positions[:, 0], int(delta) + len(ids)
 
 
+def laid(segments: list[Segment]) -> PromptTokens:
+    return concatenate([lay_out(segment, IDS, 2, unfilled(segment)) for segment in segments])
+
+
 def differs(segments: list[Segment]) -> bool:
-    ids, positions = layout(segments, IDS, 2)
-    expected, following = reference(segments, ids)
-    return not torch.equal(positions, expected) or next_position(positions) != following
+    made = laid(segments)
+    expected, following = reference(segments, made.ids)
+    return not torch.equal(made.positions, expected) or made.next_position != following
 
 
 sides = st.integers(1, 6).map(lambda n: 2 * n)
@@ -102,7 +108,7 @@ def test_interleaved_placeholders_equal_the_processor(segment: AudioVideoSeg) ->
         seconds_per_chunk=2.0,
     )
     signs = {IDS.audio_start: "(", IDS.audio_end: ")", IDS.audio: "a", IDS.video: "v"}
-    ids = layout([segment], IDS, 2)[0].tolist()
+    ids = laid([segment]).ids.tolist()
     assert ids[0] == IDS.vision_start and ids[-1] == IDS.vision_end
     assert "".join(signs[i] for i in ids[1:-1]) == expected
 

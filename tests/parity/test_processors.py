@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, Qwen2Tokenizer, WhisperFeatureExtractor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize as reference_smart_resize
 
-from descant.config import InputsConfig
+from descant.config import InputsConfig, audio_tokens
 from descant.errors import MediaError
 from descant.inputs import audio, image, video
 from descant.inputs import tokenizer as names
@@ -107,7 +107,7 @@ def test_a_broken_mel_is_seen(name: str, change: Any, extractor: Any, monkeypatc
 def test_audio_tokens_equal_the_processor(frames: int) -> None:
     from transformers.models.qwen2_5_omni.processing_qwen2_5_omni import _get_feat_extract_output_lengths
 
-    assert audio.audio_tokens(frames) == _get_feat_extract_output_lengths(frames)
+    assert audio_tokens(frames) == _get_feat_extract_output_lengths(frames)
 
 
 # ---------------------------------------------------------------- pictures

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from descant.model import talker as ours
 from descant.model.decoder import sequential_positions
+from tests.filled import media_mask
 from tests.parity.conversations import TALKS, for_reference, our_prompt, reference_positions
-from tests.parity.reference import BROKEN, SPEAKER, TOLERANCE, Pair, relative, talker_pair, thinker_pair
+from tests.parity.reference import BROKEN, IDS, SPEAKER, TOLERANCE, Pair, relative, talker_pair, thinker_pair
 
 REPLY = (5, 17, 33, 41)  # y1..y4, each read back by the Thinker; the stop token after them has no row
 DRAWN = torch.tensor([3, 60, 8, 41, 77, 12, 9, 33])  # codes; longer than the reply, so that the tail is used
@@ -31,7 +32,7 @@ def listen(case: str) -> tuple[dict[str, Any], Tensor, Tensor, Tensor, Tensor]:
     reply = torch.tensor([REPLY])
     with torch.no_grad():
         positions = reference_positions(THINKER.reference.model, inputs)
-        prompt = THINKER.ours.embed(our_prompt(TALKS[case], positions[:, 0]))[None]
+        prompt = THINKER.ours.embed([our_prompt(TALKS[case], positions[:, 0])])[0][None]
         embeds = torch.cat((prompt, THINKER.ours.embed_tokens(reply)), dim=1)
         after = sequential_positions(1, int(positions.max()) + 1, len(REPLY))
         states = THINKER.reference.model.language_model(
@@ -45,7 +46,7 @@ def reference_logits(pair: Pair, case: str) -> Tensor:
     """The construction of the reference's generate, then its Talker's prefill and steps: logits (1 + len(DRAWN), C)."""
     inputs, read, hidden, reply_read, reply_hidden = listen(case)
     talker, table = pair.reference, THINKER.reference.get_input_embeddings()
-    media = THINKER.ours.media_mask(inputs["input_ids"][0])
+    media = media_mask(inputs["input_ids"][0], IDS)
     prompt = hidden + torch.where(media[:, None], torch.zeros_like(read), read)
     stream = torch.cat((reply_read + reply_hidden, table(torch.tensor([talker.text_eos_token, talker.text_pad_token]))))
     ids = torch.cat((inputs["input_ids"], torch.tensor([[SPEAKER, REPLY[0]]])), dim=1)
@@ -86,7 +87,7 @@ def our_positions(case: str) -> Tensor:
 def our_rows(pair: Pair, case: str) -> tuple[Tensor, Tensor]:
     """opening (P + 2, E) and stream (len(DRAWN), E)."""
     inputs, read, hidden, reply_read, reply_hidden = listen(case)
-    prompt = ours.prompt_rows(read, hidden, THINKER.ours.media_mask(inputs["input_ids"][0]))
+    prompt = ours.prompt_rows(read, hidden, media_mask(inputs["input_ids"][0], IDS))
     reply = ours.reply_rows(reply_read, reply_hidden)
     bos = THINKER.ours.embed_tokens(torch.tensor(SPEAKER))
     opening = ours.opening_rows(pair.ours, prompt, bos, reply[0])

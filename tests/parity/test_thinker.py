@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from descant.config import ThinkerConfig
 from descant.errors import SessionError
 from descant.model import thinker
-from descant.types import Prompt
+from descant.tokens import MediaSpan, PromptTokens
 from tests.parity.conversations import BATCH, TALKS, Talk, for_reference, our_prompt, reference_positions
 from tests.parity.reference import BROKEN, TOLERANCE, Pair, relative, thinker_pair
 
@@ -33,7 +34,7 @@ def run(pair: Pair, talks: list[Talk]) -> tuple[Tensor, Tensor]:
         expected = pair.reference(**inputs).logits
         positions = reference_positions(pair.reference.model, inputs)
         prompts = [our_prompt(talk, positions[:, i, mask[i]]) for i, talk in enumerate(talks)]
-        rows = pad_sequence(pair.ours.embed_many(prompts), batch_first=True, padding_side="left")
+        rows = pad_sequence(pair.ours.embed(prompts), batch_first=True, padding_side="left")
         hidden, _ = pair.ours(rows, positions, None, None if mask.all() else mask)
         logits = pair.ours.logits(hidden)
     return logits[mask], expected[mask]
@@ -59,23 +60,33 @@ def test_the_rows_that_the_talker_reads(record: Record) -> None:
         states = pair.reference(**inputs, output_hidden_states=True).hidden_states
         positions = reference_positions(pair.reference.model, inputs)
         prompt = our_prompt(TALKS["all mixed"], positions[:, 0])
-        read = pair.ours.embed(prompt)[None]
+        read = pair.ours.embed([prompt])[0][None]
         hidden, _ = pair.ours(read, positions)
     worst = max(relative(read, states[0]), relative(hidden, states[-1]))
     record("thinker", "rows for the talker", worst)
     assert worst < TOLERANCE
 
 
-def _swapped(self: thinker.Thinker, prompts: list[Prompt]) -> list[Tensor]:
-    backwards = [Prompt(p.ids, p.positions, p.next_position, p.audio[::-1], p.images, p.videos) for p in prompts]
-    return _embed_many(self, backwards)
+def _swapped(self: thinker.Thinker, prompts: list[PromptTokens]) -> list[Tensor]:
+    """The features of the two sounds at each other's tokens."""
+
+    def swap(prompt: PromptTokens) -> PromptTokens:
+        heard = [span for span in prompt.spans if span.source.kind == "audio"]
+        places = torch.cat([span.indices for span in heard])
+        spans = [span for span in prompt.spans if span.source.kind != "audio"]
+        for span in heard[::-1]:
+            spans.append(MediaSpan(places[: span.source.tokens], span.source))
+            places = places[span.source.tokens :]
+        return replace(prompt, spans=tuple(spans))
+
+    return _embed(self, [swap(prompt) for prompt in prompts])
 
 
-_embed_many = thinker.Thinker.embed_many
+_embed = thinker.Thinker.embed
 
 
 def test_clips_in_the_wrong_order_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thinker.Thinker, "embed_many", _swapped)
+    monkeypatch.setattr(thinker.Thinker, "embed", _swapped)
     talk = TALKS["all mixed"]
     assert relative(*run(thinker_pair(), [talk])) > BROKEN
 
@@ -87,12 +98,12 @@ def test_a_missing_mask_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert relative(*run(pair, [TALKS[case] for case in BATCH])) > BROKEN
 
 
-def test_placeholders_without_media_are_refused() -> None:
+def test_media_that_make_other_tokens_are_refused() -> None:
     pair = thinker_pair()
     prompt = our_prompt(TALKS["audio 2 s"], torch.zeros(3, len(TALKS["audio 2 s"].ids), dtype=torch.long))
-    bare = Prompt(prompt.ids, prompt.positions, 1)
-    with pytest.raises(SessionError, match="50 audio placeholders"):
-        pair.ours.embed(bare)
+    wrong = replace(prompt.spans[0], source=replace(prompt.spans[0].source, tokens=49))
+    with pytest.raises(SessionError, match="audio encoder gave 50 rows for 49 tokens"):
+        pair.ours.embed([replace(prompt, spans=(wrong,))])
 
 
 def test_a_tied_head_is_the_embedding_table() -> None:

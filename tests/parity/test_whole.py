@@ -15,9 +15,15 @@ from torch.nn import functional as F
 from transformers import Qwen2_5OmniForConditionalGeneration
 
 import descant
+from descant.config import InputsConfig
 from descant.engine import loop, trace
 from descant.engine.engine import Engine
-from descant.types import Clip, Message, Prompt
+from descant.inputs import door
+from descant.inputs.audio import log_mel
+from descant.inputs.image import image_grid
+from descant.inputs.video import sample_clip, video_grid
+from descant.tokens import PixelGrid
+from descant.types import Budget, Clip, Message
 from descant.weights.checkpoint import load_checkpoint
 from tests import tiny
 from tests.conftest import Record
@@ -97,7 +103,31 @@ def calm(model: Any) -> None:
             weight.mul_(0.65 if weight.ndim > 1 else 1.0)
 
 
-def reference_inputs(prompt: Prompt, talk: list[Message]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class WholeMedia:
+    """The media of a conversation in order of appearance, each in one piece: log-mels (M, F) and pixels."""
+
+    audio: list[Tensor]
+    images: list[PixelGrid]
+    videos: list[PixelGrid]
+
+
+def whole_media(talk: list[Message], inputs: InputsConfig) -> WholeMedia:
+    media, budget = WholeMedia([], [], []), Budget()
+    for part in (part for message in talk for part in message.content):
+        if isinstance(part, descant.Image):
+            media.images.append(image_grid(door.check_pixels(part.source), inputs))
+        elif isinstance(part, descant.Audio):
+            media.audio.append(log_mel(door.check_samples(part.source, 16000, 16000, budget), inputs))
+        elif isinstance(part, descant.Video):
+            seen = door.check_clip(part.source, 16000, budget, with_sound=part.use_audio)
+            media.videos.append(video_grid(sample_clip(seen.frames, seen.fps, inputs), inputs))
+            if part.use_audio:
+                media.audio.append(log_mel(seen.sound, inputs))
+    return media
+
+
+def reference_inputs(ids: Tensor, media: WholeMedia, talk: list[Message]) -> dict[str, Any]:
     """Keyword arguments of the reference's generate. Pixels go in under the one spelling that it accepts.
 
     One pad on the left: transformers 5.23 drops a mask of ones, and without a mask its Talker leaves out the embeddings
@@ -105,22 +135,22 @@ def reference_inputs(prompt: Prompt, talk: list[Message]) -> dict[str, Any]:
     """
     videos = [part for message in talk for part in message.content if isinstance(part, descant.Video)]
     inputs: dict[str, Any] = {
-        "input_ids": F.pad(prompt.ids, (1, 0), value=tiny.ID["<|endoftext|>"])[None],
-        "attention_mask": F.pad(torch.ones(1, len(prompt.ids), dtype=torch.long), (1, 0)),
+        "input_ids": F.pad(ids, (1, 0), value=tiny.ID["<|endoftext|>"])[None],
+        "attention_mask": F.pad(torch.ones(1, len(ids), dtype=torch.long), (1, 0)),
         "use_audio_in_video": any(video.use_audio for video in videos),
     }
-    if prompt.audio:
-        width = max(mel.shape[1] for mel in prompt.audio)
-        inputs["input_features"] = torch.stack([F.pad(mel, (0, width - mel.shape[1])) for mel in prompt.audio])
-        lengths = torch.tensor([mel.shape[1] for mel in prompt.audio])
+    if media.audio:
+        width = max(mel.shape[1] for mel in media.audio)
+        inputs["input_features"] = torch.stack([F.pad(mel, (0, width - mel.shape[1])) for mel in media.audio])
+        lengths = torch.tensor([mel.shape[1] for mel in media.audio])
         inputs["feature_attention_mask"] = (torch.arange(width) < lengths[:, None]).long()
-    if prompt.images:
-        inputs["thinker_pixel_values"] = torch.cat([image.patches for image in prompt.images])
-        inputs["image_grid_thw"] = torch.tensor([image.grid for image in prompt.images])
-    if prompt.videos:
-        inputs["thinker_pixel_values_videos"] = torch.cat([video.patches for video in prompt.videos])
-        inputs["video_grid_thw"] = torch.tensor([video.grid for video in prompt.videos])
-        inputs["video_second_per_grid"] = torch.ones(len(prompt.videos))
+    if media.images:
+        inputs["thinker_pixel_values"] = torch.cat([image.patches for image in media.images])
+        inputs["image_grid_thw"] = torch.tensor([image.grid for image in media.images])
+    if media.videos:
+        inputs["thinker_pixel_values_videos"] = torch.cat([video.patches for video in media.videos])
+        inputs["video_grid_thw"] = torch.tensor([video.grid for video in media.videos])
+        inputs["video_second_per_grid"] = torch.ones(len(media.videos))
     return inputs
 
 
@@ -144,7 +174,7 @@ def ask_reference(pair: Pair, talk: list[Message], stop: int, words: int = WORDS
     prompt = pair.ours._prompt(talk, {"speech": False})
     torch.manual_seed(trace.NOISE_SEED)  # nothing is drawn before the noise of the DiT
     sequences, wav = reference.generate(
-        **reference_inputs(prompt, talk),
+        **reference_inputs(prompt.ids, whole_media(talk, pair.ours.checkpoint.inputs), talk),
         thinker_max_new_tokens=words,
         thinker_eos_token_id=stop,
         thinker_repetition_penalty=PENALTY,

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from descant.errors import ConfigError, OptionError
-from descant.inputs.prompt import build_prompt
+from descant.inputs.prompt import PromptBuilder
 from descant.model.thinker import Thinker
 from descant.train import domain, mixture, phrases, pictures, questions, sounds
 from descant.train.encoders import NOTHING, HearingTask, SeeingTask, centres, distance, read_off, spell
@@ -28,7 +28,7 @@ PICO = read_recipe(RECIPES / "pico.yaml")
 
 
 def desk() -> Desk:
-    return Desk(nano_tokenizer(), NANO_INPUTS, PICO.model.thinker.ids)
+    return Desk(nano_tokenizer(), NANO_INPUTS, PICO.model.thinker)
 
 
 def context(runs: Path, stage: Stage) -> Context:
@@ -68,8 +68,8 @@ def test_recipes_know_the_ids_of_the_tokenizer(name: str) -> None:
 @pytest.mark.parametrize("task", ["plus", "colour", "sound", "video", "say"])
 def test_a_lesson_is_the_prompt_of_inference_with_its_reply(task: str) -> None:
     example = mixture.make(mixture.Source("test", distorted=False), task, random.Random(0))
-    prompt = build_prompt([example.question], nano_tokenizer(), NANO_INPUTS, PICO.model.thinker.ids, speech=True)
-    made, length = lesson(desk(), example), len(prompt.ids)
+    prompt = PromptBuilder(nano_tokenizer(), NANO_INPUTS, PICO.model.thinker).build([example.question], speech=True)
+    made, length = lesson(desk(), example), len(prompt)
     assert torch.equal(made.prompt.ids[:length], prompt.ids)
     assert torch.equal(made.prompt.positions[:, :length], prompt.positions)
     learnt = made.labels != IGNORE
@@ -87,7 +87,7 @@ def test_a_batch_has_the_losses_of_its_lessons_alone() -> None:
         lesson(desk(), mixture.make(source, task, random.Random(1))) for task in ("chat", "colour", "sound", "video")
     ]
     with torch.no_grad():
-        rows = model.embed_many([one.prompt for one in made])
+        rows = model.embed([one.prompt for one in made])
         alone = [reply_losses(model, [row], [one])[0] for row, one in zip(rows, made, strict=True)]
         for together in (1, 2, 4):
             losses, owners = reply_losses(model, rows, made, together)
@@ -99,8 +99,8 @@ def test_what_the_user_says_has_no_loss() -> None:
     """The reply's loss does not ask the prompt's own tokens to be predicted."""
     model = thinker()
     one = lesson(desk(), Example("say", user("Say: hello"), "hello"))
-    losses, _ = reply_losses(model, [model.embed(one.prompt)], [one])
-    hidden, _ = model(model.embed(one.prompt)[None], one.prompt.positions[:, None])
+    losses, _ = reply_losses(model, model.embed([one.prompt]), [one])
+    hidden, _ = model(model.embed([one.prompt])[0][None], one.prompt.positions[:, None])
     learnt = one.labels != IGNORE
     by_hand = F.cross_entropy(model.logits(hidden[0, learnt]), one.labels[learnt])
     assert float(losses.detach().mean()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
@@ -114,7 +114,7 @@ def test_a_thinker_overfits_a_few_lessons_and_then_says_them() -> None:
     made = [lesson(desk(), example) for example in examples]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(150):
-        loss = reply_losses(model, model.embed_many([one.prompt for one in made]), made)[0].mean()
+        loss = reply_losses(model, model.embed([one.prompt for one in made]), made)[0].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
