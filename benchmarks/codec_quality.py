@@ -27,16 +27,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from descant.bench.streams import finish, mel_windowed, push
 from descant.config import VocosConfig
-from descant.engine.loop import fenced, read, talk, think
-from descant.engine.session import Phase, open_session
+from descant.engine.boundary import each
+from descant.engine.limits import most_tokens
+from descant.engine.models import new_stores
+from descant.engine.session import Phase, Request
+from descant.engine.stages import Stages
 from descant.evals.report import SPEECH_TASKS
 from descant.evals.speech import WhisperEar, word_error
 from descant.evals.tasks import Row, typed
-from descant.model.codec import Token2Wav, noise
+from descant.model.codec import PreparedVoice, Token2Wav, noise
 from descant.model.ode import Solver
-from descant.omni import Omni, Options, load
-from descant.types import Decoding, Voice
+from descant.omni import Omni, load
+from descant.types import Decoding
 
 FRAME_S = 0.01  # seconds of a mel frame
 SAMPLE_RATE = 24000  # Hz
@@ -56,13 +60,15 @@ def spoken(omni: Omni, count: int) -> list[Answer]:
     """``count`` held-out questions of the eight tasks in turn, each with its answer."""
     answers = []
     for item in HELD_OUT.items(count, seed=0):
-        session = open_session(omni.models, omni._request([item.question], Options(seed=0)))
+        asked = Request(omni._prompt([item.question], {}), omni._settings({"seed": 0}))
+        stages = Stages(omni.models, new_stores(omni.models, *most_tokens(asked)))
+        session = stages.open(asked)
         assert session.speech is not None
-        fenced([[session]], lambda group: read(omni.models, group[0]))
-        while session.error is None and (session.phase is Phase.THINKING or not session.speech.over):
-            think(omni.models, [session])
-            talk(omni.models, [session])
-        answers.append(Answer(omni.models.tokenizer.decode(session.thought.ids), list(session.speech.codes)))
+        each([session], stages.read)
+        while session.error is None and (session.phase is Phase.THINKING or session.speech.singing):
+            stages.think([session])
+            stages.talk([session])
+        answers.append(Answer(omni.models.tokenizer.decode(session.text.ids), list(session.speech.codes)))
     return answers
 
 
@@ -118,26 +124,26 @@ class Rig:
     """The codec, the voice, the answers' codes, and the mel of some of them by one RK4 solve of the whole, all once."""
 
     net: Token2Wav
-    voice: Voice
+    voice: PreparedVoice
     codes: list[Tensor]
     truth: list[Tensor]
 
     def sound(self, codes: Tensor, d: Decoding) -> Tensor:
-        samples, state = self.net.push(self.net.start(self.voice, SEED, d), codes)
-        return torch.cat([samples, self.net.finish(state)[0]])
+        samples, state = push(self.net, self.net.start(self.voice, SEED, d), codes)
+        return torch.cat([samples, finish(self.net, state)[0]])
 
     def wait(self, d: Decoding) -> int:
         """Codes before the first sound of an endless answer."""
         state, count = self.net.start(self.voice, SEED, d), 0
         while True:
-            samples, state = self.net.push(state, [1])
+            samples, state = push(self.net, state, [1])
             count += 1
             if len(samples):
                 return count
 
 
 def rig(omni: Omni, answers: Sequence[Answer], solved: int) -> Rig:
-    net, voice = omni.models.token2wav, omni.checkpoint.voices[omni.voices[0]]
+    net, voice = omni.models.token2wav, omni.models.voices[omni.voices[0]]
     assert net is not None
     exact, cfg = omni._decoding("quality"), net.cfg.dit
     codes = [torch.tensor(a.codes) for a in answers]
@@ -156,7 +162,7 @@ def mel_unit(net: Token2Wav) -> float:
 def measure(name: str, d: Decoding, rig: Rig, unit: float) -> Line:
     """All but the ear and the cost."""
     counter = Counter(rig.net)
-    mels = [rig.net.mel_windowed(c, rig.voice, SEED, d) for c in rig.codes[: len(rig.truth)]]
+    mels = [mel_windowed(rig.net, c, rig.voice, SEED, d) for c in rig.codes[: len(rig.truth)]]
     counter.stop()
     frames, block = sum(mel.shape[1] for mel in mels), rig.net.cfg.dit.block_size
     gaps = [(mel - true).abs() * unit for mel, true in zip(mels, rig.truth, strict=True)]

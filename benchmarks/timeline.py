@@ -22,7 +22,10 @@ import torch
 from svg import FAINT, GOOD, PLAIN, SHORT, area, bar, document, text, upright
 
 from descant.engine.engine import Engine
-from descant.engine.session import Models, Session
+from descant.engine.limits import Limits
+from descant.engine.models import Models
+from descant.engine.session import Session
+from descant.engine.worker import EngineWorker
 from descant.inputs.wav import read_wav
 from descant.omni import load
 from descant.types import AudioChunk, Finished, Image, TextDelta
@@ -68,16 +71,16 @@ LANES = {
 STAGES = {"read": "reading", "think": "text", "talk": "codes", "decode": "codes to sound"}
 
 
-class Watched(Engine):
-    """An engine whose stages are written down."""
+class WatchedWorker(EngineWorker):
+    """A worker whose stages are written down."""
 
-    def __init__(self, models: Models, clock: Callable[[], float], trace: Trace):
-        super().__init__(models)
+    def __init__(self, models: Models, limits: Limits, clock: Callable[[], float], trace: Trace):
+        super().__init__(models, limits)
         self._clock, self._trace = clock, trace
 
-    def _clocked(self, stage: str, ids: tuple[str, ...], act: Callable[[Sequence[Session]], None]) -> None:
+    def _timed(self, stage: str, numbers: Sequence[int], act: Callable[[Sequence[Session]], object]) -> None:
         begin = self._clock()
-        super()._clocked(stage, ids, act)
+        super()._timed(stage, numbers, act)
         self._trace.add(STAGES[stage], begin, self._clock())
 
 
@@ -107,7 +110,9 @@ def record() -> Trace:
         return time.perf_counter() - start[0]
 
     omni.engine.close()
-    omni.engine = Watched(omni.models, clock, trace)
+    omni.engine = Engine(omni.models)
+    omni.engine.worker = WatchedWorker(omni.models, omni.engine.limits, clock, trace)
+    omni.engine._lock = omni.engine.worker.lock
     for warm in (True, False):
         if not warm:
             for encoder in (omni.models.thinker.audio, omni.models.thinker.vision):

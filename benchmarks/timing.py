@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from descant.engine.heard import spoken_pieces
+from descant.engine.spoken_prefix import spoken_pieces
 from descant.train.mel import HOP, RATE, normalised_mel
 
 FRAME_S = HOP / RATE

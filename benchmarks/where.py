@@ -19,10 +19,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from descant.bench.decode import clocked
 from descant.bench.harness import threads
-from descant.bench.shapes import FULL, models_of, random_parts, random_prompt, random_voice, request
+from descant.bench.shapes import FULL, models_of, prepared_voice, random_parts, random_prompt, request
+from descant.bench.streams import finish, mel_windowed, push
 from descant.config import OmniConfig
-from descant.engine.loop import fenced, read, talk, think
-from descant.engine.session import open_session
+from descant.engine.boundary import each
+from descant.engine.limits import most_tokens
+from descant.engine.models import new_stores
+from descant.engine.stages import Stages
 from descant.model import codec
 from descant.model.codec import decoding_for
 from descant.model.vocoder import BigVGAN
@@ -45,22 +48,24 @@ Milliseconds = dict[str, float]  # of each kind
 
 def decoders(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
     """A step of the Thinker and one of the Talker."""
-    models, prompt, voice = models_of(random_parts(config)), random_prompt(FULL.prompt), random_voice(config)
-    most = (TURNS + 1) * STEPS + WARM
-    session = open_session(models, request(prompt, voice, most, most))
-    fenced([[session]], lambda group: read(models, group[0]))
-    for step in (think, talk):
+    models, most = models_of(random_parts(config)), (TURNS + 1) * STEPS + WARM
+    asked = request(random_prompt(FULL.prompt), prepared_voice(models, config), most, most)
+    stages = Stages(models, new_stores(models, *most_tokens(asked)))
+    session = stages.open(asked)
+    each([session], stages.read)
+    for step in (stages.think, stages.talk):
         for _ in range(WARM):
-            step(models, [session])
+            step([session])
     return {
-        "Thinker": measured(lambda: think(models, [session]), STEPS),
-        "Talker": measured(lambda: talk(models, [session]), STEPS),
+        "Thinker": measured(lambda: stages.think([session]), STEPS),
+        "Talker": measured(lambda: stages.talk([session]), STEPS),
     }
 
 
 def sound(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
     """All windows of the bench's codes at balanced: through the DiT, and the same through the BigVGAN."""
-    net, voice, balanced = models_of(random_parts(config)).token2wav, random_voice(config), decoding_for("balanced")
+    models, balanced = models_of(random_parts(config)), decoding_for("balanced")
+    net, voice = models.token2wav, prepared_voice(models, config)
     assert net is not None
     codes = torch.randint(0, 8192, (FULL.codes,), generator=torch.Generator().manual_seed(0))
     asked: list[Sequence[Song]] = []
@@ -70,10 +75,10 @@ def sound(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
         return sing_windows(vocoder, songs)
 
     with patch.object(codec, "sing_windows", sung):
-        _, state = net.push(net.start(voice, 0, balanced), codes)
-        net.finish(state)
+        _, state = push(net, net.start(voice, 0, balanced), codes)
+        finish(net, state)
     return {
-        "DiT": measured(lambda: net.mel_windowed(codes, voice, 0, balanced), 1),
+        "DiT": measured(lambda: mel_windowed(net, codes, voice, 0, balanced), 1),
         "BigVGAN": measured(lambda: [sing_windows(net.vocoder, songs) for songs in asked], 1),
     }
 

@@ -46,6 +46,9 @@ class AudioConfig:
         return 2 * self.n_window
 
 
+OUTPUT_RATE_HZ = 24_000  # the sound of every vocoder of this family
+
+
 def audio_tokens(frames: int) -> int:
     """Tokens of ``frames`` mel frames: a stride-2 convolution, then a stride-2 pooling. 100 frames (1 s) -> 25 tokens.
 

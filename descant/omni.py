@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import torch
 from torch import Tensor
 
-from descant.engine import trace as tracing
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
-from descant.engine.graphs import Mode
+from descant.engine.graphs import StepMode
 from descant.engine.limits import Limits
-from descant.engine.live import LiveSession, Terms
+from descant.engine.live import LiveSession, SessionTerms
+from descant.engine.models import Models, codes_beyond_table
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
-from descant.engine.session import Models, Request, codes_beyond_table
+from descant.engine.session import AnswerSettings, Request
+from descant.engine.stages import NO_VOICE
 from descant.errors import OptionError, shortened
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.tokenizer import Tokenizer
 from descant.inputs.turn import TurnFormatter
-from descant.model.codec import decoding_for
-from descant.tokens import NO_TOKENS, PromptTokens
+from descant.model.codec import PreparedVoice, decoding_for
+from descant.tokens import PromptTokens
 from descant.types import (
     READ_ALOUD,
     TRANSCRIBE,
@@ -39,7 +40,6 @@ from descant.types import (
     Latency,
     Memory,
     Sampling,
-    Voice,
     check_plain,
     user,
 )
@@ -69,7 +69,7 @@ def load(
     latency: Latency | Decoding = "balanced",
     limits: Limits | None = None,
     budget: Budget | None = None,
-    step_mode: Mode | None = None,
+    step_mode: StepMode | None = None,
     progress: bool = False,
 ) -> Omni:
     """Load a model: ``"nano"`` (embedded), a folder, or ``"org/repo"`` (fetched through huggingface-hub).
@@ -106,8 +106,8 @@ def check_type(name: str, value: object, kinds: type | tuple[type, ...]) -> None
         raise OptionError(f"{name}={shortened(value)} is {type(value).__name__}; write a {names}")
 
 
-def models_of(checkpoint: Checkpoint, step_mode: Mode | None) -> Models:
-    """The weights and ids of a checkpoint that the engine needs."""
+def models_of(checkpoint: Checkpoint) -> Models:
+    """The weights and ids of a checkpoint that the engine needs, and its voices, prepared."""
     generation, talker, token2wav = checkpoint.generation, checkpoint.talker, checkpoint.token2wav
     stops = frozenset(generation.stop_codes)
     banned = frozenset(generation.suppressed_codes)
@@ -121,7 +121,7 @@ def models_of(checkpoint: Checkpoint, step_mode: Mode | None) -> Models:
         frozenset(generation.stop_ids),
         stops,
         banned,
-        step_mode,
+        {} if token2wav is None else {name: token2wav.prepare_voice(v) for name, v in checkpoint.voices.items()},
     )
 
 
@@ -139,7 +139,7 @@ class Omni:
         limits: Limits | None = None,
         *,
         budget: Budget | None = None,
-        step_mode: Mode | None = None,
+        step_mode: StepMode | None = None,
     ):
         check_type("limits", limits, (Limits, type(None)))
         check_type("budget", budget, (Budget, type(None)))
@@ -149,10 +149,18 @@ class Omni:
         self.checkpoint = checkpoint
         self.decoding = self._decoding(latency)
         checkpoint.parts.prepare()
-        self.models = models_of(checkpoint, step_mode)
+        self.models = models_of(checkpoint)
         cfg = checkpoint.config.thinker
         self.builder = PromptBuilder(self.models.tokenizer, checkpoint.inputs, cfg, budget or Budget())
-        self.engine = Engine(self.models, limits)
+        self.engine = Engine(self.models, limits, step_mode)
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Take no new request, and wait until all that was asked is answered; then ``close`` cuts nobody off.
+
+        Returns False if that took longer than ``timeout_s`` (None: wait for ever).
+        """
+        check_plain("timeout_s", timeout_s, "float | None")
+        return self.engine.drain(timeout_s)
 
     def close(self) -> None:
         """Cancel what is being answered and end the engine's thread. It also ends when nobody holds any of this."""
@@ -176,8 +184,8 @@ class Omni:
         made from then on, beside all others; cancelling or dropping it stops that.
         """
         clock = time.perf_counter()
-        request = replace(self._settings(options), clock=clock)
-        return self._submit(replace(request, prompt=self._prompt(messages, options)))
+        settings = self._settings(options)
+        return self._submit(Request(self._prompt(messages, options), settings, clock))
 
     def speak(self, text: str, **options: Unpack[AnswerOptions]) -> Answer:
         """Read a text aloud, word for word: the same events as ``chat``, with the reply given instead of drawn.
@@ -192,9 +200,8 @@ class Omni:
             if options.get(name) is not None and options.get(name) is not True:
                 raise OptionError(f"{name} has no meaning when a given text is read aloud; leave it out")
         forced = tuple(self.models.tokenizer.encode(text))
-        request = self._settings({**options, "max_tokens": len(forced) + 1})
-        prompt = self._prompt(READ_ALOUD.format(text=text), options)
-        return self._submit(replace(request, prompt=prompt, forced=forced, clock=clock))
+        settings = replace(self._settings({**options, "max_tokens": len(forced) + 1}), forced=forced)
+        return self._submit(Request(self._prompt(READ_ALOUD.format(text=text), options), settings, clock))
 
     def transcribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> str:
         """Write down what is said in a sound: an Audio, a path, or the bytes of a file."""
@@ -216,11 +223,11 @@ class Omni:
         most = self.checkpoint.config.thinker.text.max_position_embeddings
         if memory.full not in ("drop", "refuse") or (memory.tokens is not None and not 0 < memory.tokens <= most):
             raise OptionError(f"{memory} is impossible; tokens: 1 to {most}, full: 'drop' or 'refuse'")
-        request = self._settings(options)
+        settings = self._settings(options)
         room = min(memory.tokens or most, self.engine.limits.tokens)
         self.engine.start()
         budget = options.get("budget")
-        terms = Terms(request, instructions, room, memory.full == "drop", budget)
+        terms = SessionTerms(settings, instructions, room, memory.full == "drop", budget)
         return LiveSession(self.engine, TurnFormatter(self.builder), terms)
 
     def trace(
@@ -231,12 +238,12 @@ class Omni:
             check_plain(name, value, "int")
             if value < 1:
                 raise OptionError(f"{name}={value} is impossible; allowed: 1 or more")
-        request = self._settings({"voice": voice, "speech": self.speaks, "seed": 0})
+        settings = self._settings({"voice": voice, "speech": self.speaks, "seed": 0})
+        text = replace(settings.text, temperature=0.0, max_tokens=max_text)
+        speech = replace(settings.speech, temperature=0.0, max_tokens=max_codes)
         # the template's own default system turn, which is what another implementation would put there
-        request = replace(request, prompt=self._prompt(messages, {"speech": False}))
-        text = replace(request.text, temperature=0.0, max_tokens=max_text)
-        speech = replace(request.speech, temperature=0.0, max_tokens=max_codes)
-        return tracing.trace(self.models, replace(request, text=text, speech=speech))
+        prompt = self._prompt(messages, {"speech": False})
+        return self.engine.trace(Request(prompt, replace(settings, text=text, speech=speech)))
 
     # ------------------------------------------------------------ for event loops
 
@@ -258,14 +265,18 @@ class Omni:
         """``transcribe`` for an event loop."""
         return await asyncio.to_thread(self.transcribe, audio, max_tokens=max_tokens)
 
+    async def adrain(self, timeout_s: float | None = None) -> bool:
+        """``drain`` for an event loop."""
+        return await asyncio.to_thread(self.drain, timeout_s)
+
     # ------------------------------------------------------------ inside
 
     def _submit(self, request: Request) -> Answer:
         self.engine.start()
         return self.engine.submit(request)
 
-    def _settings(self, options: AnswerOptions) -> Request:
-        """The options of an answer, checked and filled in; its prompt is still to come."""
+    def _settings(self, options: AnswerOptions) -> AnswerSettings:
+        """The options of an answer, checked and filled in."""
         check_options(options)
         generation = self.checkpoint.generation
         text = options.get("sampling") or generation.text
@@ -281,7 +292,7 @@ class Omni:
         latency = options.get("latency")
         decoding = self.decoding if latency is None else self._decoding(latency)
         voice = self._voice(options.get("voice")) if options.get("speech", True) else None
-        return Request(NO_TOKENS, text, speech, decoding, seed, voice, tenant=options.get("tenant", ""))
+        return AnswerSettings(text, speech, decoding, seed, voice, tenant=options.get("tenant", ""))
 
     def _decoding(self, latency: Latency | Decoding) -> Decoding:
         """The dial's meaning for this model; a Decoding is taken as it is."""
@@ -289,13 +300,13 @@ class Omni:
             return latency
         return self.checkpoint.generation.decoding(latency, decoding_for(latency))
 
-    def _voice(self, name: str | None) -> Voice:
+    def _voice(self, name: str | None) -> PreparedVoice:
         if not self.speaks:
-            raise OptionError("this model has no voice: it comes without a Talker; ask with speech=False")
+            raise OptionError(NO_VOICE)
         name = self.voices[0] if name is None else name
         if name not in self.voices:
             raise OptionError(f"unknown voice {shortened(name)}; this model has {', '.join(self.voices)}")
-        return self.checkpoint.voices[name]
+        return self.models.voices[name]
 
     def _prompt(self, messages: ChatInput, options: AnswerOptions) -> PromptTokens:
         builder = self.builder.with_budget(options.get("budget"))

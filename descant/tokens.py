@@ -104,6 +104,11 @@ class PromptTokens:
         """The position of the first generated token: one past the largest of all, as the reference counts."""
         return max(self.extent, int(self.positions.max()) + 1 if len(self.ids) else 0)
 
+    def hash_media(self) -> None:
+        """Compute the digests of all media now, on this thread."""
+        for span in self.spans:
+            _ = span.source.digest
+
     def head(self, count: int) -> PromptTokens:
         """The first ``count`` tokens; a span that goes on behind them has fewer."""
         spans = [replace(span, indices=span.indices[span.indices < count]) for span in self.spans if span.first < count]

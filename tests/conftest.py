@@ -39,9 +39,9 @@ def engines() -> Iterator[None]:
 
     made: list[Engine] = []
 
-    def init(self: Engine, models: Any, limits: Any = None) -> None:
+    def init(self: Engine, *args: Any, **kwargs: Any) -> None:
         made.append(self)
-        real(self, models, limits)
+        real(self, *args, **kwargs)
 
     real = Engine.__init__
     with pytest.MonkeyPatch.context() as patch:
@@ -49,9 +49,9 @@ def engines() -> Iterator[None]:
         yield
     for engine in made:
         engine.close()
-        engine.check()
+        engine.worker.slots.check_pages()
         assert engine.ledger().idle, engine.ledger()
-        assert engine.faults == 0, "the engine was idle and its ledger was not"
+        assert engine.worker.idle_faults == 0, "the engine was idle and its ledger was not"
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_answers_together_beside_one_after_another(monkeypatch: pytest.MonkeyPat
     submit = together.Engine.submit
 
     def counted(engine: Any, request: Any) -> Any:
-        seen.append(len(engine.seats) + engine.inbox.qsize())
+        seen.append(len(engine.worker.slots) + engine.worker.inbox.qsize())
         return submit(engine, request)
 
     monkeypatch.setattr(together.Engine, "submit", counted)
@@ -147,7 +147,7 @@ def test_answers_together_beside_one_after_another(monkeypatch: pytest.MonkeyPat
 def test_an_answer_that_ends_early_is_no_rate() -> None:
     models = shapes.models_of(random_parts(TINY.answer))
     eager = replace(models, stop_codes=frozenset(range(shapes.CODES)))
-    crowd = together.Crowd((shapes.random_prompt(4),), shapes.random_voice(TINY.answer), 2, 5)
+    crowd = together.Crowd((shapes.random_prompt(4),), shapes.prepared_voice(models, TINY.answer), 2, 5)
     assert together.rate(shapes.endless(models), crowd, 1) > 0
     with pytest.raises(SessionError, match="2 tokens and codes were made where 7"):
         together.rate(eager, crowd, 1)
@@ -200,7 +200,7 @@ def test_idle_sessions_hold_what_is_said_of_them(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(live, "Engine", Kept)
     with live.room(live.house(TINY), TINY, 2, 1):
-        contexts = [seat.session.context for seat in engines[0].seats.values() if seat.talk is not None]
+        contexts = [slot.session.context for slot in engines[0].worker.slots.values() if slot.conversation is not None]
         assert len(contexts) == 2
         for context in contexts:
             assert context.thinker_kv.length == len(context.tokens) > TINY.held and context.unread == 0
@@ -218,7 +218,8 @@ def test_decoding_beside_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_decode_steps_are_counted_alike() -> None:
     parts, voice, prompt = random_parts(TINY.decode), shapes.random_voice(TINY.decode), shapes.random_prompt(6)
-    ours = decode.step_seconds(shapes.models_of(parts), prompt, voice, 3)
+    models = shapes.models_of(parts)
+    ours = decode.step_seconds(models, prompt, shapes.prepared_voice(models, TINY.decode), 3)
     theirs = reference.Reference(TINY.decode, parts, voice).step_seconds(prompt, 3)
     assert [len(side) for side in (*ours, *theirs)] == [3, 3, 3, 3]
     assert all(second > 0 for side in (*ours, *theirs) for second in side)

@@ -22,7 +22,7 @@ MAP: dict[str, set[str]] = {
         "inputs": "config errors tokens types",
         "model": "config errors nn tokens types",
         "weights": "config errors model nn types",
-        "engine": "errors inputs model nn tokens types",
+        "engine": "config errors inputs model nn tokens types",
         "omni": "engine errors inputs model tokens types weights",
         "__init__": "errors omni types",
         "player": "errors",

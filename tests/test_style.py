@@ -15,7 +15,7 @@ MAX_FILE = 400  # lines
 MAX_PARAMETERS = 8  # self and cls not counted
 
 # The places where any exception may be caught: the command's, the request's and the worker's boundary (rule 7).
-BROAD_EXCEPT_ALLOWED = {f"descant/{n}" for n in ("cli/errors.py", "engine/loop.py", "engine/engine.py")}
+BROAD_EXCEPT_ALLOWED = {f"descant/{n}" for n in ("cli/errors.py", "engine/boundary.py", "engine/worker.py")}
 MAX_BROAD = 3
 TRANSFORMERS_ALLOWED = "descant/bench/reference.py"
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from descant.config import BigVGANConfig, DiTConfig, EcapaConfig, Token2WavConfig, VocosConfig
-from descant.model.codec import Token2Wav
+from descant.model.codec import PreparedVoice, Token2Wav
 from descant.types import Voice
 
 MELS, CODES, SPEAKER = 8, 20, 6
@@ -59,6 +59,10 @@ def voice(seed: int = 0, frames: int = 30) -> Voice:
     generator = torch.Generator().manual_seed(seed)
     vector = torch.randn(SPEAKER, generator=generator)
     return Voice("tiny", 0, vector, torch.randn(frames, MELS, generator=generator))
+
+
+def prepared(net: Token2Wav, seed: int = 0, frames: int = 30) -> PreparedVoice:
+    return net.prepare_voice(voice(seed, frames))
 
 
 def codes(count: int, seed: int = 0) -> torch.Tensor:

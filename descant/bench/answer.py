@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import get_args
 
-from descant.bench.harness import Bench, Line, Target, interleave, median, time_line
+from descant.bench.harness import Bench, Line, Target, interleave, median, stepped, time_line
 from descant.bench.reference import Reference
-from descant.bench.shapes import SIGNS, models_of, random_parts, random_prompt, random_voice, request
+from descant.bench.shapes import SIGNS, models_of, prepared_voice, random_parts, random_prompt, random_voice, request
 from descant.engine.engine import Engine
-from descant.engine.session import Models
+from descant.engine.models import Models
 from descant.errors import SessionError
-from descant.model.codec import decoding_for
+from descant.model.codec import PreparedVoice, decoding_for
 from descant.tokens import PromptTokens
-from descant.types import Finished, Latency, Voice
+from descant.types import Finished, Latency
 
 FIRST_AUDIO = Target("ratio >=", 12.0)
 WHOLE = Target("ratio >=", 3.0)
@@ -44,7 +44,7 @@ class Job:
     """What is asked of every side."""
 
     prompt: PromptTokens
-    voice: Voice
+    voice: PreparedVoice
     words: int
     codes: int
 
@@ -91,9 +91,9 @@ def answers(bench: Bench) -> dict[str, list[Timing]]:
     scale = bench.scale
     parts, voice = random_parts(scale.answer), random_voice(scale.answer)
     bench.say(f"bench-tiny: {sum(parts.counts().values()) / 1e6:.0f} M random weights")
-    job = Job(random_prompt(scale.prompt), voice, scale.words, scale.codes)
     reference = None if bench.compare is None else Reference(scale.answer, parts, voice)
     models = models_of(parts)
+    job = Job(random_prompt(scale.prompt), prepared_voice(models, scale.answer), scale.words, scale.codes)
     sides: dict[str, Callable[[], Timing]] = {
         setting: partial(descant_answer, models, job, setting) for setting in SETTINGS
     }
@@ -106,7 +106,8 @@ def answers(bench: Bench) -> dict[str, list[Timing]]:
 
 def descant_answer(models: Models, job: Job, setting: Latency) -> Timing:
     asked = request(job.prompt, job.voice, job.words, job.codes, decoding_for(setting))
-    *_, last = Engine(models).submit(asked)
+    engine = Engine(models)
+    *_, last = stepped(engine, engine.submit(asked))
     assert isinstance(last, Finished)
     timings = last.timings
     assert timings.first_audio_s is not None

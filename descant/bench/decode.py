@@ -15,11 +15,13 @@ from torch import nn
 
 from descant.bench.harness import Bench, Line, Target, figure_line, interleave, median, rate_line
 from descant.bench.reference import Reference
-from descant.bench.shapes import models_of, random_parts, random_prompt, random_voice, request
-from descant.engine.loop import fenced, read, talk, think
-from descant.engine.session import Models, open_session
+from descant.bench.shapes import models_of, prepared_voice, random_parts, random_prompt, random_voice, request
+from descant.engine.boundary import each
+from descant.engine.limits import most_tokens
+from descant.engine.models import Models, new_stores
+from descant.engine.stages import Stages
+from descant.model.codec import PreparedVoice
 from descant.tokens import PromptTokens
-from descant.types import Voice
 from descant.weights.parts import Parts
 
 RATE = Target("ratio >=", 1.0)
@@ -35,9 +37,10 @@ def decode(bench: Bench) -> list[Line]:
     parts, voice, prompt = random_parts(scale.decode), random_voice(scale.decode), random_prompt(scale.prompt)
     reference = None if bench.compare is None else Reference(scale.decode, parts, voice)
     models, memory = models_of(parts), torch.ones(scale.probe)
+    prepared = prepared_voice(models, scale.decode)
     sides: dict[str, Callable[[], Seconds]] = {
         "memory": lambda: (probe(memory), []),
-        "descant": lambda: step_seconds(models, prompt, voice, scale.steps),
+        "descant": lambda: step_seconds(models, prompt, prepared, scale.steps),
     }
     if reference is not None:
         sides["transformers"] = partial(reference.step_seconds, prompt, scale.steps)
@@ -64,12 +67,14 @@ def probe(memory: torch.Tensor) -> list[float]:
     return seconds
 
 
-def step_seconds(models: Models, prompt: PromptTokens, voice: Voice, steps: int) -> Seconds:
+def step_seconds(models: Models, prompt: PromptTokens, voice: PreparedVoice, steps: int) -> Seconds:
     """Seconds of each decode step: all of the Thinker's, then the Talker's; both prefills are left out."""
-    session = open_session(models, request(prompt, voice, steps + 1, steps + 2))
-    fenced([[session]], lambda group: read(models, group[0]))
-    thought = [clocked(lambda: think(models, [session])) for _ in range(steps + 1)]
-    sung = [clocked(lambda: talk(models, [session])) for _ in range(steps + 1)]
+    asked = request(prompt, voice, steps + 1, steps + 2)
+    stages = Stages(models, new_stores(models, *most_tokens(asked)))
+    session = stages.open(asked)
+    each([session], stages.read)
+    thought = [clocked(lambda: stages.think([session])) for _ in range(steps + 1)]
+    sung = [clocked(lambda: stages.talk([session])) for _ in range(steps + 1)]
     if session.error is not None:
         raise session.error
     return thought[1:], sung[1:]

@@ -12,6 +12,9 @@ import torch
 
 from descant.bench import Peer
 from descant.bench.shapes import FULL, Scale
+from descant.engine.answer import Answer
+from descant.engine.engine import Engine
+from descant.types import Event
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -71,6 +74,19 @@ def interleave(sides: Mapping[K, Callable[[], T]], repeats: int, warmups: int = 
             if turn >= warmups:
                 kept[name].append(result)
     return kept
+
+
+def stepped(engine: Engine, answer: Answer) -> Iterator[Event]:
+    """The events of an answer of an engine that has no thread: its steps are made here."""
+    while True:
+        while answer.events.empty():
+            engine.worker.step()
+        item = answer.events.get()
+        if isinstance(item, Exception):
+            raise item
+        if item is None:
+            return
+        yield item
 
 
 def median(values: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from descant.bench.decode import clocked
-from descant.bench.harness import Bench, Line, Target, growth_line, interleave, median, time_line
+from descant.bench.harness import Bench, Line, Target, growth_line, interleave, median, stepped, time_line
 from descant.bench.shapes import (
     HEARD_RATE,
     SIGNS,
@@ -22,21 +22,23 @@ from descant.bench.shapes import (
     endless,
     models_of,
     noise,
+    prepared_voice,
     random_parts,
     random_prompt,
-    random_voice,
     request,
 )
 from descant.config import InputsConfig
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
-from descant.engine.live import LiveSession, Terms
-from descant.engine.session import Models, Request
+from descant.engine.live import LiveSession, SessionTerms
+from descant.engine.models import Models
+from descant.engine.session import Request
 from descant.errors import SessionError
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.turn import TurnFormatter
+from descant.model.codec import PreparedVoice
 from descant.tokens import PromptTokens
-from descant.types import Audio, Finished, TextDelta, Voice, user
+from descant.types import Audio, Finished, TextDelta, user
 
 SOONER = Target("ratio >=", 5.0)
 TENTH = Target("growth <=", 1.3)
@@ -52,7 +54,7 @@ class House:
     """One model, and what its answers have in common."""
 
     models: Models
-    voice: Voice
+    voice: PreparedVoice
 
     @property
     def builder(self) -> PromptBuilder:
@@ -64,17 +66,18 @@ class House:
     @contextmanager
     def session(self, engine: Engine) -> Iterator[LiveSession]:
         formatter = TurnFormatter(self.builder)
-        with LiveSession(engine, formatter, Terms(self.request(random_prompt(0)))) as session:
+        with LiveSession(engine, formatter, SessionTerms(self.request(random_prompt(0)).settings)) as session:
             yield session
 
 
 def house(scale: Scale) -> House:
-    return House(endless(models_of(random_parts(scale.live))), random_voice(scale.live))
+    models = endless(models_of(random_parts(scale.live)))
+    return House(models, prepared_voice(models, scale.live))
 
 
 def rest(engine: Engine) -> None:
     """Steps until there is nothing to do."""
-    while engine.step():
+    while engine.worker.step():
         pass
 
 
@@ -103,10 +106,10 @@ class Heard:
         return self.end.text, self.end.usage.prompt_tokens
 
 
-def wait(answer: Answer, begin: float, reading: float = 0.0) -> Heard:
+def wait(engine: Engine, answer: Answer, begin: float, reading: float = 0.0) -> Heard:
     """The answer to a turn that was complete at ``begin``."""
     first: float | None = None
-    for event in answer:
+    for event in stepped(engine, answer):
         if first is None and isinstance(event, TextDelta):
             first = time.perf_counter() - begin
         if isinstance(event, Finished) and first is not None:
@@ -138,7 +141,7 @@ def pushed(home: House, scale: Scale) -> Heard:
     with home.session(engine) as session:
         reading = say(engine, session, scale.spoken)
         begin = time.perf_counter()
-        return wait(session.respond(), begin, reading)
+        return wait(engine, session.respond(), begin, reading)
 
 
 def submitted(home: House, scale: Scale) -> Heard:
@@ -146,7 +149,7 @@ def submitted(home: House, scale: Scale) -> Heard:
     engine, asked = Engine(home.models), user(Audio(noise(scale.spoken), HEARD_RATE))
     begin = time.perf_counter()
     prompt = home.builder.build([asked], speech=True)
-    return wait(engine.submit(home.request(prompt)), begin)
+    return wait(engine, engine.submit(home.request(prompt)), begin)
 
 
 # ---------------------------------------------------------------- a conversation
@@ -171,7 +174,7 @@ def conversation(home: House, scale: Scale) -> list[Heard]:
         for seed in range(scale.turns):
             reading = say(engine, session, scale.turn, seed)
             begin = time.perf_counter()
-            turns.append(wait(session.respond(), begin, reading))
+            turns.append(wait(engine, session.respond(), begin, reading))
             rest(engine)
     return turns
 
@@ -208,7 +211,7 @@ def room(home: House, scale: Scale, count: int, rounds: int) -> Iterator[Callabl
         rest(engine)
         length = rounds + 2 * SETTLING
         answer = engine.submit(home.request(random_prompt(scale.prompt), length, length))
-        yield lambda: clocked(engine.step)
+        yield lambda: clocked(engine.worker.step)
         if answer.record.over:
             raise SessionError("the answer ended before its steps were timed: nothing to compare")
         answer.cancel()

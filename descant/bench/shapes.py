@@ -26,9 +26,10 @@ from descant.config import (
     Token2WavConfig,
     VisionConfig,
 )
-from descant.engine.session import Models, Request, codes_beyond_table
+from descant.engine.models import Models, codes_beyond_table
+from descant.engine.session import AnswerSettings, Request
 from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer, byte_tokenizer
-from descant.model.codec import decoding_for
+from descant.model.codec import PreparedVoice, decoding_for
 from descant.tokens import PromptTokens, text_tokens
 from descant.types import Decoding, Sampling, Voice
 from descant.weights.parts import Parts, build_parts
@@ -203,6 +204,12 @@ def random_voice(config: OmniConfig, seed: int = 1) -> Voice:
     return Voice("Bench", BOS, vector, torch.randn(REF_FRAMES, dit.mel_dim, generator=draw))
 
 
+def prepared_voice(models: Models, config: OmniConfig) -> PreparedVoice:
+    """``random_voice`` as the models use it."""
+    assert models.token2wav is not None
+    return models.token2wav.prepare_voice(random_voice(config))
+
+
 def noise(seconds: float, seed: int = 3) -> npt.NDArray[np.float32]:
     """Noise at 16 kHz (W,)."""
     drawn = 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * HEARD_RATE))
@@ -214,7 +221,10 @@ def random_prompt(length: int, seed: int = 2) -> PromptTokens:
     return text_tokens(ids)
 
 
-def request(prompt: PromptTokens, voice: Voice, words: int, codes: int, decoding: Decoding | None = None) -> Request:
+def request(
+    prompt: PromptTokens, voice: PreparedVoice, words: int, codes: int, decoding: Decoding | None = None
+) -> Request:
     """A spoken, greedy answer. Its clock starts now."""
     speech = Sampling(repetition_penalty=TALKER_PENALTY, max_tokens=codes)
-    return Request(prompt, Sampling(max_tokens=words), speech, decoding or decoding_for("balanced"), 0, voice)
+    text, decoding = Sampling(max_tokens=words), decoding or decoding_for("balanced")
+    return Request(prompt, AnswerSettings(text, speech, decoding, 0, voice))

@@ -11,14 +11,15 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
-from descant.bench.harness import Bench, Line, Target, interleave, median, rate_line
-from descant.bench.shapes import endless, models_of, random_parts, random_prompt, random_voice, request
+from descant.bench.harness import Bench, Line, Target, interleave, median, rate_line, stepped
+from descant.bench.shapes import endless, models_of, prepared_voice, random_parts, random_prompt, request
 from descant.config import OmniConfig
 from descant.engine.engine import Engine
-from descant.engine.session import Models
+from descant.engine.models import Models
 from descant.errors import SessionError
+from descant.model.codec import PreparedVoice
 from descant.tokens import PromptTokens
-from descant.types import Finished, Voice
+from descant.types import Finished
 
 RATE = Target("ratio >=", 3.0)
 TURNS = 2  # at most: one takes minutes
@@ -29,7 +30,7 @@ class Crowd:
     """Who asks: each with a prompt of its own, so that nothing is shared but the weights."""
 
     prompts: tuple[PromptTokens, ...]
-    voice: Voice
+    voice: PreparedVoice
     words: int
     codes: int
 
@@ -44,7 +45,7 @@ def together(bench: Bench) -> list[Line]:
 def sides(bench: Bench, config: OmniConfig, name: str, target: Target | None) -> Line:
     scale, models = bench.scale, endless(models_of(random_parts(config)))
     prompts = tuple(random_prompt(scale.prompt, seed) for seed in range(scale.crowd))
-    crowd = Crowd(prompts, random_voice(config), scale.words, scale.codes)
+    crowd = Crowd(prompts, prepared_voice(models, config), scale.words, scale.codes)
     repeats = min(bench.repeats, TURNS)
     rate(models, replace(crowd, prompts=prompts[:2], codes=2), 2)  # the warm-up: a whole one would take minutes
     both = {"together": partial(rate, models, crowd, scale.crowd), "alone": partial(rate, models, crowd, 1)}
@@ -63,8 +64,8 @@ def rate(models: Models, crowd: Crowd, at_once: int) -> float:
         asked = [
             request(prompt, crowd.voice, crowd.words, crowd.codes) for prompt in crowd.prompts[first : first + at_once]
         ]
-        for events in [engine.submit(one) for one in asked]:
-            last = list(events)[-1]
+        for answer in [engine.submit(one) for one in asked]:
+            last = list(stepped(engine, answer))[-1]
             assert isinstance(last, Finished)
             made += last.usage.text_tokens + last.usage.codes
     took, wanted = time.perf_counter() - begin, len(crowd.prompts) * (crowd.words + crowd.codes)

@@ -19,7 +19,7 @@ Item = Event | Exception | None  # None: nothing more comes
 
 
 @dataclass
-class Record:
+class AnswerRecord:
     """What was made of an answer so far: kept by whoever asked, also when the answer itself is gone."""
 
     number: int
@@ -30,15 +30,18 @@ class Record:
 
 
 class Answer:
-    """The events of one request, to be iterated by one reader, ``for`` or ``async for``. Dropping it cancels it."""
+    """The events of one request, to be iterated by one reader, ``for`` or ``async for``. Dropping it cancels it.
+
+    The engine must have been started: its worker makes the events.
+    """
 
     def __init__(self, engine: Engine, number: int):
         self.number = number
         self.cancelled = threading.Event()
         self.events: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        self.record = Record(number)
+        self.record = AnswerRecord(number)
         self.owner: object = None  # a live session, which lives as long as its answers
-        self._engine = engine
+        self._engine = engine  # which lives as long as its answers
         self._bell: Callable[[], object] | None = None
         self._leave = weakref.finalize(self, engine.cancel, number)
         self._leave.atexit = False
@@ -47,7 +50,7 @@ class Answer:
         """Until the answer is finished or cancelled. Raises what made it fail; leaving the loop cancels the answer."""
         try:
             while self._more():
-                item = self._engine.next_of(self)
+                item = self.events.get()
                 if item is None or self.cancelled.is_set():
                     return
                 if isinstance(item, Exception):
@@ -57,7 +60,7 @@ class Answer:
             self._left()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        """The same in an event loop, which is never blocked. The engine must be started."""
+        """The same in an event loop, which is never blocked."""
         loop, rung = asyncio.get_running_loop(), asyncio.Event()
 
         def ring() -> None:
@@ -113,7 +116,7 @@ class Answer:
             self.put(None)
 
     def _more(self) -> bool:
-        """Whether there is, or will be, something to take."""
+        """True if there is, or will be, something to take."""
         return not self.cancelled.is_set() and not (self.record.over and self.events.empty())
 
     def _left(self) -> None:

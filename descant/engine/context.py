@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from descant.model.thinker import Thinker
-from descant.nn.pages import Table
+from descant.nn.pages import PageTable
 from descant.tokens import NO_TOKENS, PromptTokens, page_keys, place_features, unchanged
 
 
 class Context:
     """One conversation's share of the stores. talker_kv None: it is never spoken. tenant: whose pages may be shared."""
 
-    def __init__(self, thinker_kv: Table, talker_kv: Table | None, tenant: str = ""):
+    def __init__(self, thinker_kv: PageTable, talker_kv: PageTable | None, tenant: str = ""):
         self.thinker_kv, self.talker_kv, self.tenant = thinker_kv, talker_kv, tenant
         self.tokens = NO_TOKENS
         self.reply_states: list[Tensor] = []  # (D,) each: what the Talker is behind with, from ``talker_kv.length`` on
@@ -48,7 +48,7 @@ class Context:
         return sum(len(rows) for rows in list(self._features.values()))
 
     @property
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[PageTable]:
         return [self.thinker_kv] if self.talker_kv is None else [self.thinker_kv, self.talker_kv]
 
     def set_tokens(self, tokens: PromptTokens) -> None:

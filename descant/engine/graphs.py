@@ -8,12 +8,10 @@ It reads the same pages and gives the same numbers (law: 1e-5).
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,21 +19,21 @@ from torch import Tensor
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
 from descant.nn.cache import Cache, keys_values
-from descant.nn.pages import PADDING, Batch, Pages, Table
+from descant.nn.pages import PADDING_PAGE, PagedBatch, PageStore, PageTable
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["off", "graphs", "compile"]
+StepMode = Literal["off", "graphs", "compile"]
 Forward = Callable[[Tensor, Tensor, Cache, Tensor | None], tuple[Tensor, ...]]  # x, positions, past, mask -> outputs
 Run = Callable[[], tuple[Tensor, ...]]
 
-TRIED = 8  # eager steps of a bucket before it is captured: a short answer is over before that has paid
-FEWEST = 8  # pages of the smallest bucket
-WARM_UPS = 3  # runs before a capture, so that libraries have their workspaces; as torch's documentation advises
+CAPTURE_AFTER = 8  # eager steps of a bucket before it is captured: a short answer is over before that has paid
+MIN_BUCKET_PAGES = 8
+WARM_UP_RUNS = 3  # runs before a capture, so that libraries have their workspaces; as torch's documentation advises
 
 
 @dataclass(frozen=True)
-class Past:
+class StaticCache:
     """The cache of a static step: every row reads the slots of its pages, then, last, the one that it writes.
 
     layers: the store's, (slots, 2, H, D) each; read (B * S,), write (B,) int64.
@@ -57,11 +55,11 @@ class Past:
         return keys_values(seen.view(len(self.write), -1, *seen.shape[1:]))
 
 
-class Frame:
+class StepBuffers:
     """The buffers of one bucket over one store: x (B, 1, E), positions (3, B, 1), words (B, P + 1) int64: the pages of
     each row, then its length. PromptTokens that nobody has repeat the first, so that they write what it writes."""
 
-    def __init__(self, forward: Forward, store: Pages, x: Tensor, rows: int, pages: int):
+    def __init__(self, forward: Forward, store: PageStore, x: Tensor, rows: int, pages: int):
         self.forward, self.size, self.rows, self.pages = forward, store.size, rows, pages
         self.layers = list(store.layers)  # not the store: it may be forgotten with them
         self.x = x.new_zeros(rows, 1, x.shape[-1])
@@ -69,9 +67,9 @@ class Frame:
         self.words = torch.zeros(rows, pages + 1, dtype=torch.long, device=x.device)
         self.offsets = torch.arange(pages * store.size, device=x.device)
 
-    def fill(self, x: Tensor, positions: Tensor, tables: Sequence[Table]) -> None:
+    def fill(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> None:
         """Lay out one step in the buffers; nothing waits for the device."""
-        words = torch.full((self.rows, self.pages + 1), PADDING, dtype=torch.long)
+        words = torch.full((self.rows, self.pages + 1), PADDING_PAGE, dtype=torch.long)
         for row, table in enumerate(tables):
             words[row, : len(table.pages)] = torch.tensor(table.pages)
             words[row, -1] = table.length
@@ -92,62 +90,60 @@ class Frame:
         write = slots.gather(1, lengths)
         read = torch.cat((slots[:, :-1], write), dim=1)
         mask = torch.cat((self.offsets[:-1] < lengths, torch.ones_like(write, dtype=torch.bool)), dim=1)
-        past = Past(self.layers, read.flatten(), write.flatten())
+        past = StaticCache(self.layers, read.flatten(), write.flatten())
         return self.forward(self.x, self.positions, past, mask)
 
 
-class Stepper:
-    """The step of one decoder: eager, or static in buckets that are made when they have been asked for often enough."""
+class DecodeStep:
+    """The step of one decoder over one store: eager, or static in buckets that are made when they have been asked for
+    often enough. It belongs to one engine, and runs on one thread."""
 
-    def __init__(self, forward: Forward, mode: Mode):
+    def __init__(self, forward: Forward, mode: StepMode):
         self.forward, self.mode = forward, mode
-        self._made: WeakKeyDictionary[Pages, dict[tuple[int, int], tuple[Frame, Run]]] = WeakKeyDictionary()
-        self._asked: WeakKeyDictionary[Pages, dict[tuple[int, int], int]] = WeakKeyDictionary()
-        self._lock = threading.Lock()  # the buffers are one step's at a time
+        self._made: dict[tuple[int, int], tuple[StepBuffers, Run]] = {}
+        self._asked: dict[tuple[int, int], int] = {}
 
-    def __call__(self, x: Tensor, positions: Tensor, tables: Sequence[Table]) -> tuple[Tensor, ...]:
+    def __call__(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> tuple[Tensor, ...]:
         """x (B, T, E), positions (3, B, T), after the pasts of ``tables`` (several: T = 1) -> what forward returns."""
         if self.mode == "off" or x.shape[1] > 1:
             return self.eager(x, positions, tables)
-        with self._lock:
-            for table in tables:
-                table.reserve(table.length + 1)
-            bucket = upward(len(tables)), max(FEWEST, upward(max(len(table.pages) for table in tables)))
-            store = tables[0].store
-            asked = self._asked.setdefault(store, {})
-            asked[bucket] = asked.get(bucket, 0) + 1
-            if asked[bucket] <= TRIED:
-                return self.eager(x, positions, tables)
-            return self.static(x, positions, tables, bucket)
+        for table in tables:
+            table.reserve(table.length + 1)
+        bucket = upward(len(tables)), max(MIN_BUCKET_PAGES, upward(max(len(table.pages) for table in tables)))
+        self._asked[bucket] = self._asked.get(bucket, 0) + 1
+        if self._asked[bucket] <= CAPTURE_AFTER:
+            return self.eager(x, positions, tables)
+        return self.static(x, positions, tables, bucket)
 
-    def eager(self, x: Tensor, positions: Tensor, tables: Sequence[Table]) -> tuple[Tensor, ...]:
-        batch = Batch(tables, x.shape[1])
-        return self.forward(x, positions, batch, batch.mask)
+    def eager(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> tuple[Tensor, ...]:
+        batch = PagedBatch(tables, x.shape[1])
+        outputs = self.forward(x, positions, batch, batch.mask)
+        batch.advance()
+        return outputs
 
     def static(
-        self, x: Tensor, positions: Tensor, tables: Sequence[Table], bucket: tuple[int, int]
+        self, x: Tensor, positions: Tensor, tables: Sequence[PageTable], bucket: tuple[int, int]
     ) -> tuple[Tensor, ...]:
         """The step in its bucket. Where that cannot be made, the log says so once and all steps are eager again."""
         store = tables[0].store
-        made = self._made.setdefault(store, {})
-        if made and next(iter(made.values()))[0].layers[0] is not store.layers[0]:
-            made.clear()  # the store has grown: its tensors are new ones
-        if bucket not in made:
-            frame = Frame(self.forward, store, x, *bucket)
-            frame.fill(x, positions, tables)
+        if self._made and next(iter(self._made.values()))[0].layers[0] is not store.layers[0]:
+            self._made.clear()  # the store has grown: its tensors are new ones
+        if bucket not in self._made:
+            buffers = StepBuffers(self.forward, store, x, *bucket)
+            buffers.fill(x, positions, tables)
             try:
-                run = MAKERS[self.mode](frame.run)
+                run = STEP_COMPILERS[self.mode](buffers.run)
                 run()
             except RuntimeError as error:
                 outputs = self.eager(x, positions, tables)  # raises by itself where the input is at fault
                 reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
                 log.warning("decode steps stay eager: mode %r failed (%s)", self.mode, reason)
                 self.mode = "off"
-                made.clear()
+                self._made.clear()
                 return outputs
-            made[bucket] = frame, run
-        frame, run = made[bucket]
-        frame.fill(x, positions, tables)
+            self._made[bucket] = buffers, run
+        buffers, run = self._made[bucket]
+        buffers.fill(x, positions, tables)
         outputs = tuple(out[: len(tables)].clone() for out in run())  # the next step writes where these are
         for table in tables:
             table.length += 1
@@ -160,7 +156,7 @@ def upward(count: int) -> int:
 
 
 @cache
-def memory() -> Any:
+def graph_pool() -> Any:
     """The memory that all graphs share: their steps run one after another, on one stream, and results are copied."""
     return torch.cuda.graph_pool_handle()
 
@@ -170,11 +166,11 @@ def captured(run: Run) -> Run:
     side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
     side.wait_stream(main)
     with torch.cuda.stream(side):
-        for _ in range(WARM_UPS):
+        for _ in range(WARM_UP_RUNS):
             run()
     main.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=memory(), capture_error_mode="thread_local"):  # other threads may go on
+    with torch.cuda.graph(graph, pool=graph_pool(), capture_error_mode="thread_local"):  # other threads may go on
         outputs = run()
 
     def replay() -> tuple[Tensor, ...]:
@@ -189,22 +185,22 @@ def compiled(run: Run) -> Run:
     return torch.compile(run)
 
 
-MAKERS: Mapping[Mode, Callable[[Run], Run]] = {"graphs": captured, "compile": compiled}
+STEP_COMPILERS: Mapping[StepMode, Callable[[Run], Run]] = {"graphs": captured, "compile": compiled}
 
 
-class Steps:
+class DecodeSteps:
     """The steps of a model's decoders. mode None: graphs where the weights are on CUDA, else off."""
 
-    def __init__(self, thinker: Thinker, talker: Talker | None, mode: Mode | None):
+    def __init__(self, thinker: Thinker, talker: Talker | None, mode: StepMode | None):
         mode = mode or ("graphs" if thinker.device.type == "cuda" else "off")
 
         def think(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
-            hidden, _ = thinker(x, positions, past, mask)
+            hidden = thinker(x, positions, past, mask)
             return hidden, thinker.logits(hidden[:, -1])
 
         def sing(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
             assert talker is not None
-            return (talker(x, positions, past, mask)[0],)
+            return (talker(x, positions, past, mask),)
 
-        self.thinker = Stepper(think, mode)  # x (B, T, D) -> hidden (B, T, D), logits (B, V) of the last row
-        self.talker = Stepper(sing, mode)  # rows (B, T, E) -> logits (B, T, C)
+        self.thinker = DecodeStep(think, mode)  # x (B, T, D) -> hidden (B, T, D), logits (B, V) of the last row
+        self.talker = DecodeStep(sing, mode)  # rows (B, T, E) -> logits (B, T, C)

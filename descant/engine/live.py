@@ -22,28 +22,29 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from descant.engine.answer import Answer, Record
+from descant.config import OUTPUT_RATE_HZ
+from descant.engine.answer import Answer, AnswerRecord
 from descant.engine.engine import Engine
-from descant.engine.heard import PACE, heard, pace_of
 from descant.engine.sampling import SEED_END, check_sampling
-from descant.engine.session import RATE, Request
+from descant.engine.session import AnswerSettings
+from descant.engine.spoken_prefix import SECONDS_PER_LETTER, pace_of, spoken_prefix
 from descant.errors import OptionError, SessionError
 from descant.inputs.turn import TurnFormatter
 from descant.types import Budget, Part, Text, check_plain
 
-LOOK = 0.4  # seconds of new sound or pictures after which what is there is laid out and read
+LAYOUT_EVERY_S = 0.4  # of new sound or pictures: then what is there is laid out and read
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What holds for a whole live session. request: what its answers have in common (voice, sampling, the first seed).
+class SessionTerms:
+    """The terms of a whole live session. settings: of its answers; the seed is that of the first.
 
-    context: tokens that it may come to hold; drop: whether its oldest turns make room, or the answer is refused.
+    max_tokens: of context; drop: whether its oldest turns make room, or the answer is refused.
     """
 
-    request: Request
+    settings: AnswerSettings
     instructions: str | None = None
-    context: int = 32768
+    max_tokens: int = 32768
     drop: bool = True
     budget: Budget | None = None
 
@@ -55,26 +56,29 @@ class LiveSession:
     thread. A refused push raises MediaError and leaves everything as it was.
     """
 
-    def __init__(self, engine: Engine, formatter: TurnFormatter, terms: Terms):
-        speech = terms.request.voice is not None
+    def __init__(self, engine: Engine, formatter: TurnFormatter, terms: SessionTerms):
+        speech = terms.settings.voice is not None
         self._engine, self._formatter, self._terms = engine, formatter, terms
         system = formatter.system(terms.instructions, speech=speech)
-        if len(system) >= terms.context:
+        if len(system) >= terms.max_tokens:
             raise OptionError(
-                f"instructions of {len(system)} tokens leave nothing of a context of {terms.context}; shorten them"
+                f"instructions of {len(system)} tokens leave nothing of a context of {terms.max_tokens}; shorten them"
             )
-        self._number = engine.open(terms.request, system, formatter.closing(), context=terms.context, drop=terms.drop)
-        self._leave = weakref.finalize(self, engine.leave, self._number)
+        closing = formatter.closing()
+        self._number = engine.open(
+            terms.settings, system, closing, max_tokens=terms.max_tokens, drop=terms.drop
+        )
+        self._leave = weakref.finalize(self, engine.close_session, self._number)
         self._leave.atexit = False
         self._lock = threading.RLock()
         self._turn = formatter.turn(terms.budget)
-        self._looked = 0.0  # seconds of sound, and of pictures, that were there at the last look
+        self._laid_out = 0.0  # seconds of sound, and of pictures, that were there when it was last laid out
         self._sound = self._sight = 0.0
-        self._last: Record | None = None
+        self._last: AnswerRecord | None = None
         self._answer: weakref.ref[Answer] | None = None
         self._turns = 0
         self._kept = sys.maxsize  # characters of the last answer that were not cut off
-        self._pace = PACE
+        self._pace = SECONDS_PER_LETTER
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
         """What a microphone gave: mono, little-endian 16-bit PCM as bytes, or (W,) int16, or float in [-1, 1]."""
@@ -82,7 +86,7 @@ class LiveSession:
             self._check_open()
             self._turn.push_audio(pcm, rate)
             self._sound += (len(pcm) // 2 if isinstance(pcm, bytes | bytearray | memoryview) else len(pcm)) / rate
-            self._look()
+            self._lay_out()
 
     def push_frame(self, image: object, at: float) -> None:
         """What a camera gave: RGB (H, W, 3) uint8, a path, or the bytes of a picture, at a time.
@@ -93,14 +97,14 @@ class LiveSession:
             self._check_open()
             self._turn.push_frame(image, at)
             self._sight = at
-            self._look()
+            self._lay_out()
 
     def add(self, *parts: Part | str) -> None:
         """Typed text, and pictures, sounds or videos as files. Added while sound comes in, they stand after it."""
         with self._lock:
             self._check_open()
             self._turn.add([Text(part) if isinstance(part, str) else part for part in parts])
-            self._engine.hear(self._number, self._turn.tokens())
+            self._engine.update_draft(self._number, self._turn.tokens())
 
     def respond(self, *, max_tokens: int | None = None) -> Answer:
         """The turn is over: its answer, event by event. Only what was not read yet is read now.
@@ -115,12 +119,12 @@ class LiveSession:
                 if self._answer is not None and self._answer() is not None:
                     raise SessionError("an answer is being made; take its events, or cancel() it, before respond()")
                 self.cancel()  # it was dropped
-            request = self._terms.request
-            request = replace(request, seed=(request.seed + self._turns) % SEED_END, clock=perf_counter())
+            clock, settings = perf_counter(), self._terms.settings
+            settings = replace(settings, seed=(settings.seed + self._turns) % SEED_END)
             if max_tokens is not None:
-                request = replace(request, text=replace(request.text, max_tokens=max_tokens))
-                check_sampling(request.text, "text")
-            answer = self._engine.ask(self._number, self._turn.finish, request)
+                settings = replace(settings, text=replace(settings.text, max_tokens=max_tokens))
+                check_sampling(settings.text, "text")
+            answer = self._engine.ask(self._number, self._turn.finish, settings, clock)
             answer.owner = self
             self._begin(answer)
             return answer
@@ -139,8 +143,8 @@ class LiveSession:
     def truncate(self, heard_seconds: float) -> str:
         """Keep of the last answer only the words that were heard in so many seconds of its sound; returns them.
 
-        An answer that is still being made is cancelled first. Which words they are is estimated; see `heard`. What was
-        cut off before stays cut off.
+        An answer that is still being made is cancelled first. Which words they are is estimated; see `spoken_prefix`.
+        What was cut off before stays cut off.
         """
         check_plain("heard_seconds", heard_seconds, "float")
         if not heard_seconds >= 0:  # nor if it is no number; found before anything is cancelled
@@ -148,13 +152,14 @@ class LiveSession:
         with self._lock:
             self._check_open()
             last = self._last
-            if last is None or self._terms.request.voice is None:
+            if last is None or self._terms.settings.voice is None:
                 raise SessionError("there is no spoken answer to truncate; respond() with a voice first")
             self.cancel()
-            made = last.samples / RATE
-            kept = heard(last.text, min(heard_seconds, made), spoken=made if last.complete else None, pace=self._pace)
+            made = last.samples / OUTPUT_RATE_HZ
+            spoken = made if last.complete else None
+            kept = spoken_prefix(last.text, min(heard_seconds, made), spoken=spoken, pace=self._pace)
             kept = self._kept = min(kept, self._kept)
-            self._engine.cut(self._number, last.number, kept)
+            self._engine.truncate_reply(self._number, last.number, kept)
             return last.text[:kept]
 
     def close(self) -> None:
@@ -199,17 +204,17 @@ class LiveSession:
         """An answer is being made; what comes now is the next turn."""
         last = self._last
         if last is not None and last.complete and last.samples:
-            self._pace = pace_of(last.text, last.samples / RATE)
+            self._pace = pace_of(last.text, last.samples / OUTPUT_RATE_HZ)
         self._last, self._answer = answer.record, weakref.ref(answer)
         self._turn, self._kept = self._formatter.turn(self._terms.budget), sys.maxsize
-        self._looked = self._sound = self._sight = 0.0
+        self._laid_out = self._sound = self._sight = 0.0
         self._turns += 1
 
-    def _look(self) -> None:
+    def _lay_out(self) -> None:
         """Have what is there read, now and then; a block that still grows only when nothing else waits to be read."""
         there = max(self._sound, self._sight)
-        if there - self._looked < LOOK:
+        if there - self._laid_out < LAYOUT_EVERY_S:
             return
-        self._looked = there
-        settled = not self._engine.caught_up(self._number)
-        self._engine.hear(self._number, self._turn.tokens(settled=settled))
+        self._laid_out = there
+        settled = not self._engine.is_caught_up(self._number)
+        self._engine.update_draft(self._number, self._turn.tokens(settled=settled))

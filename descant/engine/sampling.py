@@ -17,9 +17,9 @@ from descant.types import Sampling
 
 Choose = Callable[[Tensor], Tensor]  # raw logits (V,) float32 -> the chosen id, () int64, without waiting for a device
 
-BROKEN = -1  # the id of a row that is not numbers
+BROKEN_ID = -1  # the id of a row that is not numbers
 
-COLDEST = 1e-6  # below this temperature only the largest score is ever drawn, and float32 would divide by zero
+COLDEST_TEMPERATURE = 1e-6  # below it only the largest score is ever drawn, and float32 would divide by zero
 SEED_END = 2**63  # seeds are 0 .. 2**63 - 1, what torch.Generator takes on every device
 
 
@@ -96,7 +96,8 @@ class Sampler:
             scores = scores.index_fill(0, self._banned, -math.inf)
         if how.temperature == 0:
             return scores  # the largest score stays the largest under every warper
-        scores = (scores - scores.max()) / max(how.temperature, COLDEST)  # shifted first, so that nothing overflows
+        scores = scores - scores.max()  # first, so that nothing overflows
+        scores = scores / max(how.temperature, COLDEST_TEMPERATURE)
         if how.top_k:
             scores = keep_top_k(scores, how.top_k)
         if how.top_p < 1:
@@ -115,9 +116,19 @@ class Sampler:
 
 
 def drawn(choose: Choose, logits: Tensor) -> Tensor:
-    """The id that ``choose`` draws from logits (V,), () int64; BROKEN where one of them is not a number.
+    """The id that ``choose`` draws from logits (V,), () int64; BROKEN_ID where one of them is not a number.
 
     One sum finds that out: a score that is no number makes it none, and numbers would have to be near the end of
     float32 to do so.
     """
-    return torch.where(logits.sum().isfinite(), choose(logits), BROKEN)
+    return torch.where(logits.sum().isfinite(), choose(logits), BROKEN_ID)
+
+
+class ForcedIds:
+    """A source of ids that recites ``ids`` and then stops; what the model would have drawn does not matter."""
+
+    def __init__(self, ids: tuple[int, ...], stop: int) -> None:
+        self._rest = iter((*ids, stop))
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return torch.tensor(next(self._rest), device=logits.device)

@@ -1,7 +1,7 @@
 """Who is served in the next step: a pure function of what is known of each session, tested without a model.
 
-Sound has deadlines: a session whose listener would run dry first is served first; text-only sessions get the rest, and
-a long prompt is read in chunks, so that a voice that is speaking never waits for more than one of them.
+Sound has deadlines: a session whose listener would run dry first is served first. Text-only sessions get the rest. A
+long prompt is read in chunks, so that a voice that is speaking never waits for more than one of them.
 """
 
 from __future__ import annotations
@@ -14,88 +14,95 @@ from descant.types import CheckedOptions
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One session, as the scheduler sees it."""
+class SlotView:
+    """One session, as the scheduler sees it. priority: smaller is served first; (listens, number): who waits for an
+    answer comes before who still speaks, and then who came first."""
 
-    id: str
-    arrived: int  # a number that grows with every admission
+    id: int
+    priority: tuple[bool, int]
     unread: int  # prompt tokens that are not in the cache yet
     thinks: bool = False  # could write a token now
     talks: bool = False  # could sing a code now
     decodes: bool = False  # the codec decoder would move on
-    missing: int | None = None  # codes that its next window lacks, 0 or less: none; None: no more codes will come
-    unplayed: float | None = None  # seconds of sound that are made and not yet heard; None: nobody listens (yet)
+    missing_codes: int | None = None  # that its next window lacks, 0 or less: none; None: no more codes will come
+    unplayed_s: float | None = None  # seconds of sound that are made and not yet heard; None: nobody listens (yet)
 
 
 @dataclass(frozen=True)
-class Pace(CheckedOptions):
-    """How much one step may hold. chunk: prompt tokens when nobody is speaking, patient: when somebody is.
-    thoughts, codes, windows: rows of the three stages. ahead: seconds of unplayed sound from which on a voice may wait
-    while another has less. company: codes for which a complete window may wait, so that others are decoded with it."""
+class SchedulerConfig(CheckedOptions):
+    """The most that one step may hold.
 
-    chunk: int = 512
-    patient: int = 64
-    thoughts: int = 32
-    codes: int = 32
-    windows: int = 8
-    ahead: float = 1.0
-    company: int = 4
+    prefill_tokens: of one prompt when nobody is speaking; prefill_tokens_speaking: when somebody is. think_batch,
+    talk_batch, decode_batch: sessions of the three stages. enough_s: seconds of unplayed sound from which on a voice
+    may wait while another has less. hold_codes: codes for which a complete window may wait, so that others are decoded
+    with it. messages: handled before a step, so that who says much does not stop the others.
+    """
+
+    prefill_tokens: int = 512
+    prefill_tokens_speaking: int = 64
+    think_batch: int = 32
+    talk_batch: int = 32
+    decode_batch: int = 8
+    enough_s: float = 1.0
+    hold_codes: int = 4
+    messages: int = 256
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """The ids that a step serves, in order of need; prefill: one session and how many of its tokens."""
 
-    prefill: tuple[str, int] | None
-    think: tuple[str, ...]
-    talk: tuple[str, ...]
-    decode: tuple[str, ...]
+    prefill: tuple[int, int] | None
+    think: tuple[int, ...]
+    talk: tuple[int, ...]
+    decode: tuple[int, ...]
 
     def __bool__(self) -> bool:
         return bool(self.prefill or self.think or self.talk or self.decode)
 
 
-def plan(standings: Sequence[Standing], pace: Pace) -> Plan:
+def plan_step(views: Sequence[SlotView], config: SchedulerConfig) -> StepPlan:
     """The next step. Nobody starves: what a limit leaves out has less unplayed sound next time, or is the oldest."""
-    ordered = sorted(standings, key=need)
-    speaking = any(one.unplayed is not None for one in standings)
-    unread = min((one for one in standings if one.unread), key=lambda one: one.arrived, default=None)
-    chunk = pace.patient if speaking else pace.chunk
-    singing = first(hurried([one for one in ordered if one.talks], pace.ahead), pace.codes)
-    patient = waiting(ordered, singing, pace.company)
-    return Plan(
+    ordered = sorted(views, key=need)
+    speaking = any(view.unplayed_s is not None for view in views)
+    unread = min((view for view in views if view.unread), key=lambda view: view.priority, default=None)
+    chunk = config.prefill_tokens_speaking if speaking else config.prefill_tokens
+    talks = first(in_hurry([view for view in ordered if view.talks], config.enough_s), config.talk_batch)
+    held = held_back(ordered, talks, config.hold_codes)
+    decodes = [view for view in ordered if view.decodes and view.id not in held]
+    return StepPlan(
         (unread.id, min(unread.unread, chunk)) if unread else None,
-        first((one for one in ordered if one.thinks), pace.thoughts),
-        singing,
-        first(hurried([one for one in ordered if one.decodes and one.id not in patient], pace.ahead), pace.windows),
+        first((view for view in ordered if view.thinks), config.think_batch),
+        talks,
+        first(in_hurry(decodes, config.enough_s), config.decode_batch),
     )
 
 
-def need(one: Standing) -> tuple[float, int]:
-    """Voices before texts, the driest first, then the oldest. A voice that has made no sound yet is driest of all."""
-    return (
-        math.inf if one.unplayed is None and not one.talks and not one.decodes else one.unplayed or 0.0,
-        one.arrived,
-    )
+def need(view: SlotView) -> tuple[float, tuple[bool, int]]:
+    """Voices before texts, the driest first, then by priority. A voice that has made no sound yet is driest of all."""
+    silent = view.unplayed_s is None and not view.talks and not view.decodes
+    return math.inf if silent else view.unplayed_s or 0.0, view.priority
 
 
-def hurried(ordered: Sequence[Standing], ahead: float) -> Iterable[Standing]:
+def in_hurry(ordered: Sequence[SlotView], enough_s: float) -> Iterable[SlotView]:
     """Those who have little sound left; everybody, if all have plenty."""
-    short = [one for one in ordered if (one.unplayed or 0.0) < ahead]
+    short = [view for view in ordered if (view.unplayed_s or 0.0) < enough_s]
     return short or ordered
 
 
-def waiting(ordered: Sequence[Standing], singing: Sequence[str], company: int) -> set[str]:
-    """Complete windows that wait for others, which is cheaper for all: four together cost half of four apart.
+def held_back(ordered: Sequence[SlotView], talks: Sequence[int], hold_codes: int) -> set[int]:
+    """Hold complete windows back so that several are decoded in one batch (four together cost half of four apart).
 
-    One is worth waiting for if it will be complete before any that waits has waited for more than ``company`` codes;
-    whoever is decoded in one batch stays together, since all sing one code a step.
+    A window is held for at most ``hold_codes`` codes, and only if another will be complete by then. Whoever is decoded
+    in one batch stays together, since all sing one code a step.
     """
-    lacks = {one.id: one.missing - (one.id in singing) for one in ordered if one.missing is not None}  # after this step
-    soon = [lacks[one] for one in singing if lacks.get(one, 0) > 0]
-    due = {one: missing for one, missing in lacks.items() if missing <= 0}
-    return set(due) if soon and due and min(soon) - min(due.values()) <= company else set()
+    missing = {v.id: v.missing_codes - (v.id in talks) for v in ordered if v.missing_codes is not None}  # after this
+    soon = [missing[one] for one in talks if missing.get(one, 0) > 0]
+    complete = {one: codes for one, codes in missing.items() if codes <= 0}
+    worth = soon and complete and min(soon) - min(complete.values()) <= hold_codes
+    return set(complete) if worth else set()
 
 
-def first(chosen: Iterable[Standing], count: int) -> tuple[str, ...]:
-    return tuple(one.id for one in chosen)[:count]
+def first(chosen: Iterable[SlotView], count: int) -> tuple[int, ...]:
+    """The ids of the first ``count``."""
+    return tuple(view.id for view in chosen)[:count]

@@ -1,6 +1,6 @@
 """A deterministic greedy pass over one conversation, written down: how to check descant against another system.
 
-It is the streaming path itself (`read`, `think`, `talk`) with a notebook beside the samplers, and two differences:
+It is the streaming path itself (`engine/stages.py`) with a notebook beside the samplers, and two differences:
 the sound is made in one piece, because windowed decoding and a whole-utterance solve differ by design; and a text cut
 by its limit has no row for its last token, as in transformers, which never reads it back (`chat` speaks it).
 
@@ -14,14 +14,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from descant.engine.loop import read, talk, think
+from descant.engine.limits import most_tokens
+from descant.engine.models import Models, new_stores
 from descant.engine.sampling import Choose
-from descant.engine.session import Models, Phase, Request, Speech, open_session
+from descant.engine.session import Phase, Request, SpeechStream
+from descant.engine.stages import Stages
 from descant.model.codec import Token2Wav
 from descant.types import Decoding
 
 NOISE_SEED = 0
-WHOLE = Decoding()  # the reference's solver: RK4, 10 points, guidance 0.5, sway -1
+REFERENCE_DECODING = Decoding()  # the reference's solver: RK4, 10 points, guidance 0.5, sway -1
 
 
 class Notebook:
@@ -62,25 +64,28 @@ def trace(models: Models, request: Request) -> dict[str, Tensor]:
     """
     with torch.inference_mode():
         written = write_down(models, request)
-    return {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in written.items()}
+    with torch.inference_mode(False):  # also when the worker asks, who is always in it
+        return {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in written.items()}
 
 
 def write_down(models: Models, request: Request) -> dict[str, Tensor]:
     """What ``trace`` returns, still on the models' device."""
     thinker, prompt = models.thinker, request.prompt
-    session = open_session(models, request)
-    text = session.thought.choose = Notebook(session.thought.choose)
-    codes = Notebook(session.speech.choose) if session.speech else None
-    if session.speech is not None and codes is not None:
-        session.speech.choose = codes
-    read(models, session)
-    while session.phase is Phase.THINKING or (session.speech is not None and not session.speech.over):
+    stages = Stages(models, new_stores(models, *most_tokens(request)), "off")
+    session = stages.open(request)
+    text = session.text.choose = Notebook(session.text.choose)
+    speech = session.speech
+    codes = Notebook(speech.choose) if speech is not None else None
+    if speech is not None and codes is not None:
+        speech.choose = codes
+    stages.read(session)
+    while session.phase is Phase.THINKING or (speech is not None and speech.singing):
         thinking = session.phase is Phase.THINKING
-        think(models, [session])
-        speech, cut = session.speech, thinking and session.reason == "length"
-        if cut and speech is not None and speech.rows and len(session.thought.ids) > 1:  # no rows: the sound is over
-            speech.rows.pop()
-        talk(models, [session])
+        stages.think([session])
+        cut = thinking and session.reason == "length" and len(session.text.ids) > 1
+        if cut and speech is not None and speech.singing:
+            del speech.states[-2]  # of the last token; behind it stands text_end
+        stages.talk([session])
         if session.error is not None:
             raise session.error
     sources = [span.source for span in prompt.spans]
@@ -90,27 +95,27 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
     out = {
         "input_ids": prompt.ids,
         "position_ids": prompt.positions,
-        "audio_features": joined(heard, width),
-        "vision_features": joined(seen, width),
+        "audio_features": concatenate_features(heard, width),
+        "vision_features": concatenate_features(seen, width),
         "text_logits": text.logits(),
         "text_ids": text.ids(),
     }
-    if session.speech is not None and codes is not None and models.token2wav is not None:
-        out |= {"talker_logits": codes.logits(), **sound(models.token2wav, session.speech)}
+    if speech is not None and codes is not None and models.token2wav is not None:
+        out |= {"talker_logits": codes.logits(), **decode_whole(models.token2wav, speech)}
     return out
 
 
-def joined(rows: list[Tensor], width: int) -> Tensor:
+def concatenate_features(rows: list[Tensor], width: int) -> Tensor:
     """Encoder rows of all media, (K, D) float32."""
     return torch.cat(rows).float() if rows else torch.empty(0, width)
 
 
-def sound(token2wav: Token2Wav, speech: Speech) -> dict[str, Tensor]:
+def decode_whole(token2wav: Token2Wav, speech: SpeechStream) -> dict[str, Tensor]:
     """codes (C,), mel (M, F) and wav (W,) of a whole utterance."""
     codes = torch.tensor(speech.codes, dtype=torch.long)
     frames, bins = len(codes) * token2wav.cfg.dit.repeats, token2wav.cfg.dit.mel_dim
     if not frames:
         return {"codes": codes, "mel": torch.empty(bins, 0), "wav": torch.empty(0)}
     x0 = torch.randn(1, frames, bins, generator=torch.Generator().manual_seed(NOISE_SEED))
-    mel = token2wav.mel_whole(codes, speech.voice, x0[0], WHOLE)
+    mel = token2wav.mel_whole(codes, speech.voice, x0[0], REFERENCE_DECODING)
     return {"codes": codes, "mel": mel, "wav": token2wav.vocoder(mel[None])[0].clamp(-1, 1)}

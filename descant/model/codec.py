@@ -2,7 +2,7 @@
 
 Windows are cut at absolute frames and noise belongs to (seed, block), so the samples do not depend on how the codes
 arrive. They do differ a little from a whole-utterance solve: every evaluation of the DiT looks one block further ahead.
-One stream pushes and finishes; many streams feed, and share each ``step``. Both run the same windows.
+Streams are fed, and share each ``step``.
 
 Axes: C codes, T mel frames, M mel bins, D width, W samples; G is 2 with guidance (condition, null), else 1.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from descant.config import BigVGANConfig, Token2WavConfig
 from descant.errors import ConfigError, OptionError, SessionError
@@ -21,7 +21,6 @@ from descant.model.dit import Condition, DiT
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
 from descant.model.windows import Song, Window, sing_windows, solve_windows
-from descant.nn.layers import Settled
 from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
@@ -46,6 +45,19 @@ def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
     if latency == "quality":  # 36 evaluations: the official solve
         return replace(base, first=2, first_ahead=2, now=4, ahead=2, solver="rk4", points=10, early=False)
     raise OptionError(f"latency {latency!r} is unknown; choose low, balanced or quality")
+
+
+@dataclass(frozen=True)
+class PreparedVoice:
+    """A voice as this codec uses it. rows (2, D): its share of the condition, and that of the null branch."""
+
+    name: str
+    bos_token: int
+    rows: Tensor
+
+    def for_decoding(self, decoding: Decoding) -> Tensor:
+        """(G, D): without guidance the null branch is not computed."""
+        return self.rows if decoding.guidance >= NO_GUIDANCE else self.rows[:1]
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,7 @@ class Cut:
     last: bool = False
 
 
-class Token2Wav(Settled):
+class Token2Wav(nn.Module):
     """The DiT and a vocoder. float32 only, as the official model."""
 
     def __init__(self, cfg: Token2WavConfig):
@@ -133,36 +145,20 @@ class Token2Wav(Settled):
     # ------------------------------------------------------------ the stream
 
     @torch.no_grad()
-    def start(self, voice: Voice, seed: int, decoding: Decoding) -> CodecState:
+    def start(self, voice: PreparedVoice, seed: int, decoding: Decoding) -> CodecState:
         """A fresh stream. ``seed`` alone decides the noise."""
-        check(decoding)
+        check_decoding(decoding)
         mel = torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
         codes = torch.zeros(0, dtype=torch.int64, device=self.device)
-        return CodecState(self.voice_rows(voice, decoding), seed, decoding, VocoderState(mel), codes)
+        return CodecState(voice.for_decoding(decoding), seed, decoding, VocoderState(mel), codes)
 
-    def push(self, state: CodecState, codes: Tensor | Sequence[int]) -> tuple[Tensor, CodecState]:
-        """Takes codes (C,), C >= 0; gives the samples (W,) float32 in [-1, 1] that are ready now, W >= 0.
+    # ------------------------------------------------------------ feed, close, and step while any stream is due
+
+    def feed(self, state: CodecState, codes: Tensor | Sequence[int]) -> CodecState:
+        """Take codes (C,), C >= 0; nothing is computed yet. A SessionError after ``close``.
 
         An id past the code table (the Talker's vocabulary is larger) is read as code 0.
         """
-        return self.drain(self.feed(state, codes))
-
-    def finish(self, state: CodecState) -> tuple[Tensor, CodecState]:
-        """No more codes: gives the rest of the samples, a partial last block included."""
-        return self.drain(self.close(state))
-
-    def drain(self, state: CodecState) -> tuple[Tensor, CodecState]:
-        """All windows that are due, one after another."""
-        pieces = [state.codes.new_zeros(0, dtype=torch.float32)]
-        while self.due(state):
-            [(samples, state)] = self.step([state])
-            pieces.append(samples)
-        return torch.cat(pieces), state
-
-    # ------------------------------------------------------------ many streams: feed, close, and step while any is due
-
-    def feed(self, state: CodecState, codes: Tensor | Sequence[int]) -> CodecState:
-        """Takes codes as ``push`` does, but computes nothing yet. A SessionError after ``close``."""
         if state.finished:
             raise SessionError("codes were pushed to a finished stream; start a new one")
         new = torch.as_tensor(codes, dtype=torch.int64, device=self.device)
@@ -298,44 +294,30 @@ class Token2Wav(Settled):
     # ------------------------------------------------------------ the solve
 
     @torch.no_grad()
-    def mel_whole(self, codes: Tensor, voice: Voice, x0: Tensor, decoding: Decoding) -> Tensor:
+    def mel_whole(self, codes: Tensor, voice: PreparedVoice, x0: Tensor, decoding: Decoding) -> Tensor:
         """One solve over the whole utterance: codes (C,) int64, noise x0 (T, M) -> mel (M, T), T = C * repeats."""
         limit = self.cfg.dit.max_position_embeddings
         if len(x0) > limit:
             raise OptionError(f"{len(x0)} mel frames in one solve; at most {limit}. Decode as a stream instead")
-        window = Window(codes.to(self.device), self.voice_rows(voice, decoding), x0, decoding)
+        window = Window(codes.to(self.device), voice.for_decoding(decoding), x0, decoding)
         return solve_windows(self.dit, [window])[0].mel
 
     @torch.no_grad()
-    def mel_windowed(self, codes: Tensor, voice: Voice, seed: int, decoding: Decoding) -> Tensor:
-        """The mel (M, T) that a stream of these codes sings: what ``mel_whole`` is compared with."""
-        state = self.close(self.feed(self.start(voice, seed, decoding), codes))
-        pieces = [state.vocoder.mel]
-        while (cut := self.next_cut(state)) is not None and cut.count:
-            [(mel, state)] = self.mel_windows([(state, cut)])
-            pieces.append(mel[:, : cut.count * self.cfg.dit.block_size])
-        return torch.cat(pieces, dim=1)
+    def prepare_voice(self, voice: Voice) -> PreparedVoice:
+        """Compute what a voice brings to the condition, once.
 
-    def voice_rows(self, voice: Voice, decoding: Decoding) -> Tensor:
-        """(G, D). The null branch is whole, its code 0 included: a zero speaker and a zero reference of the same
-        length, still read by ECAPA."""
-        guided = decoding.guidance >= NO_GUIDANCE
-        known, rows = self.once((id(voice), guided), lambda: (voice, self.read_voice(voice, guided)))
-        return rows if known is voice else self.read_voice(voice, guided)
-
-    def read_voice(self, voice: Voice, guided: bool) -> Tensor:
-        """``voice_rows``, computed."""
+        The null branch is whole, its code 0 included: a zero speaker and a zero reference of the same length, still
+        read by ECAPA. OptionError when the reference is too short for it.
+        """
         needed = self.dit.input_embed.spk_encoder.min_frames
         if len(voice.ref_mel) < needed:
             raise OptionError(
                 f"voice {voice.name!r}: ref_mel has {len(voice.ref_mel)} frames; at least {needed} needed"
             )
         speaker, ref_mel = voice.vector[None].to(self.device), voice.ref_mel[None].to(self.device)
-        rows = [self.dit.voice(speaker, ref_mel)]
-        if guided:
-            null = Condition(torch.zeros(1, 1, dtype=torch.int64, device=self.device), speaker, ref_mel).null()
-            rows.append(self.dit.condition(null)[:, 0])
-        return torch.cat(rows)
+        null = Condition(torch.zeros(1, 1, dtype=torch.int64, device=self.device), speaker, ref_mel).null()
+        rows = torch.cat([self.dit.voice(speaker, ref_mel), self.dit.condition(null)[:, 0]])
+        return PreparedVoice(voice.name, voice.bos_token, rows)
 
     @property
     def device(self) -> torch.device:
@@ -363,7 +345,7 @@ def mix(seed: int, block: int) -> int:
     return (z ^ (z >> 31)) >> 1
 
 
-def check(decoding: Decoding) -> None:
+def check_decoding(decoding: Decoding) -> None:
     """Refuses windows that cannot work."""
     d = decoding
     if min(d.ahead, d.first_ahead) < 0 or d.first < 1 or d.now < 1:

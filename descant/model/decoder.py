@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from descant.config import DecoderConfig
 from descant.nn.attention import causal_mask, grouped_attention
-from descant.nn.cache import Cache, KVCache, keys_values
+from descant.nn.cache import Cache, keys_values
 from descant.nn.layers import Fusible, Linear, RMSNorm, SwiGLU
+from descant.nn.pages import PageStore, PageTable
 from descant.nn.rope import mrope, turn
 
 
@@ -76,6 +77,12 @@ class Layer(nn.Module):
         return out
 
 
+def new_table(cfg: DecoderConfig, tokens: int, *, like: Tensor, page: int = 16) -> PageTable:
+    """A page table over a store of its own with room for ``tokens``: for one sequence that shares nothing."""
+    size = cfg.num_hidden_layers, cfg.num_key_value_heads, cfg.head_dim
+    return PageTable(PageStore(*size, size=page, limit=-(-tokens // page), like=like))
+
+
 class Decoder(nn.Module):
     """Embedding table, layers and the final norm. The table's width may differ from the hidden size (Talker)."""
 
@@ -86,16 +93,12 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList([Layer(cfg) for _ in range(cfg.num_hidden_layers)])
         self.norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
 
-    def new_cache(self) -> KVCache:
-        """An empty cache with this decoder's number of layers."""
-        return KVCache.empty(self.cfg.num_hidden_layers)
-
     def forward(
         self, x: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Cache | None]:
-        """x (B, T, D) with TMRoPE ids positions (3, B, T) -> (hidden (B, T, D) after the final norm, cache).
+    ) -> Tensor:
+        """x (B, T, D) with TMRoPE ids positions (3, B, T) -> hidden (B, T, D) after the final norm.
 
-        cache: what was seen before; it is extended in place by these T tokens and returned.
+        cache: what was seen before; these T tokens are written into it.
         mask (B, S) bool: True for real tokens, S = past + T. Only padding on the left needs it: a real token never
         sees padding on its right.
         """
@@ -106,9 +109,5 @@ class Decoder(nn.Module):
         step = Step(cos.unsqueeze(2), sin.unsqueeze(2), seen, causal=causal, cache=cache)
         for index, layer in enumerate(self.layers):
             x = layer(x, step, index)
-        return self.norm(x), cache
-
-
-def sequential_positions(batch: int, start: int, length: int, device: torch.device | None = None) -> Tensor:
-    """Text positions: start, start + 1, ... on all three axes, (3, batch, length) int64."""
-    return torch.arange(start, start + length, device=device).expand(3, batch, length)
+        out: Tensor = self.norm(x)
+        return out

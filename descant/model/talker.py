@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from descant.config import TalkerConfig
 from descant.model.decoder import Decoder
 from descant.model.thinker import Thinker
-from descant.nn.cache import Cache, KVCache
+from descant.nn.cache import Cache
 from descant.nn.layers import Linear
 
 
@@ -38,10 +38,6 @@ class Talker(nn.Module):
         """Where the weights are, and where inputs must be."""
         return self.decoder.embed_tokens.weight.device
 
-    def new_cache(self) -> KVCache:
-        """An empty cache for one session."""
-        return self.decoder.new_cache()
-
     def codec_embed(self, ids: Tensor) -> Tensor:
         """Codes or their specials, ids (...) -> (..., E)."""
         rows: Tensor = self.decoder.embed_tokens(ids)
@@ -53,10 +49,10 @@ class Talker(nn.Module):
 
     def forward(
         self, rows: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Cache | None]:
-        """rows (B, T, E), TMRoPE ids positions (3, B, T) -> (logits (B, T, C) float32, cache); see Decoder."""
-        hidden, cache = self.decoder(self.proj(rows), positions, cache, mask)
-        return self.codec_head(hidden).float(), cache
+    ) -> Tensor:
+        """rows (B, T, E), TMRoPE ids positions (3, B, T) -> logits (B, T, C) float32; see Decoder."""
+        logits: Tensor = self.codec_head(self.decoder(self.proj(rows), positions, cache, mask))
+        return logits.float()
 
 
 def prompt_rows(embeds: Tensor, hidden: Tensor, media_mask: Tensor) -> Tensor:

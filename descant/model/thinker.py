@@ -12,7 +12,7 @@ from descant.errors import SessionError
 from descant.model.audio import AudioEncoder
 from descant.model.decoder import Decoder
 from descant.model.vision import VisionEncoder
-from descant.nn.cache import Cache, KVCache
+from descant.nn.cache import Cache
 from descant.nn.layers import Linear, linear
 from descant.tokens import EncoderInput, PixelGrid, PromptTokens, place_features
 
@@ -34,10 +34,6 @@ class Thinker(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are, and where inputs must be."""
         return self.decoder.embed_tokens.weight.device
-
-    def new_cache(self) -> KVCache:
-        """An empty cache for one session."""
-        return self.decoder.new_cache()
 
     def embed_tokens(self, ids: Tensor) -> Tensor:
         """ids (...) -> rows of the embedding table (..., D)."""
@@ -84,10 +80,10 @@ class Thinker(nn.Module):
 
     def forward(
         self, embeds: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Cache | None]:
-        """embeds (B, T, D), positions (3, B, T) -> (hidden (B, T, D) after the final norm, cache); see Decoder."""
-        out: tuple[Tensor, Cache | None] = self.decoder(embeds, positions, cache, mask)
-        return out
+    ) -> Tensor:
+        """embeds (B, T, D), positions (3, B, T) -> hidden (B, T, D) after the final norm; see Decoder."""
+        hidden: Tensor = self.decoder(embeds, positions, cache, mask)
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (..., D) -> text logits (..., V) float32."""

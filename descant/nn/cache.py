@@ -1,12 +1,10 @@
-"""The keys and values that one session has seen, for one decoder."""
+"""What a decoder asks of its past: the keys and values of the tokens before. ``nn.pages`` keeps them."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from torch import Tensor
-
-_FIRST = 64  # tokens; the first allocation. Later ones double, so n appends copy O(n) values in total
 
 
 class Cache(Protocol):
@@ -26,51 +24,3 @@ def keys_values(both: Tensor) -> tuple[Tensor, Tensor]:
     """(B, S, 2, H, D) -> keys and values as attention reads them, views (B, H, S, D) each."""
     keys, values = both.transpose(1, 3).unbind(2)
     return keys, values
-
-
-class KVCache:
-    """Keys and values per layer, (B, S, 2, H, D); the state that a session owns and passes to Decoder.forward.
-
-    ``append`` writes in place into a buffer that grows by doubling, so a decode step never copies the past.
-    For inference only: writing in place and back-propagation exclude each other (train with ``cache=None``).
-    """
-
-    def __init__(self, num_layers: int):
-        self._layers: list[Tensor | None] = [None] * num_layers
-        self._lengths = [0] * num_layers
-
-    @classmethod
-    def empty(cls, num_layers: int) -> KVCache:
-        """A cache that has seen nothing."""
-        return cls(num_layers)
-
-    @property
-    def length(self) -> int:
-        """Tokens that every layer has seen (the last layer is the last to append)."""
-        return self._lengths[-1]
-
-    def append(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Add keys and values (B, T, 2, H, D) after the past of ``layer``; returns all, two views (B, H, S, D)."""
-        start = self._lengths[layer]
-        stop = start + new.shape[1]
-        buffer = _room(self._layers[layer], new, start, stop)
-        buffer[:, start:stop] = new
-        self._layers[layer], self._lengths[layer] = buffer, stop
-        return keys_values(buffer[:, :stop])
-
-    def truncate(self, length: int) -> None:
-        """Forget everything after the first ``length`` tokens (an interrupted answer, a repeated prompt)."""
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
-        self._lengths = [length] * len(self._lengths)
-
-
-def _room(buffer: Tensor | None, new: Tensor, used: int, needed: int) -> Tensor:
-    """A buffer (B, >= needed, 2, H, D) whose first ``used`` tokens are those of ``buffer``."""
-    if buffer is not None and buffer.shape[1] >= needed:
-        return buffer
-    capacity = max(_FIRST, needed) if buffer is None else max(2 * buffer.shape[1], needed)
-    grown = new.new_empty(len(new), capacity, *new.shape[2:])
-    if buffer is not None:
-        grown[:, :used] = buffer[:, :used]
-    return grown

@@ -17,10 +17,10 @@ from torch import Tensor
 from descant.errors import BusyError
 from descant.nn.cache import keys_values
 
-PADDING = 0  # the page that nobody owns: zeros, read where a shorter session of a batch has no past
+PADDING_PAGE = 0  # the page that nobody owns: zeros, read where a shorter session of a batch has no past
 
 
-class Pages:
+class PageStore:
     """The store: per layer keys and values (slots, 2, H, D), a slot being one token of one page.
 
     limit: pages that may be in use at once, the padding page not counted. The tensors grow by doubling up to it.
@@ -96,10 +96,10 @@ class Pages:
             self._known.move_to_end(key)
         return page
 
-    def check(self, tables: Sequence[Table]) -> None:
+    def check(self, tables: Sequence[PageTable]) -> None:
         """Deep check: every reference is a table's or a key's, and every other page is free."""
         counts = [0] * len(self._counts)
-        counts[PADDING] = 1
+        counts[PADDING_PAGE] = 1
         for page in [page for table in tables for page in table.pages] + list(self._known.values()):
             counts[page] += 1
         free = {page for page, count in enumerate(counts) if not count}
@@ -131,10 +131,10 @@ class Pages:
         raise BusyError(f"all {self.limit} pages of the key/value cache are in use; end a session or raise the limit")
 
 
-class Table:
+class PageTable:
     """The pages of one session, in order, and how many tokens of them are written."""
 
-    def __init__(self, store: Pages):
+    def __init__(self, store: PageStore):
         self.store = store
         self.pages: list[int] = []
         self.length = 0
@@ -168,14 +168,6 @@ class Table:
         del self.pages[kept:]
         self._slots = self._slots[: kept * self.store.size]
 
-    def fork(self) -> Table:
-        """Another session with the same past; pages are copied when one of the two writes on them."""
-        twin = Table(self.store)
-        kept = -(-self.length // self.store.size)
-        twin.pages = [self.store.keep(page) for page in self.pages[:kept]]
-        twin.length, twin._slots = self.length, self._slots[: kept * self.store.size]
-        return twin
-
     def publish(self, keys: Sequence[bytes]) -> None:
         """Let others adopt the full pages; keys: one for each page from the first on (more than there are: ignored)."""
         for key, page in zip(keys, self.pages[: self.length // self.store.size], strict=False):
@@ -205,15 +197,15 @@ class Table:
         self._slots = torch.cat((self._slots[: first * size], fresh.flatten()))
 
 
-class Batch:
+class PagedBatch:
     """One forward over the ends of several tables: what `Decoder.forward` takes as its cache.
 
     Every row brings ``new`` tokens (several only when it is alone). Pasts of unequal length are padded on the left,
     with the padding page, so that every row's new tokens stand at the end; ``mask`` (B, S) marks what is real.
-    Tables grow when the last layer has written; a forward that fails before leaves them as they were.
+    Tables grow with ``advance``, when the pass is through; a pass that fails leaves them as they were.
     """
 
-    def __init__(self, tables: Sequence[Table], new: int = 1):
+    def __init__(self, tables: Sequence[PageTable], new: int = 1):
         if len(tables) > 1 and new > 1:
             raise ValueError(
                 f"{len(tables)} tables with {new} new tokens each; several tables take one token at a time"
@@ -248,10 +240,12 @@ class Batch:
         store = self.store.layers[layer]
         store.index_copy_(0, self._write, new.flatten(0, 1).to(store.dtype))
         seen = store[self._read] if isinstance(self._read, slice) else store.index_select(0, self._read)
-        if layer == len(self.store.layers) - 1:
-            for table in self.tables:
-                table.length += self.new
         return keys_values(seen.view(len(self.tables), self.longest, *seen.shape[1:]))
+
+    def advance(self) -> None:
+        """Count the new tokens in every table: the pass is through."""
+        for table in self.tables:
+            table.length += self.new
 
 
 def as_slice(slots: Tensor) -> slice | None:

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from descant.config import InputsConfig, ThinkerConfig
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.tokenizer import IM_END, Tokenizer, byte_tokenizer
+from descant.model.decoder import new_table
 from descant.model.thinker import Thinker
+from descant.nn.pages import PagedBatch
 from descant.tokens import PromptTokens
 from descant.train.augment import mask_mel
 from descant.types import Message
@@ -101,7 +103,7 @@ def hidden_of(thinker: Thinker, rows: Sequence[Tensor], prompts: Sequence[Prompt
     longest = max(len(r) for r in rows)
     embeds = torch.stack([F.pad(r, (0, 0, 0, longest - len(r))) for r in rows])
     positions = torch.stack([F.pad(p.positions, (0, longest - p.positions.shape[1])) for p in prompts], dim=1)
-    hidden: Tensor = thinker(embeds, positions)[0]
+    hidden: Tensor = thinker(embeds, positions)
     return hidden
 
 
@@ -133,15 +135,19 @@ def answers(thinker: Thinker, desk: Desk, examples: Sequence[Example], max_token
     texts = []
     for example in examples:
         prompt = desk.prompt(example)
-        cache = thinker.new_cache()
-        hidden, _ = thinker(thinker.embed([prompt])[0][None], prompt.positions[:, None], cache)
+        table = new_table(thinker.decoder.cfg, len(prompt) + max_tokens, like=thinker.decoder.embed_tokens.weight)
+        batch = PagedBatch([table], len(prompt))
+        hidden = thinker(thinker.embed([prompt])[0][None], prompt.positions[:, None], batch)
+        batch.advance()
         written: list[int] = []
         while len(written) < max_tokens:
             token = int(thinker.logits(hidden[:, -1]).argmax())
             if token == stop:
                 break
             at = torch.full((3, 1, 1), prompt.next_position + len(written))
-            hidden, _ = thinker(thinker.embed_tokens(torch.tensor([[token]])), at, cache)
+            batch = PagedBatch([table])
+            hidden = thinker(thinker.embed_tokens(torch.tensor([[token]])), at, batch)
+            batch.advance()
             written.append(token)
         texts.append(desk.tokenizer.decode(written))
     return texts

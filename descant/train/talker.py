@@ -15,6 +15,7 @@ from torch import Tensor
 
 from descant.config import TalkerConfig
 from descant.errors import ConfigError
+from descant.model.decoder import new_table
 from descant.model.talker import (
     Talker,
     opening_rows,
@@ -27,6 +28,7 @@ from descant.model.talker import (
 )
 from descant.model.thinker import Thinker
 from descant.nn.layers import init_normal
+from descant.nn.pages import PagedBatch
 from descant.tokens import PromptTokens
 from descant.train import domain, phrases
 from descant.train.codec import Codes, load_codec
@@ -195,7 +197,7 @@ class TalkerTask(Task[list[Spoken]]):
             positions.append(torch.cat([rows.positions, after.expand(3, -1)], dim=1))
             wanted.append(F.pad(one.codes, (asked + 1, padding), value=-100))
         labels = torch.stack(wanted)
-        hidden, _ = self.talker.decoder(self.talker.proj(torch.stack(inputs)), torch.stack(positions, dim=1))
+        hidden = self.talker.decoder(self.talker.proj(torch.stack(inputs)), torch.stack(positions, dim=1))
         learnt = labels != -100
         guesses, right = self.talker.codec_head(hidden[learnt]), labels[learnt]  # the head where it counts, only
         loss = F.cross_entropy(guesses, right)
@@ -219,8 +221,10 @@ class TalkerTask(Task[list[Spoken]]):
         opening = opening_rows(talker, rows.prompt, voice, rows.reply[0])
         stream = text_stream(rows.reply, tail, MAX_CODES)
         two = torch.arange(2).expand(3, -1) + rows.next_position
-        cache = talker.new_cache()
-        logits, _ = talker(opening[None], torch.cat([rows.positions, two], dim=1)[:, None], cache)
+        table = new_table(cfg.decoder, len(opening) + MAX_CODES, like=talker.decoder.embed_tokens.weight)
+        batch = PagedBatch([table], len(opening))
+        logits = talker(opening[None], torch.cat([rows.positions, two], dim=1)[:, None], batch)
+        batch.advance()
         said: list[int] = []
         while len(said) < MAX_CODES:
             code = int(logits[0, -1].argmax())
@@ -229,7 +233,9 @@ class TalkerTask(Task[list[Spoken]]):
             said.append(min(code, cfg.codec_pad_id - 1))
             at = torch.full((3, 1, 1), rows.next_position + 1 + len(said))
             row = step_row(talker, torch.tensor([[said[-1]]]), stream[None, len(said) - 1 : len(said)])
-            logits, _ = talker(row, at, cache)
+            batch = PagedBatch([table])
+            logits = talker(row, at, batch)
+            batch.advance()
         return torch.tensor(said, dtype=torch.int64)
 
     def phones_of(self, codes: Tensor) -> list[int]:

@@ -35,7 +35,7 @@ from tests.engine import rig, talks
 from tests.inputs import media
 
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") / 1024
-LIMITS = Limits(tokens=600, rows=800, sessions=4, talks=6, waiting=2)
+LIMITS = Limits(tokens=600, talker_tokens=800, sessions=4, live_sessions=6, waiting=2)
 WARM = 0.4  # of the run: pages are remembered up to the limit, and every kind of visitor has been here
 FRAMES = [media.picture(56, 56, seed=seed) for seed in range(3)]
 
@@ -202,18 +202,18 @@ def run(count: int, seed: int, threads: int = 4) -> Left:
         if engine.ledger().idle:
             break
         time.sleep(0.01)
-    ledger, stores = engine.ledger(), (engine.stores.thinker, engine.stores.talker)
+    ledger, stores = engine.ledger(), (engine.worker.stages.stores.thinker, engine.worker.stages.stores.talker)
     left = Left(
         ledger.thinker_pages + ledger.talker_pages,
         slots(ledger),
         threading.active_count() - tasks,
         open_files() - files,
-        engine.faults,
+        engine.worker.idle_faults,
         max(store.remembered / store.limit for store in stores if store is not None),
         slope(memory),
     )
     engine.close()
-    engine.check()
+    engine.worker.slots.check_pages()
     return left
 
 

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from descant.engine.loop import decode, fenced, read, settle, take, talk, think
-from descant.engine.session import Models, Phase, Request, Session, finished, open_session
+from descant.engine.boundary import each
+from descant.engine.limits import most_tokens
+from descant.engine.models import Models, new_stores
+from descant.engine.session import Phase, Request, Session, finished
+from descant.engine.stages import Stages
 from descant.types import Event
+
+
+def stages_for(models: Models, tokens: int = 4000) -> Stages:
+    """Stages over stores of their own."""
+    return Stages(models, new_stores(models, tokens, tokens))
 
 
 def stream(models: Models, request: Request) -> Iterator[Event]:
     """The events of one answer, made while they are iterated."""
-    return run(models, open_session(models, request))
+    stages = Stages(models, new_stores(models, *most_tokens(request)))
+    return run(stages, stages.open(request))
 
 
-def run(models: Models, session: Session) -> Iterator[Event]:
+def run(stages: Stages, session: Session) -> Iterator[Event]:
     """All steps of one session; closing the iterator cancels it."""
     try:
         while not session.ended:
-            step(models, session)
-            yield from take(session)
+            step(stages, session)
+            yield from session.drain_events()
         if session.error is not None:
             raise session.error
         yield finished(session)
@@ -28,10 +37,10 @@ def run(models: Models, session: Session) -> Iterator[Event]:
             session.enter(Phase.CANCELLED)
 
 
-def step(models: Models, session: Session) -> None:
+def step(stages: Stages, session: Session) -> None:
     if session.phase is Phase.PREFILL:
-        fenced([[session]], lambda group: read(models, group[0]))
-    think(models, [session])
-    talk(models, [session])
-    decode(models, [session])
-    settle(session)
+        each([session], stages.read)
+    stages.think([session])
+    stages.talk([session])
+    stages.decode([session])
+    session.finish_if_done()

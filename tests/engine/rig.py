@@ -20,7 +20,8 @@ from descant.config import (
     VisionConfig,
     VocosConfig,
 )
-from descant.engine.session import Models, Request, codes_beyond_table
+from descant.engine.models import Models, codes_beyond_table
+from descant.engine.session import AnswerSettings, Request
 from descant.inputs.tokenizer import (
     AUDIO,
     AUDIO_BOS,
@@ -33,7 +34,7 @@ from descant.inputs.tokenizer import (
     Tokenizer,
     byte_tokenizer,
 )
-from descant.model.codec import Token2Wav
+from descant.model.codec import PreparedVoice, Token2Wav
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
 from descant.tokens import PromptTokens, text_tokens
@@ -105,9 +106,13 @@ def models(seed: int = 0) -> Models:
     return Models(thinker, talker, token2wav, TOKENIZER, frozenset({STOP}), stops, banned)
 
 
-def voice(seed: int = 0) -> Voice:
+@lru_cache
+def voice(seed: int = 0) -> PreparedVoice:
     draw = torch.Generator().manual_seed(seed)
-    return Voice("Test", BOS, torch.randn(6, generator=draw), torch.randn(30, 8, generator=draw))
+    made = Voice("Test", BOS, torch.randn(6, generator=draw), torch.randn(30, 8, generator=draw))
+    token2wav = models().token2wav
+    assert token2wav is not None
+    return token2wav.prepare_voice(made)
 
 
 def prompt(text: str = "user: hello there") -> PromptTokens:
@@ -116,7 +121,14 @@ def prompt(text: str = "user: hello there") -> PromptTokens:
 
 def request(question: str = "user: hello there", **changes: object) -> Request:
     """A spoken, greedy answer of at most 12 tokens and 40 codes."""
-    base = Request(prompt(question), GREEDY, Sampling(repetition_penalty=1.05, max_tokens=40), FAST, 0, voice())
+    given = {"prompt": prompt(question)}
+    given |= {name: changes.pop(name) for name in ("prompt", "clock") if name in changes}
+    return Request(settings=settings(**changes), **given)  # type: ignore[arg-type]
+
+
+def settings(**changes: object) -> AnswerSettings:
+    """Greedy, with a voice: at most 12 tokens and 40 codes."""
+    base = AnswerSettings(GREEDY, Sampling(repetition_penalty=1.05, max_tokens=40), FAST, 0, voice())
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -126,5 +138,5 @@ def rows_of(ids: list[int], text: str = "user: hello there") -> Tensor:
     both = torch.cat([prompt(text).ids, torch.tensor(ids)])
     with torch.no_grad():
         embeds = thinker.embed_tokens(both)[None]
-        hidden, _ = thinker(embeds, torch.arange(len(both)).expand(3, 1, -1))
+        hidden = thinker(embeds, torch.arange(len(both)).expand(3, 1, -1))
     return (hidden + embeds)[0, start:]

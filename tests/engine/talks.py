@@ -9,7 +9,7 @@ import numpy as np
 from descant.config import InputsConfig
 from descant.engine.answer import Answer, Item
 from descant.engine.engine import Engine
-from descant.engine.live import LiveSession, Terms
+from descant.engine.live import LiveSession, SessionTerms
 from descant.engine.session import Request
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.turn import TurnFormatter
@@ -28,13 +28,13 @@ GREY = media.grey_frames([9], 56, 56)[0]
 PATIENCE = 5000  # steps after which an answer is said to hang
 
 
-def terms(*, context: int = 4000, drop: bool = True, spoken: bool = True, seed: int = 0) -> Terms:
+def terms(*, context: int = 4000, drop: bool = True, spoken: bool = True, seed: int = 0) -> SessionTerms:
     """Greedy answers of at most 12 tokens and 16 codes; a turn of at most 2 s of sound."""
-    asked = rig.request("", speech=SPEECH, seed=seed, **({} if spoken else {"voice": None}))
-    return Terms(asked, "be kind", context, drop, Budget(audio_s=2.0))
+    settings = rig.settings(speech=SPEECH, seed=seed, **({} if spoken else {"voice": None}))
+    return SessionTerms(settings, "be kind", context, drop, Budget(audio_s=2.0))
 
 
-def opened(engine: Engine, how: Terms | None = None) -> LiveSession:
+def opened(engine: Engine, how: SessionTerms | None = None) -> LiveSession:
     return LiveSession(engine, FORMATTER, how or terms())
 
 
@@ -65,7 +65,7 @@ def served(engine: Engine, *answers: Answer) -> list[Said]:
                 taken.append(answer.events.get())
         if all(answer.record.over and answer.events.empty() for answer in answers):
             return [said(taken) for taken in items]
-        engine.step()
+        engine.worker.step()
     raise AssertionError("an answer hangs")
 
 
@@ -82,24 +82,24 @@ def alone(request: Request) -> Said:
 def rest(engine: Engine, steps: int = PATIENCE) -> None:
     """Steps until nothing is left to do."""
     for _ in range(steps):
-        if not engine.step() and engine.inbox.empty():
+        if not engine.worker.step() and engine.worker.inbox.empty():
             return
     raise AssertionError("the engine does not come to rest")
 
 
 def sound(engine: Engine) -> None:
     """What must hold between any two steps."""
-    engine.check()
-    thinker, talker = engine.promised()
-    stores = engine.stores
+    engine.worker.slots.check_pages()
+    thinker, talker = engine.worker.slots.reserved()
+    stores = engine.worker.stages.stores
     assert thinker <= stores.thinker.limit and (stores.talker is None or talker <= stores.talker.limit)
     assert stores.thinker.remembered <= stores.thinker.limit
-    for seat in engine.seats.values():
-        context = seat.session.context
-        assert len(context.thinker_kv.pages) <= seat.promised[0]
-        assert context.talker_kv is None or len(context.talker_kv.pages) <= seat.promised[1]
-        if seat.listens and seat.talk is not None:
-            talk = seat.talk
+    for slot in engine.worker.slots.values():
+        context = slot.session.context
+        assert len(context.thinker_kv.pages) <= slot.reserved[0]
+        assert context.talker_kv is None or len(context.talker_kv.pages) <= slot.reserved[1]
+        if slot.listens and slot.conversation is not None:
+            talk = slot.conversation
             assert context.talker_kv is None or context.behind == len(context.reply_states)
             assert len(talk.settled) % 2 == bool(talk.answering) and len(talk.replies) == len(talk.settled) // 2
             if not talk.answering:
@@ -110,6 +110,6 @@ def sound(engine: Engine) -> None:
 def empty(engine: Engine) -> None:
     """Everybody has gone, and nothing is left of them."""
     rest(engine)
-    engine.check()
+    engine.worker.slots.check_pages()
     assert engine.ledger().idle, engine.ledger()
-    assert engine.faults == 0
+    assert engine.worker.idle_faults == 0

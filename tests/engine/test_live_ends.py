@@ -17,7 +17,7 @@ from descant.engine.answer import Answer
 from descant.engine.engine import Engine
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession
-from descant.engine.scheduler import Pace
+from descant.engine.scheduler import SchedulerConfig
 from descant.errors import SessionError
 from descant.types import Finished, TextDelta
 from tests.engine import rig, talks
@@ -25,7 +25,7 @@ from tests.engine.talks import NOISE
 
 BYSTANDER = rig.request("a bystander", speech=talks.SPEECH)
 ALONE = talks.alone(BYSTANDER)
-SLOW = Limits(pace=Pace(chunk=2, patient=2))
+SLOW = Limits(scheduler=SchedulerConfig(prefill_tokens=2, prefill_tokens_speaking=2))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def engine() -> Iterator[Engine]:
 
 def steps(engine: Engine, count: int) -> None:
     for _ in range(count):
-        engine.step()
+        engine.worker.step()
         talks.sound(engine)
 
 
@@ -76,11 +76,14 @@ def test_an_answer_that_is_not_wanted_any_more(engine: Engine, manner: str, phas
     elif manner == "truncate":
         session.truncate(0.1)
     elif manner == "leave the loop":
+        while answer.events.empty():
+            engine.worker.step()
         for _ in answer:
             break
     del answer
     steps(engine, 2)
-    assert all(seat.listens for seat in engine.seats.values() if seat.talk is not None) or manner == "drop"
+    live = [slot for slot in engine.worker.slots.values() if slot.conversation is not None]
+    assert all(slot.listens for slot in live) or manner == "drop"
     answers_as_before(engine, session)
 
 
@@ -125,6 +128,8 @@ def test_truncate_after_the_next_turn_was_asked_means_that_one(engine: Engine) -
 
 def test_an_answer_is_taken_once(engine: Engine) -> None:
     answer = engine.submit(BYSTANDER)
+    while not answer.record.over:
+        engine.worker.step()
     assert isinstance(list(answer)[-1], Finished)
     assert list(answer) == []
 
@@ -141,8 +146,8 @@ def test_a_session_dropped_without_closing(engine: Engine, phase: int) -> None:
     steps(engine, phase)
     del session, answer
     gc.collect()
-    engine.step()
-    assert engine.ledger().talks == 0
+    engine.worker.step()
+    assert engine.ledger().live_sessions == 0
 
 
 def test_an_answer_keeps_its_session(engine: Engine) -> None:
@@ -153,7 +158,11 @@ def test_an_answer_keeps_its_session(engine: Engine) -> None:
 
 def test_a_session_closed_while_its_answer_is_taken(engine: Engine) -> None:
     session = talks.opened(engine)
-    events = iter(asked(session))
+    answer = asked(session)
+    while answer.events.empty():
+        engine.worker.step()
+    events = iter(answer)
+    del answer
     next(events)
     session.close()
     session.close()
@@ -170,12 +179,12 @@ def test_who_is_answered_is_told_when_the_session_is_taken_away(waits: bool) -> 
     other = engine.submit(BYSTANDER)
     session = talks.opened(engine)
     if waits:
-        engine.step()
+        engine.worker.step()
     else:
         talks.served(engine, other)
     answer = asked(session)
     steps(engine, 3)
-    engine.leave(session._number)
+    engine.close_session(session._number)
     late = talks.served(engine, answer)[0]
     assert isinstance(late.error, SessionError) and "open another" in str(late.error)
     session.add("x")  # dropped: the engine knows no such session
@@ -205,22 +214,22 @@ def test_numbers_that_nobody_has(engine: Engine) -> None:
     steps(engine, 2)
     before = engine.ledger()
     for number in (0, -1, 99, plain.number):
-        engine.leave(number)
-        engine.hear(number, talks.FORMATTER.closing())
-        engine.cut(number, number, 0)
+        engine.close_session(number)
+        engine.update_draft(number, talks.FORMATTER.closing())
+        engine.truncate_reply(number, number, 0)
         if number != plain.number:
             engine.cancel(number)
-        ghost = engine.ask(number, talks.FORMATTER.closing, BYSTANDER)
-        engine.step()
+        ghost = engine.ask(number, talks.FORMATTER.closing, BYSTANDER.settings, 0.0)
+        engine.worker.step()
         assert isinstance(ghost.events.get(), SessionError)
-    assert engine.caught_up(99) and engine.ledger().talks == before.talks == 1
+    assert engine.is_caught_up(99) and engine.ledger().live_sessions == before.live_sessions == 1
     talks.same(talks.served(engine, plain)[0], ALONE)
     engine.cancel(plain.number)
     answers_as_before(engine, session)
 
 
 def test_a_listener_that_gave_up_its_pages_is_read_again_when_it_asks() -> None:
-    engine = Engine(talks.MODELS, Limits(tokens=96, rows=200, page=4))
+    engine = Engine(talks.MODELS, Limits(tokens=96, talker_tokens=200, page=4))
     listener, same = talks.opened(engine), talks.opened(Engine(talks.MODELS))
     for session in (listener, same):
         session.push_audio(NOISE[:16000], 16000)
@@ -229,7 +238,7 @@ def test_a_listener_that_gave_up_its_pages_is_read_again_when_it_asks() -> None:
     big = engine.submit(rig.request("x" * 60, speech=talks.SPEECH))
     first = listener.respond()
     steps(engine, 2)
-    assert engine.seats[1].promised == (0, 0)
+    assert engine.worker.slots[1].reserved == (0, 0)
     ours, other = talks.served(engine, first, big)
     assert other.whole
     talks.same(ours, talks.served(same._engine, same.respond())[0])
@@ -238,13 +247,13 @@ def test_a_listener_that_gave_up_its_pages_is_read_again_when_it_asks() -> None:
 
 
 def test_nobody_gives_up_pages_in_vain() -> None:
-    engine = Engine(talks.MODELS, Limits(tokens=100, rows=400, page=4))
+    engine = Engine(talks.MODELS, Limits(tokens=100, talker_tokens=400, page=4))
     listener = talks.opened(engine)
     listener.push_audio(NOISE[:8000], 16000)
     answers = [engine.submit(rig.request("x" * 40, voice=None)) for _ in range(2)]
     steps(engine, 3)
-    held = engine.seats[1].promised
-    assert any(held) and len(engine.waiting) == 1
+    held = engine.worker.slots[1].reserved
+    assert any(held) and len(engine.worker.pending) == 1
     talks.served(engine, *answers)
     listener.close()
     talks.empty(engine)
@@ -272,8 +281,8 @@ def test_an_engine_closed_while_sessions_live() -> None:
             act()
     session.cancel()
     session.close()
-    assert engine.ledger().idle and engine.faults == 0
-    engine.check()
+    assert engine.ledger().idle and engine.worker.idle_faults == 0
+    engine.worker.slots.check_pages()
 
 
 def test_an_engine_closed_by_many_at_once() -> None:
@@ -292,7 +301,7 @@ def test_a_worker_that_dies_while_some_listen_and_one_is_answered(where: str, mo
     listener.push_audio(NOISE, 16000)
     first = asked(talker)
     steps(engine, 4)
-    monkeypatch.setattr(engine, where, lambda *given: 1 / 0)
+    monkeypatch.setattr(engine.worker, where, lambda *given: 1 / 0)
     engine.start()
     with pytest.raises(SessionError, match="ZeroDivisionError.*load the model again"):
         list(first)
@@ -302,17 +311,17 @@ def test_a_worker_that_dies_while_some_listen_and_one_is_answered(where: str, mo
         session.close()
     engine.close()
     assert engine.ledger().idle
-    engine.check()
+    engine.worker.slots.check_pages()
 
 
 def test_what_goes_wrong_with_one_session_s_words_is_its_own(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     session = talks.opened(engine)
-    engine.step()
-    talk = engine.seats[session._number].talk
+    engine.worker.step()
+    talk = engine.worker.slots[session._number].conversation
     assert talk is not None
-    monkeypatch.setattr(talk, "hear", lambda draft: 1 / 0)
+    monkeypatch.setattr(talk, "update_draft", lambda draft: 1 / 0)
     session.add("x")
     steps(engine, 2)
     assert "ZeroDivisionError" in caplog.text
@@ -355,7 +364,7 @@ def test_two_threads_push_at_once() -> None:
     assert isinstance(list(session.respond())[-1], Finished)
     session.close()
     engine.close()
-    assert engine.ledger().idle and engine.faults == 0
+    assert engine.ledger().idle and engine.worker.idle_faults == 0
 
 
 def test_closing_the_engine_while_others_ask_leaves_nobody_waiting() -> None:
@@ -411,7 +420,7 @@ def test_looking_at_the_ledger_disturbs_nobody() -> None:
 
     together([look, look, work])
     engine.close()
-    assert engine.faults == 0
+    assert engine.worker.idle_faults == 0
 
 
 def test_an_event_loop_that_ends_before_its_answer() -> None:
@@ -423,9 +432,9 @@ def test_an_event_loop_that_ends_before_its_answer() -> None:
     async def begin() -> None:
         waiting = asyncio.ensure_future(anext(reader))
         await asyncio.sleep(0)
-        engine.step()
-        while not engine.seats[session._number].session.out and answer.events.empty():
-            engine.step()
+        engine.worker.step()
+        while not engine.worker.slots[session._number].session.events and answer.events.empty():
+            engine.worker.step()
         await waiting
 
     loop = asyncio.new_event_loop()
@@ -460,7 +469,7 @@ def test_a_reader_in_an_event_loop_that_is_cancelled() -> None:
     asyncio.run(main())
     session.close()
     engine.close()
-    assert engine.ledger().idle and engine.faults == 0
+    assert engine.ledger().idle and engine.worker.idle_faults == 0
 
 
 def test_a_finalizer_may_speak_to_the_engine_in_the_middle_of_anything() -> None:
@@ -483,4 +492,4 @@ def test_a_finalizer_may_speak_to_the_engine_in_the_middle_of_anything() -> None
         gc.collect()
         time.sleep(0.001)
     engine.close()
-    assert engine.faults == 0
+    assert engine.worker.idle_faults == 0

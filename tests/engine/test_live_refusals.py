@@ -45,7 +45,7 @@ def conversation(misbehave: Act, before: Act = speak, after: Act = go_on, engine
     session, bystander = talks.opened(engine), engine.submit(BYSTANDER)
     before(session)
     for _ in range(4):
-        engine.step()
+        engine.worker.step()
     misbehave(session)
     after(session)
     ours, other = talks.served(engine, session.respond(), bystander)
@@ -131,7 +131,7 @@ def test_respond_twice_is_refused_while_the_first_is_being_made() -> None:
     for _ in range(5):
         with pytest.raises(SessionError, match="cancel"):
             session.respond()
-        engine.step()
+        engine.worker.step()
     ours, other = talks.served(engine, first, bystander)
     talks.same(ours, conversation(lambda session: None, after=lambda session: None))
     talks.same(other, ALONE)
@@ -187,7 +187,7 @@ def test_who_finds_the_queue_full_loses_nothing(good: Said) -> None:
                 session.respond()
             assert caught.value.retry_s is not None
         waiting.cancel()
-        engine.step()
+        engine.worker.step()
 
     talks.same(conversation(misbehave, engine=engine), good)
 
@@ -196,14 +196,14 @@ def test_a_turn_that_waits_is_answered_as_it_was_asked(good: Said) -> None:
     """Neither what is said next, nor that all of it was read meanwhile, touches it."""
     engine = Engine(talks.MODELS, Limits(sessions=1))
     other = engine.submit(BYSTANDER)
-    engine.step()
+    engine.worker.step()
     session = talks.opened(engine)
     speak(session)
     go_on(session)
     answer = session.respond()
     session.add("and this is the next turn")
     for _ in range(5):
-        engine.step()
+        engine.worker.step()
         talks.sound(engine)
     ours, _ = talks.served(engine, answer, other)
     talks.same(ours, good)
@@ -212,12 +212,12 @@ def test_a_turn_that_waits_is_answered_as_it_was_asked(good: Said) -> None:
 
 
 def test_more_sessions_than_there_may_be() -> None:
-    engine = Engine(talks.MODELS, Limits(talks=1))
+    engine = Engine(talks.MODELS, Limits(live_sessions=1))
     session = talks.opened(engine)
     with pytest.raises(BusyError, match="close one"):
         talks.opened(engine)
     session.close()
-    engine.step()
+    engine.worker.step()
     talks.opened(engine).close()
     talks.empty(engine)
 
@@ -231,7 +231,7 @@ def test_instructions_longer_than_the_memory() -> None:
 
 def test_a_session_that_was_refused_holds_no_place() -> None:
     models = talks.MODELS
-    mute = Engine(type(models)(models.thinker, None, None, models.tokenizer, models.stop_ids), Limits(talks=1))
+    mute = Engine(type(models)(models.thinker, None, None, models.tokenizer, models.stop_ids), Limits(live_sessions=1))
     with pytest.raises(OptionError, match="speech=False"):
         talks.opened(mute)
     talks.empty(mute)
@@ -245,7 +245,7 @@ def test_a_turn_larger_than_the_memory_is_refused_and_forgotten(drop: bool) -> N
     engine = Engine(talks.MODELS)  # an answer that was refused has used up its seed
     session, clean = (talks.opened(engine, talks.terms(context=100, drop=drop, seed=seed)) for seed in (0, 1))
     session.add("x" * 200)
-    engine.step()
+    engine.worker.step()
     (refused,) = talks.served(engine, session.respond())
     assert isinstance(refused.error, SessionError) and "say less" in str(refused.error)
     assert session.truncate(1.0) == ""
@@ -266,7 +266,7 @@ def test_a_conversation_that_outgrows_its_memory(drop: bool) -> None:
         session.add("tell me of it")
         ends += talks.served(engine, session.respond())
         talks.sound(engine)
-        assert len(engine.seats[1].session.context.tokens) <= 130
+        assert len(engine.worker.slots[1].session.context.tokens) <= 130
     if drop:
         assert all(end.whole for end in ends)
     else:
@@ -276,7 +276,7 @@ def test_a_conversation_that_outgrows_its_memory(drop: bool) -> None:
 
 
 def test_a_conversation_that_the_engine_cannot_hold() -> None:
-    engine = Engine(talks.MODELS, Limits(tokens=4000, rows=60))
+    engine = Engine(talks.MODELS, Limits(tokens=4000, talker_tokens=60))
     session = talks.opened(engine)
     session.add("x" * 60)
     (refused,) = talks.served(engine, session.respond())
@@ -314,7 +314,7 @@ def test_content_that_breaks_an_encoder_harms_one_turn(
         sick = talks.opened(session._engine)
         sick.add("look", Image(media.picture(56, 56, seed=5)))
         for _ in range(3):
-            session._engine.step()
+            session._engine.worker.step()
         (failed,) = talks.served(session._engine, sick.respond())
         assert isinstance(failed.error, SessionError)
         assert ("an encoder broke" if how == "raises" else "not numbers") in str(failed.error)

@@ -16,7 +16,7 @@ from descant.engine.answer import Answer
 from descant.engine.engine import Engine
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession
-from descant.engine.scheduler import Pace
+from descant.engine.scheduler import SchedulerConfig
 from descant.errors import DescantError
 from descant.types import Sampling
 from tests.engine import rig, talks
@@ -28,7 +28,7 @@ WORDS = ["hello", "what is it?", "a", "", "tell me of the sea and of the ships o
 
 def limits(rng: random.Random) -> Limits:
     """So little room that listeners are evicted, and that some turns never fit."""
-    pace = Pace(rng.choice([1, 5, 64]), rng.choice([1, 3]), *(rng.randrange(1, 5) for _ in range(3)))
+    pace = SchedulerConfig(rng.choice([1, 5, 64]), rng.choice([1, 3]), *(rng.randrange(1, 5) for _ in range(3)))
     page, tokens, rows = rng.choice([1, 4, 16]), rng.choice([150, 300, 900]), rng.choice([150, 300, 900])
     return Limits(tokens, rows, rng.randrange(1, 4), 4, rng.randrange(1, 4), rng.choice([3, 4096]), page, pace)
 
@@ -95,17 +95,18 @@ class Program:
     def strangers(self) -> None:
         """Numbers that never were, or that are gone, or are of another kind."""
         number = self.rng.randrange(-1, 30)
-        known = {seat.number for seat in self.engine.seats.values() if seat.talk is not None}
-        known |= {seat.asked for seat in self.engine.seats.values() if seat.asked} | set(self.engine.waiting)
+        slots = self.engine.worker.slots.values()
+        known = {slot.number for slot in slots if slot.conversation is not None}
+        known |= {slot.answer_number for slot in slots if slot.answer_number} | set(self.engine.worker.pending)
         if number not in known:
             self.engine.cancel(number)
-            self.engine.leave(number)
-            self.engine.cut(number, number, 1)
-            self.engine.hear(number, talks.FORMATTER.closing())
+            self.engine.close_session(number)
+            self.engine.truncate_reply(number, number, 1)
+            self.engine.update_draft(number, talks.FORMATTER.closing())
 
     def step(self) -> None:
         for _ in range(self.rng.choice([1, 1, 2, 5, 30])):
-            self.engine.step()
+            self.engine.worker.step()
             talks.sound(self.engine)
 
     def run(self) -> None:

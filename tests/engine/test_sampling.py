@@ -19,7 +19,7 @@ from transformers.generation.logits_process import (
 )
 
 from descant.engine import sampling as ours
-from descant.engine.sampling import BROKEN, Sampler, check_sampling, check_seed, drawn
+from descant.engine.sampling import BROKEN_ID, Sampler, check_sampling, check_seed, drawn
 from descant.errors import OptionError
 from descant.types import Sampling
 
@@ -157,9 +157,9 @@ def test_impossible_seeds_are_refused(seed: int) -> None:
 @pytest.mark.parametrize("heat", [0.0, 1.0])
 def test_a_score_that_is_no_number_gives_no_id(hole: float, heat: float) -> None:
     logits = torch.randn(VOCAB, generator=torch.Generator().manual_seed(2))
-    assert int(drawn(sampler(Sampling(heat)), logits)) != BROKEN
+    assert int(drawn(sampler(Sampling(heat)), logits)) != BROKEN_ID
     logits[3] = hole
-    assert int(drawn(sampler(Sampling(heat)), logits)) == BROKEN
+    assert int(drawn(sampler(Sampling(heat)), logits)) == BROKEN_ID
 
 
 def test_a_tiny_temperature_is_greedy_in_the_limit() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from descant.bench.streams import drain, finish, push
 from descant.errors import SessionError
 from descant.model import codec, windows
 from descant.model.codec import CodecState, Token2Wav, decoding_for
@@ -51,7 +52,7 @@ class Plan:
         return tiny_speech.codes(sum(self.pieces), self.seed % 1000)
 
     def open(self, net: Token2Wav) -> CodecState:
-        return net.start(tiny_speech.voice(self.voice), self.seed, self.decoding)
+        return net.start(tiny_speech.prepared(net, self.voice), self.seed, self.decoding)
 
 
 def plans_of(decodings: Sequence[Decoding]) -> st.SearchStrategy[list[Plan]]:
@@ -77,8 +78,8 @@ def model(vocoder: str = "vocos") -> Token2Wav:
 
 
 def alone(net: Token2Wav, plan: Plan) -> Tensor:
-    samples, state = net.push(plan.open(net), plan.codes)
-    return torch.cat([samples, net.finish(state)[0]])
+    samples, state = push(net, plan.open(net), plan.codes)
+    return torch.cat([samples, finish(net, state)[0]])
 
 
 def together(net: Token2Wav, plans: Sequence[Plan]) -> list[Tensor]:
@@ -204,8 +205,8 @@ def test_a_voice_of_nan_is_heard_by_nobody_else() -> None:
     net, good = model(), tiny_speech.voice(1)
     broken = Voice("broken", 0, torch.full_like(good.vector, torch.nan), torch.full_like(good.ref_mel, torch.nan))
     streams = [opened(BASE, count=40, voice=1, seed=i) for i in range(3)]
-    expected = [net.drain(net.close(state))[0] for state in streams]
-    poisoned = net.feed(net.start(broken, 5, BASE), tiny_speech.codes(40))
+    expected = [drain(net, net.close(state))[0] for state in streams]
+    poisoned = net.feed(net.start(net.prepare_voice(broken), 5, BASE), tiny_speech.codes(40))
     states = [net.close(state) for state in (streams[0], poisoned, *streams[1:])]
     sound = [torch.zeros(0)] * 4
     while any(map(net.due, states)):
@@ -218,12 +219,12 @@ def test_a_voice_of_nan_is_heard_by_nobody_else() -> None:
 
 def test_a_finished_stream_refuses_and_harms_nobody() -> None:
     net, other = model(), opened(BASE, count=40, seed=1)
-    expected = net.finish(net.push(other, [])[1])[0]
+    expected = finish(net, push(net, other, [])[1])[0]
     over = net.close(opened(BASE, count=30))
-    for refused in (lambda: net.feed(over, [1]), lambda: net.push(over, [1]), lambda: net.close(over)):
+    for refused in (lambda: net.feed(over, [1]), lambda: push(net, over, [1]), lambda: net.close(over)):
         with pytest.raises(SessionError):
             refused()
-    _, over = net.drain(over)
+    _, over = drain(net, over)
     states = [over, net.close(other)]
     sound = []
     while any(map(net.due, states)):
@@ -247,19 +248,21 @@ def test_a_stream_keeps_no_sound_of_its_neighbours() -> None:
         assert state.vocoder.mel.untyped_storage().nbytes() <= 4 * tiny_speech.MELS * 24
 
 
-def test_a_prepared_codec_reads_a_voice_once_and_takes_none_for_another() -> None:
+def test_a_voice_is_read_when_it_is_prepared_and_at_no_stream() -> None:
     plain, net = model(), copy.deepcopy(model())
     heard: list[int] = []
     prepare(net)
     net.dit.input_embed.spk_encoder.register_forward_hook(lambda *_: heard.append(1))
-    voices = [tiny_speech.voice(), replace(tiny_speech.voice(), vector=-tiny_speech.voice().vector)]
+    voices = [tiny_speech.voice(), replace(tiny_speech.voice(), name="other", vector=-tiny_speech.voice().vector)]
+    known = {(one, voice.name): one.prepare_voice(voice) for one in (plain, net) for voice in voices}
+    assert len(heard) == 2 * 2  # each voice, and the null reference of its length
     guided, free = replace(BASE, guidance=0.5), replace(BASE, guidance=0.0)
 
     def sung(one: Token2Wav, voice: Voice, decoding: Decoding) -> Tensor:
-        samples, state = one.push(one.start(voice, 0, decoding), tiny_speech.codes(30))
-        return torch.cat([samples, one.finish(state)[0]])
+        samples, state = push(one, one.start(known[one, voice.name], 0, decoding), tiny_speech.codes(30))
+        return torch.cat([samples, finish(one, state)[0]])
 
     for voice, decoding in 3 * list(itertools.product(voices, (guided, free))):
         found, expected = (sung(one, voice, decoding) for one in (net, plain))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    assert len(heard) == 2 * (2 + 1)  # each voice, with the null reference and without
+    assert len(heard) == 2 * 2

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from descant.bench.streams import finish, mel_windowed, push
 from descant.errors import OptionError, SessionError
 from descant.model import codec, dit
 from descant.model.codec import CodecState, Token2Wav, decoding_for
@@ -41,7 +42,8 @@ def model(vocoder: str = "vocos") -> Token2Wav:
 
 
 def begin(decoding: Decoding, seed: int = 3, vocoder: str = "vocos") -> CodecState:
-    return model(vocoder).start(tiny_speech.voice(), seed, decoding)
+    net = model(vocoder)
+    return net.start(tiny_speech.prepared(net), seed, decoding)
 
 
 def cut(ids: Tensor, places: Sequence[int]) -> list[Tensor]:
@@ -52,9 +54,9 @@ def cut(ids: Tensor, places: Sequence[int]) -> list[Tensor]:
 def decode(pieces: Sequence[Tensor], decoding: Decoding, seed: int = 3, vocoder: str = "vocos") -> Tensor:
     net, state, out = model(vocoder), begin(decoding, seed, vocoder), []
     for piece in pieces:
-        samples, state = net.push(state, piece)
+        samples, state = push(net, state, piece)
         out.append(samples)
-    return torch.cat([*out, net.finish(state)[0]])
+    return torch.cat([*out, finish(net, state)[0]])
 
 
 # ---------------------------------------------------------------- arrival invariance
@@ -99,19 +101,19 @@ def test_sessions_do_not_disturb_each_other() -> None:
     out: list[list[Tensor]] = [[], []]
     for pair in zip(first.split(3), second.split(3), strict=True):
         for i, piece in enumerate(pair):
-            samples, states[i] = net.push(states[i], piece)
+            samples, states[i] = push(net, states[i], piece)
             out[i].append(samples)
-    together = [torch.cat([*o, net.finish(s)[0]]) for o, s in zip(out, states, strict=True)]
+    together = [torch.cat([*o, finish(net, s)[0]]) for o, s in zip(out, states, strict=True)]
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
 def test_an_old_state_stays_good() -> None:
     """Two futures from one state: the stream can be forked, and a push can be repeated."""
     net, ids = model(), tiny_speech.codes(30)
-    _, middle = net.push(begin(QUICK), ids)
-    once, _ = net.finish(net.push(middle, ids[:9])[1])
-    net.push(middle, tiny_speech.codes(20, 9))
-    again, _ = net.finish(net.push(middle, ids[:9])[1])
+    _, middle = push(net, begin(QUICK), ids)
+    once, _ = finish(net, push(net, middle, ids[:9])[1])
+    push(net, middle, tiny_speech.codes(20, 9))
+    again, _ = finish(net, push(net, middle, ids[:9])[1])
     assert torch.equal(once, again)
 
 
@@ -119,9 +121,9 @@ def test_seed_and_voice_matter() -> None:
     ids = tiny_speech.codes(30)
     base = decode([ids], QUICK, 1)
     assert not torch.equal(decode([ids], QUICK, 2), base)
-    state = model().start(tiny_speech.voice(5), 1, QUICK)
-    samples, state = model().push(state, ids)
-    assert not torch.equal(torch.cat([samples, model().finish(state)[0]]), base)
+    state = model().start(tiny_speech.prepared(model(), 5), 1, QUICK)
+    samples, state = push(model(), state, ids)
+    assert not torch.equal(torch.cat([samples, finish(model(), state)[0]]), base)
 
 
 # ---------------------------------------------------------------- nothing that was solved is solved again
@@ -150,9 +152,9 @@ def test_windows_go_on_where_the_last_one_ended(count: int, first: int, now: int
 
 
 def window_difference(net: Token2Wav, count: int, decoding: Decoding) -> float:
-    ids, voice = tiny_speech.codes(count), tiny_speech.voice()
+    ids, voice = tiny_speech.codes(count), tiny_speech.prepared(net)
     whole = net.mel_whole(ids, voice, codec.noise(3, 0, 2 * count, 24, tiny_speech.MELS), decoding)
-    return float((net.mel_windowed(ids, voice, 3, decoding) - whole).abs().max() / whole.abs().max())
+    return float((mel_windowed(net, ids, voice, 3, decoding) - whole).abs().max() / whole.abs().max())
 
 
 def test_a_forgotten_past_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,9 +179,9 @@ def test_first_sound(latency: Latency, blocks: int, vocoder: str) -> None:
     Without a look-ahead the last frames wait for those after them."""
     net, decoding = model(vocoder), replace(decoding_for(latency), points=3)
     ids = tiny_speech.codes(blocks * PER_BLOCK)
-    silence, state = net.push(begin(decoding, vocoder=vocoder), ids[:-1])
+    silence, state = push(net, begin(decoding, vocoder=vocoder), ids[:-1])
     assert len(silence) == 0
-    sound, _ = net.push(state, ids[-1:])
+    sound, _ = push(net, state, ids[-1:])
     held = net.vocoder.context if not decoding.early else 0 if decoding.first_ahead else codec.EDGE
     assert len(sound) == (decoding.first * 24 - held) * net.vocoder.hop > 0
 
@@ -209,10 +211,10 @@ def test_a_window_starts_from_the_noise_of_its_own_frames(name: str) -> None:
     """A fresh DiT moves nothing (adaLN-zero): the mel is the noise, so the sound must be that of the whole noise."""
     net = Token2Wav(model().cfg).eval()
     ids, decoding = tiny_speech.codes(7 * PER_BLOCK), WINDOWS[name]
-    samples, state = net.push(net.start(tiny_speech.voice(), 3, decoding), ids)
+    samples, state = push(net, net.start(tiny_speech.prepared(net), 3, decoding), ids)
     with torch.no_grad():
         whole = net.vocoder(codec.noise(3, 0, 168, 24, tiny_speech.MELS).mT[None])[0].clamp(-1, 1)
-    assert torch.allclose(torch.cat([samples, net.finish(state)[0]]), whole, atol=1e-5)
+    assert torch.allclose(torch.cat([samples, finish(net, state)[0]]), whole, atol=1e-5)
 
 
 # ---------------------------------------------------------------- block attention
@@ -275,7 +277,7 @@ BAD: dict[str, Callable[[], object]] = {
     "window": lambda: begin(replace(QUICK, first=0)),
     "points": lambda: begin(replace(QUICK, points=1)),
     "first 1 [+] -1": lambda: begin(replace(QUICK, first_ahead=-1)),
-    "ref_mel": lambda: model().start(tiny_speech.voice(frames=4), 0, QUICK),
+    "ref_mel": lambda: tiny_speech.prepared(model(), frames=4),
 }
 
 
@@ -286,8 +288,8 @@ def test_refusals_name_the_culprit(name: str) -> None:
 
 
 def test_a_finished_stream_is_over() -> None:
-    _, state = model().finish(begin(QUICK))
+    _, state = finish(model(), begin(QUICK))
     with pytest.raises(SessionError):
-        model().push(state, [1])
+        push(model(), state, [1])
     with pytest.raises(SessionError):
-        model().finish(state)
+        finish(model(), state)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from descant.bench.streams import finish, push
 from descant.model import codec, vocos
 from descant.model.codec import Token2Wav, VocoderState
 from descant.types import Decoding
@@ -127,7 +128,7 @@ def test_samples_stay_in_range() -> None:
     net = tiny_speech.token2wav()
     with torch.no_grad():
         net.vocoder.head.bias.fill_(4.0)  # type: ignore[union-attr]
-    samples, _ = net.finish(net.push(net.start(tiny_speech.voice(), 0, QUICK), tiny_speech.codes(8))[1])
+    samples, _ = finish(net, push(net, net.start(tiny_speech.prepared(net), 0, QUICK), tiny_speech.codes(8))[1])
     assert samples.abs().max() == 1.0
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from descant.config import DecoderConfig
 from descant.model import decoder as module
-from descant.model.decoder import Decoder, sequential_positions
+from descant.model.decoder import Decoder
 from descant.nn.attention import causal_mask, grouped_attention
-from descant.nn.cache import KVCache
 from descant.nn.layers import init_normal
+from tests.decoding import KVCache, sequential_positions
 
 CFG = DecoderConfig(40, 24, 24, 48, 3, 4, 2, 8, (1, 1, 2), rope_theta=1e4)
 T = 90  # more than the cache's first buffer, so that it grows
@@ -42,10 +42,10 @@ def close(a: Tensor, b: Tensor) -> None:
 
 
 def in_pieces(body: Decoder, x: Tensor, positions: Tensor, cuts: list[int], mask: Tensor | None = None) -> Tensor:
-    cache, parts = body.new_cache(), []
+    cache, parts = KVCache.empty(CFG.num_hidden_layers), []
     for a, b in pairwise(sorted({0, *cuts, x.shape[1]})):
         seen = None if mask is None else mask[:, :b]
-        part, cache = body(x[:, a:b], positions[..., a:b], cache, seen)
+        part = body(x[:, a:b], positions[..., a:b], cache, seen)
         assert cache.length == b
         parts.append(part)
     return torch.cat(parts, dim=1)
@@ -55,12 +55,12 @@ def in_pieces(body: Decoder, x: Tensor, positions: Tensor, cuts: list[int], mask
 @given(cuts=st.lists(st.integers(1, T - 1), max_size=8))
 @torch.no_grad()
 def test_any_cuts_are_the_whole(body: Decoder, cuts: list[int]) -> None:
-    close(in_pieces(body, rows(2), ids(2), cuts), body(rows(2), ids(2))[0])
+    close(in_pieces(body, rows(2), ids(2), cuts), body(rows(2), ids(2)))
 
 
 @torch.no_grad()
 def test_token_by_token_is_the_whole(body: Decoder) -> None:
-    close(in_pieces(body, rows(1), ids(1), [20, *range(21, T)]), body(rows(1), ids(1))[0])
+    close(in_pieces(body, rows(1), ids(1), [20, *range(21, T)]), body(rows(1), ids(1)))
 
 
 @LAW
@@ -72,7 +72,7 @@ def test_left_padded_together_is_alone(body: Decoder, pads: list[int], cuts: lis
     together = in_pieces(body, x, positions, cuts, mask)
     assert together.isfinite().all()
     for i, pad in enumerate(pads):
-        close(together[i : i + 1, pad:], body(x[i : i + 1, pad:], positions[:, i : i + 1, pad:])[0])
+        close(together[i : i + 1, pad:], body(x[i : i + 1, pad:], positions[:, i : i + 1, pad:]))
 
 
 @torch.no_grad()
@@ -80,37 +80,17 @@ def test_padding_on_the_right_needs_no_mask(body: Decoder) -> None:
     x, positions = rows(2), ids(2)
     junk = x.clone()
     junk[0, 50:] = 100.0
-    close(body(junk, positions)[0][0, :50], body(x, positions)[0][0, :50])
-
-
-@torch.no_grad()
-def test_a_truncated_cache_forgets(body: Decoder) -> None:
-    x, positions = rows(1), ids(1)
-    _, cache = body(x, positions, body.new_cache())
-    assert cache is not None
-    cache.truncate(40)
-    again, cache = body(x[:, 40:], positions[..., 40:], cache)
-    close(again, body(x, positions)[0][:, 40:])
-    with pytest.raises(ValueError, match="cannot truncate"):
-        KVCache.empty(2).truncate(1)
-
-
-def test_a_cache_does_not_copy_its_past_at_each_step() -> None:
-    cache, moves, where = KVCache.empty(1), 0, 0
-    for _ in range(1000):
-        k, _ = cache.append(0, torch.ones(1, 1, 2, 1, 2))
-        moves += k.data_ptr() != where
-        where = k.data_ptr()
-    assert cache.length == 1000 and moves <= 6
+    close(body(junk, positions)[0, :50], body(x, positions)[0, :50])
 
 
 def test_sessions_share_weights_and_nothing_else(body: Decoder) -> None:
     with torch.no_grad():
-        one, two = body.new_cache(), body.new_cache()
+        one, two, third = (KVCache.empty(CFG.num_hidden_layers) for _ in range(3))
         body(rows(1, 5, seed=1), ids(1, 5), one)
         body(rows(1, 9, seed=2), ids(1, 9), two)
-        mixed, _ = body(rows(1, 4, seed=3), ids(1, 4), one)
-        alone, _ = body(rows(1, 4, seed=3), ids(1, 4), body(rows(1, 5, seed=1), ids(1, 5), body.new_cache())[1])
+        mixed = body(rows(1, 4, seed=3), ids(1, 4), one)
+        body(rows(1, 5, seed=1), ids(1, 5), third)
+        alone = body(rows(1, 4, seed=3), ids(1, 4), third)
     assert (one.length, two.length) == (9, 9)
     assert torch.equal(mixed, alone)
 
@@ -127,7 +107,7 @@ def test_the_plain_paths_build_no_mask() -> None:
 
 
 def test_laws_fail_when_the_mask_is_wrong(body: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = body(rows(1), ids(1))[0]
+    expected = body(rows(1), ids(1))
     monkeypatch.setattr(module, "causal_mask", lambda new, past, valid, device: None)
     assert (in_pieces(body, rows(1), ids(1), [30]) - expected).abs().max() > 1e-3
 
@@ -147,7 +127,7 @@ def test_one_query_folds_its_groups() -> None:
 def test_gradients_are_finite_and_padding_gives_none(body: Decoder) -> None:
     x = rows(2).requires_grad_()
     mask = torch.arange(T) >= torch.tensor([[30], [0]])
-    hidden, _ = body(x, ids(2), None, mask)
+    hidden = body(x, ids(2), None, mask)
     hidden[mask].square().sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
     assert (x.grad[0, :30] == 0).all() and (x.grad[0, 30:] != 0).any()
@@ -161,9 +141,9 @@ def test_gradients_are_finite_and_padding_gives_none(body: Decoder) -> None:
 def test_half_precision_stays_near(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     body = Decoder(CFG).eval()
-    expected = body(rows(1), ids(1))[0]
+    expected = body(rows(1), ids(1))
     half = body.to(dtype)
-    hidden, _ = half(rows(1).to(dtype), ids(1))
+    hidden = half(rows(1).to(dtype), ids(1))
     assert hidden.dtype == dtype
     torch.testing.assert_close(hidden.float(), expected, rtol=0.1, atol=0.1)
     streamed = in_pieces(half, rows(1).to(dtype), ids(1), [40, 41])
@@ -174,8 +154,8 @@ def test_positions_reach_far_in_float32() -> None:
     """Rotary tables are float32 whatever the weights are: ids beyond 256 are not whole numbers in bfloat16."""
     body = Decoder(CFG).to(torch.bfloat16).eval()
     with torch.no_grad():
-        near = body(rows(1, 3).bfloat16(), sequential_positions(1, 0, 3))[0]
-        far = body(rows(1, 3).bfloat16(), sequential_positions(1, 30_001, 3))[0]
+        near = body(rows(1, 3).bfloat16(), sequential_positions(1, 0, 3))
+        far = body(rows(1, 3).bfloat16(), sequential_positions(1, 30_001, 3))
     torch.testing.assert_close(near.float(), far.float(), rtol=0.05, atol=0.05)  # attention is relative
 
 

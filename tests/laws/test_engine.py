@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
 from descant.engine.limits import Limits
-from descant.engine.scheduler import Pace
+from descant.engine.scheduler import SchedulerConfig
 from descant.engine.session import Request
 from descant.errors import BusyError, SessionError
 from descant.types import AudioChunk, Event, Finished, Sampling
@@ -64,13 +63,13 @@ def taken(answer: Answer) -> list[Event]:
 
 
 def finish(engine: Engine) -> None:
-    while engine.step() or engine.seats:
+    while engine.worker.step() or engine.worker.slots:
         pass
 
 
 def limits(rng: random.Random) -> Limits:
-    pace = Pace(rng.choice([1, 5, 64]), rng.choice([1, 3]), *(rng.randrange(1, 6) for _ in range(3)))
-    return Limits(2000, 2000, sessions=rng.randrange(1, 7), page=rng.choice([1, 4, 16]), pace=pace)
+    config = SchedulerConfig(rng.choice([1, 5, 64]), rng.choice([1, 3]), *(rng.randrange(1, 6) for _ in range(3)))
+    return Limits(2000, 2000, sessions=rng.randrange(1, 7), page=rng.choice([1, 4, 16]), scheduler=config)
 
 
 @pytest.mark.parametrize("seed", range(SCHEDULES))
@@ -84,8 +83,8 @@ def test_any_schedule_gives_every_answer_as_if_alone(seed: int) -> None:
         elif asked and rng.random() < 0.01:
             rng.choice(asked)[1].cancel()
         else:
-            engine.step()
-        engine.check()
+            engine.worker.step()
+        engine.worker.slots.check_pages()
     finish(engine)
     assert engine.ledger().idle
     for request, answer in asked:
@@ -98,11 +97,11 @@ def test_a_cancelled_answer_gives_nothing_more_and_frees_all_in_one_step(phase: 
     engine = Engine(MODELS)
     leaving, staying = engine.submit(rig.request("go")), engine.submit(rig.request("stay"))
     for _ in range(phase):
-        engine.step()
+        engine.worker.step()
     leaving.cancel()
     assert list(leaving) == []
-    engine.step()
-    assert len(engine.seats) == 1
+    engine.worker.step()
+    assert len(engine.worker.slots) == 1
     finish(engine)
     same(taken(staying), rig.request("stay"))
     assert engine.ledger().idle
@@ -112,7 +111,7 @@ def test_a_dropped_answer_is_cancelled() -> None:
     engine = Engine(MODELS)
     engine.submit(rig.request())
     gc.collect()
-    engine.step()
+    engine.worker.step()
     assert engine.ledger().idle
 
 
@@ -121,10 +120,10 @@ def test_scores_that_are_no_numbers_end_one_session(where: str) -> None:
     engine = Engine(MODELS)
     sick, well = engine.submit(rig.request("sick")), engine.submit(rig.request("well"))
     for _ in range(3):
-        engine.step()
-    session = engine.seats[sick.number].session
+        engine.worker.step()
+    session = engine.worker.slots[sick.number].session
     assert session.speech is not None
-    cache = session.thought.cache if where == "think" else session.speech.cache
+    cache = session.text.kv if where == "think" else session.speech.kv
     with torch.inference_mode():
         cache.store.layers[0][cache.slots(0, 3)] = float("nan")
     finish(engine)
@@ -138,9 +137,9 @@ def test_an_exception_in_a_shared_pass_is_its_owner_s(monkeypatch: pytest.Monkey
     engine = Engine(MODELS)
     sick, well = engine.submit(rig.request("sick")), engine.submit(rig.request("well"))
     for _ in range(3):
-        engine.step()
-    session = engine.seats[sick.number].session
-    session.context.tokens = replace(session.context.tokens, extent="nowhere")  # type: ignore[arg-type]
+        engine.worker.step()
+    session = engine.worker.slots[sick.number].session
+    session.text.start = "nowhere"  # type: ignore[assignment]
     finish(engine)
     error = taken(sick)[-1]
     assert isinstance(error, SessionError) and "TypeError" in str(error)
@@ -148,7 +147,7 @@ def test_an_exception_in_a_shared_pass_is_its_owner_s(monkeypatch: pytest.Monkey
 
 
 def test_what_can_never_fit_and_what_finds_the_queue_full_is_refused() -> None:
-    engine = Engine(MODELS, Limits(tokens=40, rows=100, sessions=1, waiting=2))
+    engine = Engine(MODELS, Limits(tokens=40, talker_tokens=100, sessions=1, waiting=2))
     with pytest.raises(BusyError, match="cannot fit") as never:
         engine.submit(rig.request("far too long a question for an engine as small as this"))
     assert never.value.retry_s is None
@@ -162,10 +161,10 @@ def test_what_can_never_fit_and_what_finds_the_queue_full_is_refused() -> None:
 
 
 def test_a_request_of_a_page_not_quite_full_is_served_in_the_last_page() -> None:
-    engine = Engine(MODELS, Limits(tokens=40, rows=100))
+    engine = Engine(MODELS, Limits(tokens=40, talker_tokens=100))
     request = rig.request("x" * 28)  # 28 + 12 tokens: two and a half pages
     answer = engine.submit(request)
-    engine.step()
+    engine.worker.step()
     assert engine.ledger().sessions == 1
     finish(engine)
     same(taken(answer), request)
@@ -187,7 +186,7 @@ def test_answers_on_a_worker_thread() -> None:
 def test_a_worker_that_dies_tells_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(MODELS)
     answers = [engine.submit(rig.request("a")) for _ in range(3)]
-    monkeypatch.setattr(engine, "_serve", lambda todo: 1 / 0)
+    monkeypatch.setattr(engine.worker, "_serve", lambda plan: 1 / 0)
     engine.start()
     for answer in answers:
         with pytest.raises(SessionError, match="ZeroDivisionError"):
@@ -197,16 +196,15 @@ def test_a_worker_that_dies_tells_everybody(monkeypatch: pytest.MonkeyPatch) -> 
     assert engine.ledger().idle
 
 
-def test_without_a_worker_the_reader_makes_the_steps() -> None:
-    request = rig.request("alone")
-    same(list(Engine(MODELS).submit(request)), request)
-
-
 def test_a_reader_who_takes_nothing_stops_the_writing() -> None:
     engine = Engine(MODELS, Limits(unread=2))
     answer = engine.submit(rig.request("slow"))
     for _ in range(200):
-        engine.step()
+        engine.worker.step()
     waiting = answer.events.qsize()
-    assert 2 < waiting < 8 and len(engine.seats) == 1
-    same([*taken(answer), *answer], rig.request("slow"))
+    assert 2 < waiting < 8 and len(engine.worker.slots) == 1
+    given = taken(answer)
+    while not answer.record.over:
+        engine.worker.step()
+        given += taken(answer)
+    same(given, rig.request("slow"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,15 +11,15 @@ from torch import Tensor
 
 from descant.engine import graphs
 from descant.engine.engine import Engine
-from descant.engine.graphs import Run, Stepper
-from descant.model.decoder import Decoder, sequential_positions
+from descant.engine.graphs import DecodeStep, Run
+from descant.model.decoder import Decoder
 from descant.nn.cache import Cache
-from descant.nn.pages import Table
+from descant.nn.pages import PageTable
 from descant.types import Finished
 from tests.engine import rig
 from tests.engine.alone import stream
-from tests.laws.test_engine import counts
-from tests.laws.test_pages import CFG, Reader, body, feed, rows, store
+from tests.laws.test_engine import counts, finish, taken
+from tests.laws.test_pages import CFG, Reader, body, feed, fork, rows, sequential_positions, store
 
 __all__ = ["body"]
 
@@ -48,19 +47,19 @@ class Made:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     plain = Made()
-    monkeypatch.setattr(graphs, "MAKERS", {"compile": plain, "graphs": plain})
-    monkeypatch.setattr(graphs, "TRIED", 0)
+    monkeypatch.setattr(graphs, "STEP_COMPILERS", {"compile": plain, "graphs": plain})
+    monkeypatch.setattr(graphs, "CAPTURE_AFTER", 0)
     return plain
 
 
-def stepper(body: Decoder) -> Stepper:
+def stepper(body: Decoder) -> DecodeStep:
     def forward(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
-        return (body(x, positions, past, mask)[0],)
+        return (body(x, positions, past, mask),)
 
-    return Stepper(forward, "compile")
+    return DecodeStep(forward, "compile")
 
 
-def step(run: Stepper, body: Decoder, readers: list[Reader], rng: random.Random) -> None:
+def step(run: DecodeStep, body: Decoder, readers: list[Reader], rng: random.Random) -> None:
     x = torch.stack([rows(1, rng) for _ in readers])
     at = torch.tensor([reader.table.length for reader in readers]).expand(3, -1)[..., None]
     (hidden,) = run(x, at, [reader.table for reader in readers])
@@ -69,19 +68,19 @@ def step(run: Stepper, body: Decoder, readers: list[Reader], rng: random.Random)
         reader.check(body, out)
 
 
-def walk(run: Stepper, body: Decoder, seed: int, acts: int) -> None:
+def walk(run: DecodeStep, body: Decoder, seed: int, acts: int) -> None:
     rng = random.Random(seed)
     pages, readers = store(size=rng.choice([1, 3, 4, 16])), []
     for _ in range(acts):
         act = rng.choice(["join", "step", "step", "step", "fork", "cut", "leave"])
         if act == "join" or not readers:
-            readers.append(Reader(Table(pages), torch.empty(0, CFG.hidden_size)))
+            readers.append(Reader(PageTable(pages), torch.empty(0, CFG.hidden_size)))
             feed(body, readers[-1], rows(rng.randrange(1, 12), rng))
         elif act == "step":
             step(run, body, rng.sample(readers, rng.randrange(1, len(readers) + 1)), rng)
         elif act == "fork":
             model = rng.choice(readers)
-            readers.append(Reader(model.table.fork(), model.past.clone()))
+            readers.append(Reader(fork(model.table), model.past.clone()))
         elif act == "cut":
             reader = rng.choice(readers)
             reader.table.truncate(length := rng.randrange(1, reader.table.length + 1))
@@ -100,15 +99,16 @@ def test_any_schedule_is_as_eager(body: Decoder, made: Made, seed: int) -> None:
 
 @torch.inference_mode()
 def test_compiled_is_eager(body: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphs, "MAKERS", {"compile": lambda run: torch.compile(run, backend="eager", fullgraph=True)})
-    monkeypatch.setattr(graphs, "TRIED", 0)
+    compilers = {"compile": lambda run: torch.compile(run, backend="eager", fullgraph=True)}
+    monkeypatch.setattr(graphs, "STEP_COMPILERS", compilers)
+    monkeypatch.setattr(graphs, "CAPTURE_AFTER", 0)
     walk(run := stepper(body), body, 3, 12)
     assert run.mode == "compile"
 
 
 @torch.no_grad()
 def test_results_outlive_the_next_step(body: Decoder, made: Made) -> None:
-    run, table = stepper(body), Table(store())
+    run, table = stepper(body), PageTable(store())
     x = torch.randn(1, 1, CFG.hidden_size)
     (first,) = run(x, sequential_positions(1, 0, 1), [table])
     was = first.clone()
@@ -120,9 +120,9 @@ def test_results_outlive_the_next_step(body: Decoder, made: Made) -> None:
 def test_a_bucket_is_made_once_it_was_asked_for_often(
     body: Decoder, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "TRIED", 3)
+    monkeypatch.setattr(graphs, "CAPTURE_AFTER", 3)
     rng, pages, run = random.Random(0), store(size=16), stepper(body)
-    readers = [Reader(Table(pages), torch.empty(0, CFG.hidden_size)) for _ in range(3)]
+    readers = [Reader(PageTable(pages), torch.empty(0, CFG.hidden_size)) for _ in range(3)]
     for reader in readers:
         feed(body, reader, rows(4, rng))
     for times in range(6):
@@ -136,28 +136,21 @@ def test_a_bucket_is_made_once_it_was_asked_for_often(
 
 
 @torch.no_grad()
-def test_what_is_made_for_a_store_is_forgotten_with_it(body: Decoder, made: Made) -> None:
-    run = stepper(body)
-    walk(run, body, 0, 10)
-    assert made.count and not run._made
-
-
-@torch.no_grad()
 def test_where_nothing_can_be_made_steps_are_eager(
     body: Decoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(run: Run) -> Run:
         raise RuntimeError("no compiler\nand a long story")
 
-    monkeypatch.setattr(graphs, "MAKERS", {"compile": fails})
-    monkeypatch.setattr(graphs, "TRIED", 0)
+    monkeypatch.setattr(graphs, "STEP_COMPILERS", {"compile": fails})
+    monkeypatch.setattr(graphs, "CAPTURE_AFTER", 0)
     with caplog.at_level(logging.WARNING):
         walk(run := stepper(body), body, 1, 25)
     assert run.mode == "off" and [record.message.endswith("no compiler)") for record in caplog.records] == [True]
 
 
 def test_an_input_at_fault_does_not_switch_anything_off(body: Decoder, made: Made) -> None:
-    run, table = stepper(body), Table(store())
+    run, table = stepper(body), PageTable(store())
     with torch.no_grad(), pytest.raises(RuntimeError):
         run(torch.ones(1, 1, CFG.hidden_size + 1), sequential_positions(1, 0, 1), [table])
     assert run.mode == "compile" and table.length == 0
@@ -165,11 +158,12 @@ def test_an_input_at_fault_does_not_switch_anything_off(body: Decoder, made: Mad
 
 def test_answers_of_static_steps_are_the_answers(made: Made) -> None:
     plain = rig.models()
-    engine = Engine(replace(plain, graphs="compile"))
+    engine = Engine(plain, step_mode="compile")
     requests = [rig.request(f"user: {'hello ' * i}") for i in range(5)]
     answers = [engine.submit(request) for request in requests]
     for request, answer in zip(requests, answers, strict=True):
-        end, alone = list(answer)[-1], list(stream(plain, request))[-1]
+        finish(engine)
+        end, alone = taken(answer)[-1], list(stream(plain, request))[-1]
         assert isinstance(end, Finished) and isinstance(alone, Finished)
         assert (end.text, counts(end)) == (alone.text, counts(alone))
     assert made.count > 2

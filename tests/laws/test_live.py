@@ -16,21 +16,20 @@ import torch
 from descant.config import InputsConfig
 from descant.engine.answer import Answer
 from descant.engine.context import Context
+from descant.engine.conversation import tokens_within
 from descant.engine.engine import Engine
-from descant.engine.heard import heard
 from descant.engine.limits import Limits
-from descant.engine.live import LiveSession, Terms
-from descant.engine.loop import read
-from descant.engine.scheduler import Pace
-from descant.engine.session import Session, listening, new_context, new_stores, session_in, start_codec
-from descant.engine.talk import tokens_within
+from descant.engine.live import LiveSession, SessionTerms
+from descant.engine.scheduler import SchedulerConfig
+from descant.engine.session import Request, Session
+from descant.engine.spoken_prefix import spoken_prefix
 from descant.errors import SessionError
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.turn import LiveTurn, TurnFormatter
-from descant.tokens import NO_TOKENS, PromptTokens, concatenate, text_tokens
+from descant.tokens import PromptTokens, concatenate, text_tokens
 from descant.types import AudioChunk, Event, Finished, Progress, Sampling, Text
 from tests.engine import rig
-from tests.engine.alone import run
+from tests.engine.alone import run, stages_for
 from tests.inputs import media
 
 Array = npt.NDArray[Any]
@@ -41,10 +40,10 @@ SPEECH = Sampling(repetition_penalty=1.05, max_tokens=16)
 SCHEDULES = 40
 
 
-def terms(*, spoken: bool = True, context: int = 32768, drop: bool = True) -> Terms:
+def terms(*, spoken: bool = True, context: int = 32768, drop: bool = True) -> SessionTerms:
     """A session of greedy answers of at most 12 tokens and 16 codes."""
-    asked = rig.request(prompt=NO_TOKENS, speech=SPEECH, **({} if spoken else {"voice": None}))
-    return Terms(asked, "be kind", context, drop)
+    settings = rig.settings(speech=SPEECH, **({} if spoken else {"voice": None}))
+    return SessionTerms(settings, "be kind", context, drop)
 
 
 @dataclass
@@ -97,15 +96,14 @@ class Told:
     chain: list[PromptTokens] = field(default_factory=lambda: [FORMATTER.system("be kind", speech=True)])
     turns: int = 0
 
-    def answer(self, turn: PromptTokens, how: Terms) -> tuple[Session, list[Event]]:
+    def answer(self, turn: PromptTokens, how: SessionTerms) -> tuple[Session, list[Event]]:
         """The whole conversation, read at once by a context of its own."""
         self.chain.append(turn)
-        request = replace(how.request, seed=self.turns)
+        settings = replace(how.settings, seed=self.turns)
         self.turns += 1
-        context = new_context(new_stores(MODELS, 4000, 4000), speech=request.voice is not None)
-        context.set_tokens(concatenate(self.chain))
-        alone = session_in(MODELS, request, context, start_codec(MODELS, request))
-        return alone, list(run(MODELS, alone))
+        stages = stages_for(MODELS)
+        alone = stages.open(Request(concatenate(self.chain), settings))
+        return alone, list(run(stages, alone))
 
     def replied(self, ids: list[int]) -> None:
         self.chain.append(concatenate([text_tokens(ids), FORMATTER.closing()]))
@@ -126,8 +124,9 @@ def served(engine: Engine, answer: Answer, steps: int = 10**6) -> tuple[Session 
     """Steps until the answer is over, or so many; the session that made it, and its events."""
     session = None
     while not answer.record.over and steps:
-        engine.step()
-        session = next((seat.session for seat in engine.seats.values() if seat.asked == answer.number), session)
+        engine.worker.step()
+        slots = engine.worker.slots.values()
+        session = next((slot.session for slot in slots if slot.answer_number == answer.number), session)
         steps -= 1
     events = []
     while not answer.events.empty():
@@ -146,10 +145,11 @@ def same_rows(ours: PromptTokens, theirs: PromptTokens) -> None:
 def same_pasts(ours: Context, rows: PromptTokens) -> None:
     """What is in the caches is what a fresh context has that reads these rows at once."""
     same_rows(ours.tokens, rows)
-    fresh = new_context(new_stores(MODELS, 4000, 4000), speech=ours.talker_kv is not None)
+    stages = stages_for(MODELS)
+    fresh = stages.new_context(speech=ours.talker_kv is not None)
     fresh.set_tokens(rows)
     with torch.inference_mode():
-        read(MODELS, listening(MODELS, terms().request, fresh))
+        stages.read(stages.listen_in(fresh))
     for table, other in zip(ours.tables, fresh.tables, strict=True):
         assert table.length == other.length == len(rows)
         for store, wanted in zip(table.store.layers, other.store.layers, strict=True):
@@ -160,14 +160,14 @@ def same_pasts(ours: Context, rows: PromptTokens) -> None:
 def same_answer(made: tuple[Session | None, list[Event]], alone: tuple[Session, list[Event]]) -> None:
     (session, events), (wanted, theirs) = made, alone
     assert session is not None
-    assert session.thought.ids == wanted.thought.ids and session.reason == wanted.reason
+    assert session.text.ids == wanted.text.ids and session.reason == wanted.reason
     assert (session.speech.codes if session.speech else []) == (wanted.speech.codes if wanted.speech else [])
     np.testing.assert_allclose(sound_of(events), sound_of(theirs), atol=1e-4)
 
 
 def limits(rng: random.Random) -> Limits:
-    pace = Pace(rng.choice([7, 64, 512]), rng.choice([3, 64]), *(rng.randrange(1, 6) for _ in range(3)))
-    return Limits(4000, 4000, page=rng.choice([1, 4, 16]), pace=pace)
+    pace = SchedulerConfig(rng.choice([7, 64, 512]), rng.choice([3, 64]), *(rng.randrange(1, 6) for _ in range(3)))
+    return Limits(4000, 4000, page=rng.choice([1, 4, 16]), scheduler=pace)
 
 
 @pytest.mark.parametrize("seed", range(SCHEDULES))
@@ -183,38 +183,38 @@ def test_any_cuts_and_any_schedule_give_the_answers_of_the_whole(seed: int) -> N
         while (push := pushes.pop(0)) is not None:
             push()
             for _ in range(rng.randrange(4)):
-                engine.step()
+                engine.worker.step()
         answer = session.respond()
         while pushes and pushes[0] is not None and rng.random() < 0.5:  # somebody goes on talking meanwhile
             pushes.pop(0)()
-            engine.step()
+            engine.worker.step()
         alone = told.answer(turn.rows(), how)
         if rng.random() < 0.3:
             told.replied(interrupted(engine, session, answer, rng))
             continue
         same_answer(served(engine, answer), alone)
-        told.replied(alone[0].thought.ids)
-    while engine.step():
+        told.replied(alone[0].text.ids)
+    while engine.worker.step():
         pass
-    same_pasts(engine.seats[1].session.context, concatenate(told.chain))
-    engine.check()
+    same_pasts(engine.worker.slots[1].session.context, concatenate(told.chain))
+    engine.worker.slots.check_pages()
     session.close()
     del beside
-    while engine.step() or engine.seats:
+    while engine.worker.step() or engine.worker.slots:
         pass
-    assert engine.ledger().idle and not engine.faults
+    assert engine.ledger().idle and not engine.worker.idle_faults
 
 
 def interrupted(engine: Engine, session: LiveSession, answer: Answer, rng: random.Random) -> list[int]:
     """Cancel after some steps, and perhaps keep only what was heard; returns the ids that stay in the conversation."""
     made, _ = served(engine, answer, rng.randrange(30))
     session.cancel()
-    engine.step()
-    ids = list(made.thought.ids) if made is not None else []
-    if session._terms.request.voice is None or rng.random() < 0.5:
+    engine.worker.step()
+    ids = list(made.text.ids) if made is not None else []
+    if session._terms.settings.voice is None or rng.random() < 0.5:
         return ids
     kept = session.truncate(rng.random() * answer.record.samples / 24000)
-    engine.step()
+    engine.worker.step()
     assert answer.record.text.startswith(kept)
     return ids[: tokens_within(MODELS.tokenizer, ids, len(kept))]
 
@@ -228,7 +228,7 @@ def test_nothing_that_was_heard_is_read_again() -> None:
             session.push_audio(media.noise(1600, seed=turn), 16000)
             if turn % 2:
                 session.push_frame(media.picture(56, 56, seed=turn), at=place / 10)
-            engine.step()
+            engine.worker.step()
         _, events = served(engine, session.respond())
         end = events[-1]
         assert isinstance(end, Finished)
@@ -246,7 +246,7 @@ def test_a_louder_moment_is_heard_before_the_answer() -> None:
     for push in turn.pushes(session):
         push()
         for _ in range(30):
-            engine.step()
+            engine.worker.step()
     answer = session.respond()
     made = served(engine, answer)
     same_answer(made, told.answer(turn.rows(), terms()))
@@ -268,7 +268,7 @@ def test_the_oldest_turns_make_room() -> None:
                 dropped += event.done
         alone = told.answer(typed(words), how)
         same_answer(made, alone)
-        told.replied(alone[0].thought.ids)
+        told.replied(alone[0].text.ids)
         assert made[0] is not None and len(made[0].context.tokens) <= 150
     assert dropped
 
@@ -286,19 +286,19 @@ def test_a_full_context_may_refuse_and_goes_on() -> None:
             continue
         alone = told.answer(typed("x" * count), how)
         same_answer(served(engine, answer), alone)
-        told.replied(alone[0].thought.ids)
+        told.replied(alone[0].text.ids)
 
 
 def test_who_listens_gives_way_to_who_is_answered_and_is_read_again() -> None:
-    engine, how, told = Engine(MODELS, Limits(tokens=200, rows=200)), terms(), Told()
+    engine, how, told = Engine(MODELS, Limits(tokens=200, talker_tokens=200)), terms(), Told()
     session = LiveSession(engine, FORMATTER, how)
     session.add("x" * 90)
-    while engine.step():
+    while engine.worker.step():
         pass
     assert engine.ledger().thinker_pages >= 6
     visitor = engine.submit(rig.request("y" * 130, speech=SPEECH))
-    engine.step()
-    assert engine.ledger().thinker_pages < 10 and not engine.seats[1].granted
+    engine.worker.step()
+    assert engine.ledger().thinker_pages < 10 and not engine.worker.slots[1].can_read
     answer = session.respond()
     served(engine, visitor)
     same_answer(served(engine, answer), told.answer(typed("x" * 90), how))
@@ -314,7 +314,7 @@ def test_the_same_beginning_is_read_once() -> None:
         alone = Engine(MODELS)
         same_answer(made, served(alone, alone.submit(request)))  # type: ignore[arg-type]
         assert made[0] is not None and (made[0].prefilled <= most) and (tenant == "" or made[0].prefilled > 30)
-    assert first[0] is not None and engine.stores.thinker.remembered > 0 and engine.ledger().idle
+    assert first[0] is not None and engine.worker.stages.stores.thinker.remembered > 0 and engine.ledger().idle
 
 
 def test_what_was_heard_is_what_stays() -> None:
@@ -326,10 +326,10 @@ def test_what_was_heard_is_what_stays() -> None:
     record = answer.record
     assert made is not None and record.complete
     kept = session.truncate(0.6 * record.samples / 24000)
-    assert kept == record.text[: heard(record.text, 0.6, spoken=1.0)]
-    engine.step()
+    assert kept == record.text[: spoken_prefix(record.text, 0.6, spoken=1.0)]
+    engine.worker.step()
     told.answer(typed("sing"), terms())
-    told.replied(made.thought.ids[: tokens_within(MODELS.tokenizer, made.thought.ids, len(kept))])
-    while engine.step():
+    told.replied(made.text.ids[: tokens_within(MODELS.tokenizer, made.text.ids, len(kept))])
+    while engine.worker.step():
         pass
-    same_pasts(engine.seats[1].session.context, concatenate(told.chain))
+    same_pasts(engine.worker.slots[1].session.context, concatenate(told.chain))

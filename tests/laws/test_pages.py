@@ -10,8 +10,9 @@ from torch import Tensor
 
 from descant.config import DecoderConfig
 from descant.errors import BusyError
-from descant.model.decoder import Decoder, sequential_positions
-from descant.nn.pages import Batch, Pages, Table
+from descant.model.decoder import Decoder
+from descant.nn.pages import PagedBatch, PageStore, PageTable
+from tests.decoding import sequential_positions
 
 CFG = DecoderConfig(40, 16, 16, 24, 2, 4, 2, 8, (1, 1, 2), rope_theta=1e4)
 SCHEDULES = 60
@@ -23,8 +24,8 @@ def body() -> Decoder:
     return Decoder(CFG).eval()
 
 
-def store(size: int = 4, limit: int = 400) -> Pages:
-    return Pages(
+def store(size: int = 4, limit: int = 400) -> PageStore:
+    return PageStore(
         CFG.num_hidden_layers, CFG.num_key_value_heads, CFG.head_dim, size=size, limit=limit, like=torch.ones(1)
     )
 
@@ -34,24 +35,34 @@ def rows(length: int, rng: random.Random) -> Tensor:
 
 
 def whole(body: Decoder, x: Tensor) -> Tensor:
-    out: Tensor = body(x[None], sequential_positions(1, 0, len(x)))[0][0]
+    out: Tensor = body(x[None], sequential_positions(1, 0, len(x)))[0]
     return out
 
 
 class Reader:
     """A session: all the rows it was ever given, its table, and the last output row."""
 
-    def __init__(self, table: Table, past: Tensor):
+    def __init__(self, table: PageTable, past: Tensor):
         self.table, self.past = table, past
 
     def check(self, body: Decoder, hidden: Tensor) -> None:
         torch.testing.assert_close(hidden, whole(body, self.past)[-len(hidden) :], rtol=1e-4, atol=1e-5)
 
 
+def fork(table: PageTable) -> PageTable:
+    """Another session with the same past; pages are copied when one of the two writes on them."""
+    twin, store = PageTable(table.store), table.store
+    kept = -(-table.length // store.size)
+    twin.pages = [store.keep(page) for page in table.pages[:kept]]
+    twin.length, twin._slots = table.length, table._slots[: kept * store.size]
+    return twin
+
+
 def feed(body: Decoder, reader: Reader, x: Tensor) -> None:
-    batch = Batch([reader.table], len(x))
+    batch = PagedBatch([reader.table], len(x))
     at = sequential_positions(1, reader.table.length, len(x))
-    hidden, _ = body(x[None], at, batch, batch.mask)
+    hidden = body(x[None], at, batch, batch.mask)
+    batch.advance()
     reader.past = torch.cat((reader.past, x))
     reader.check(body, hidden[0])
 
@@ -59,8 +70,9 @@ def feed(body: Decoder, reader: Reader, x: Tensor) -> None:
 def step(body: Decoder, readers: list[Reader], rng: random.Random) -> None:
     x = torch.stack([rows(1, rng) for _ in readers])
     at = torch.tensor([reader.table.length for reader in readers]).expand(3, -1)[..., None]
-    batch = Batch([reader.table for reader in readers])
-    hidden, _ = body(x, at, batch, batch.mask)
+    batch = PagedBatch([reader.table for reader in readers])
+    hidden = body(x, at, batch, batch.mask)
+    batch.advance()
     for reader, fresh, out in zip(readers, x, hidden, strict=True):
         reader.past = torch.cat((reader.past, fresh))
         reader.check(body, out)
@@ -75,7 +87,7 @@ def test_any_schedule_reads_as_if_alone(body: Decoder, seed: int) -> None:
     for _ in range(25):
         act = rng.choice(["join", "step", "step", "step", "feed", "fork", "cut", "leave"])
         if act == "join" or not readers:
-            readers.append(Reader(Table(pages), torch.empty(0, CFG.hidden_size)))
+            readers.append(Reader(PageTable(pages), torch.empty(0, CFG.hidden_size)))
             feed(body, readers[-1], rows(rng.randrange(1, 12), rng))
         elif act == "step":
             step(body, rng.sample(readers, rng.randrange(1, len(readers) + 1)), rng)
@@ -83,7 +95,7 @@ def test_any_schedule_reads_as_if_alone(body: Decoder, seed: int) -> None:
             feed(body, rng.choice(readers), rows(rng.randrange(1, 9), rng))
         elif act == "fork":
             model = rng.choice(readers)
-            readers.append(Reader(model.table.fork(), model.past.clone()))
+            readers.append(Reader(fork(model.table), model.past.clone()))
         elif act == "cut":
             reader = rng.choice(readers)
             length = rng.randrange(1, reader.table.length + 1)
@@ -103,13 +115,13 @@ def test_an_adopted_past_is_the_past(body: Decoder, size: int) -> None:
     rng, pages = random.Random(size), store(size)
     common = rows(11, rng)
     keys = [bytes([i]) for i in range(11 // size)]
-    first = Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    first = Reader(PageTable(pages), torch.empty(0, CFG.hidden_size))
     feed(body, first, common)
     first.table.publish(keys)
     first.table.free()  # what it leaves is remembered
     assert pages.used == 0
     assert pages.remembered == len(keys)
-    second = Reader(Table(pages), common)
+    second = Reader(PageTable(pages), common)
     had = second.table.adopt(keys)
     assert had == len(keys) * size
     second.past = common[:had]
@@ -117,7 +129,7 @@ def test_an_adopted_past_is_the_past(body: Decoder, size: int) -> None:
     second.table.truncate(had - 1)  # writing where a known page is would change what others adopt
     second.past = second.past[: had - 1]
     feed(body, second, rows(3, rng))
-    third = Reader(Table(pages), common)
+    third = Reader(PageTable(pages), common)
     third.table.adopt([*keys, b"unknown"])
     third.past = common[:had]
     feed(body, third, rows(2, rng))
@@ -127,24 +139,26 @@ def test_an_adopted_past_is_the_past(body: Decoder, size: int) -> None:
 @torch.no_grad()
 def test_a_poisoned_session_poisons_nobody(body: Decoder) -> None:
     rng, pages = random.Random(0), store()
-    sick, well = (Reader(Table(pages), torch.empty(0, CFG.hidden_size)) for _ in range(2))
+    sick, well = (Reader(PageTable(pages), torch.empty(0, CFG.hidden_size)) for _ in range(2))
     feed(body, well, rows(2, rng))
-    batch = Batch([sick.table], 9)
+    batch = PagedBatch([sick.table], 9)
     body(torch.full((1, 9, CFG.hidden_size), float("nan")), sequential_positions(1, 0, 9), batch, batch.mask)
+    batch.advance()
     x = torch.stack([rows(1, rng), rows(1, rng)])
-    both = Batch([sick.table, well.table])
-    hidden, _ = body(x, torch.tensor([9, 2]).expand(3, -1)[..., None], both, both.mask)
+    both = PagedBatch([sick.table, well.table])
+    hidden = body(x, torch.tensor([9, 2]).expand(3, -1)[..., None], both, both.mask)
+    both.advance()
     well.past = torch.cat((well.past, x[1]))
     well.check(body, hidden[1])
     sick.table.free()
-    heir = Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    heir = Reader(PageTable(pages), torch.empty(0, CFG.hidden_size))
     feed(body, heir, rows(3, rng))  # on pages that were poisoned
     step(body, [heir, well], rng)
 
 
 def test_a_full_store_says_so_and_stays_whole() -> None:
     pages = store(size=2, limit=3)
-    table, other = Table(pages), Table(pages)
+    table, other = PageTable(pages), PageTable(pages)
     table.reserve(4)
     with pytest.raises(BusyError, match="all 3 pages"):
         other.reserve(4)
@@ -164,17 +178,20 @@ def test_a_page_is_not_released_twice() -> None:
 
 def test_a_failed_forward_leaves_the_tables_as_they_were(body: Decoder) -> None:
     pages = store()
-    table = Table(pages)
-    batch = Batch([table], 2)
-    batch.append(0, torch.ones(1, 2, 2, 2, 8))  # and the second layer never comes
+    table = PageTable(pages)
+    batch = PagedBatch([table], 2)
+    for layer in range(2):
+        batch.append(layer, torch.ones(1, 2, 2, 2, 8))  # and what comes after the last layer fails
     assert table.length == 0
+    batch.advance()
+    assert table.length == 2
 
 
 def test_a_page_of_a_full_store_is_written_on_without_a_copy_when_only_its_key_shares_it(body: Decoder) -> None:
     """Whoever was promised the last page can use it, also after going back into what it had published."""
     rng = random.Random(0)
     pages = store(size=4, limit=2)
-    reader = Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    reader = Reader(PageTable(pages), torch.empty(0, CFG.hidden_size))
     feed(body, reader, rows(8, rng))
     reader.table.publish([b"first", b"second"])
     reader.table.truncate(6)
@@ -187,9 +204,9 @@ def test_a_page_of_a_full_store_is_written_on_without_a_copy_when_only_its_key_s
 def test_a_page_that_another_table_shares_is_never_written_on_in_a_full_store(body: Decoder) -> None:
     rng = random.Random(0)
     pages = store(size=4, limit=1)
-    reader = Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    reader = Reader(PageTable(pages), torch.empty(0, CFG.hidden_size))
     feed(body, reader, rows(3, rng))
-    twin = reader.table.fork()
+    twin = fork(reader.table)
     with pytest.raises(BusyError):
         feed(body, Reader(twin, reader.past), rows(1, rng))
     reader.table.publish([])
@@ -201,7 +218,7 @@ def test_a_page_that_another_table_shares_is_never_written_on_in_a_full_store(bo
 def test_a_table_that_found_the_store_full_goes_on_when_there_is_room(body: Decoder) -> None:
     rng = random.Random(0)
     pages = store(size=4, limit=4)
-    other, reader = Table(pages), Reader(Table(pages), torch.empty(0, CFG.hidden_size))
+    other, reader = PageTable(pages), Reader(PageTable(pages), torch.empty(0, CFG.hidden_size))
     other.reserve(4)
     feed(body, reader, rows(4, rng))
     with pytest.raises(BusyError):

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descant.engine.session import open_session, seeds
+from descant.bench.streams import finish, push
+from descant.engine.session import split_seed
 from descant.types import AudioChunk, Event, Finished, Sampling, TextDelta
 from tests.engine import rig
-from tests.engine.alone import run, stream
+from tests.engine.alone import run, stages_for, stream
 
 MODELS = rig.models(1)
 HOT = Sampling(temperature=1.5, top_k=30, top_p=0.95, max_tokens=16)
@@ -76,7 +77,7 @@ def test_a_seed_decides_the_noise_as_well() -> None:
 
 
 def test_the_three_streams_of_a_seed_are_different() -> None:
-    assert len({value for seed in range(50) for value in seeds(seed)}) == 150
+    assert len({value for seed in range(50) for value in split_seed(seed)}) == 150
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(0, 3), st.integers(4, 7))
@@ -95,15 +96,16 @@ def test_two_answers_at_once_do_not_disturb_each_other(turns: list[bool], one: i
 
 @pytest.mark.parametrize("cuts", [[40], [1] * 40, [3, 0, 17, 1, 19]])
 def test_the_sound_is_that_of_its_codes_however_they_arrive(cuts: list[int]) -> None:
-    session = open_session(MODELS, rig.request(forced=tuple(rig.TOKENIZER.encode("sing"))))
-    events = list(run(MODELS, session))
-    state = MODELS.token2wav.start(rig.voice(), seeds(0)[2], rig.FAST)
+    stages = stages_for(MODELS)
+    session = stages.open(rig.request(forced=tuple(rig.TOKENIZER.encode("sing"))))
+    events = list(run(stages, session))
+    state = MODELS.token2wav.start(rig.voice(), split_seed(0)[2], rig.FAST)
     codes, pieces = session.speech.codes, []
     for size in cuts:
-        samples, state = MODELS.token2wav.push(state, codes[:size])
+        samples, state = push(MODELS.token2wav, state, codes[:size])
         pieces.append(samples)
         codes = codes[size:]
-    pieces.append(MODELS.token2wav.finish(state)[0])
+    pieces.append(finish(MODELS.token2wav, state)[0])
     streamed = np.concatenate([event.samples for event in events if isinstance(event, AudioChunk)])
     assert np.array_equal(streamed, torch.cat(pieces).numpy())
 

@@ -11,6 +11,7 @@ from descant.errors import SessionError
 from descant.model.talker import Talker, opening_rows, prompt_rows, reply_rows, tail_rows, teacher_rows, text_stream
 from descant.model.thinker import Thinker
 from descant.tokens import PixelGrid, PromptTokens
+from tests.decoding import KVCache
 from tests.filled import found_tokens
 
 IDS = MediaIds(30, 31, 32, 33, 34, 35, 36)
@@ -79,30 +80,30 @@ def test_prompts_together_are_prompts_alone(mind: Thinker) -> None:
 def test_media_that_arrive_in_blocks_give_the_same_prefill(mind: Thinker) -> None:
     """Sound encoded block by block and prefilled at once as it arrives, against the whole prompt."""
     one = PROMPTS[1]
-    whole, _ = mind(mind.embed([one])[0][None], one.positions[:, None])
-    cache, start, parts = mind.new_cache(), 0, []
+    whole = mind(mind.embed([one])[0][None], one.positions[:, None])
+    cache, start, parts = KVCache.empty(TEXT.num_hidden_layers), 0, []
     [span] = one.spans
     assert isinstance(span.source.content, Tensor)
     blocks = span.source.content.split(THINKER.audio.block_frames, dim=1)
     arriving = [torch.empty(0, 24), *(mind.audio([block])[0] for block in blocks)]
     for count, rows in zip([3, 5, 3], arriving, strict=True):  # 3 text tokens; 5 and 3 of sound, the rest is text
         embeds = rows if len(rows) else mind.embed_tokens(one.ids[start : start + count])
-        hidden, _ = mind(embeds[None], one.positions[:, None, start : start + count], cache)
+        hidden = mind(embeds[None], one.positions[:, None, start : start + count], cache)
         parts.append(hidden)
         start += count
-    parts.append(mind(mind.embed_tokens(one.ids[start:])[None], one.positions[:, None, start:], cache)[0])
+    parts.append(mind(mind.embed_tokens(one.ids[start:])[None], one.positions[:, None, start:], cache))
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_reach_encoders_and_decoder(mind: Thinker, mouth: Talker) -> None:
     rows = mind.embed(PROMPTS)[3]
     one = PROMPTS[3]
-    hidden, _ = mind(rows[None], one.positions[:, None])
+    hidden = mind(rows[None], one.positions[:, None])
     opening = opening_rows(mouth, prompt_rows(rows, hidden[0], one.filled()), rows[0], hidden[0, -1])
     codes = torch.tensor([3, 9, TALKER.codec_end_id])
     stream = text_stream(reply_rows(rows[-2:], hidden[0, -2:]), tail_rows(mind, TALKER), 2)
     spoken = teacher_rows(mouth, opening, stream, codes)
-    logits, _ = mouth(spoken[None], torch.arange(len(spoken)).expand(3, 1, -1))
+    logits = mouth(spoken[None], torch.arange(len(spoken)).expand(3, 1, -1))
     loss = logits.square().mean() + mind.logits(hidden).square().mean()
     loss.backward()
     for name, weight in [*mind.named_parameters(), *mouth.named_parameters()]:
@@ -142,9 +143,9 @@ def test_half_precision_stays_near(dtype: torch.dtype) -> None:
 
     def answer() -> tuple[Tensor, Tensor]:
         [rows] = mind.embed([one])
-        hidden, _ = mind(rows[None], one.positions[:, None], mind.new_cache())
+        hidden = mind(rows[None], one.positions[:, None], KVCache.empty(TEXT.num_hidden_layers))
         spoken = prompt_rows(rows, hidden[0], one.filled())
-        return mind.logits(hidden), mouth(spoken[None], one.positions[:, None])[0]
+        return mind.logits(hidden), mouth(spoken[None], one.positions[:, None])
 
     expected = answer()
     mind.to(dtype)

@@ -15,12 +15,12 @@ import descant
 from descant.config import InputsConfig
 from descant.engine import context as engine_context
 from descant.engine.context import Context
-from descant.engine.session import new_context, new_stores
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.turn import LiveTurn, TurnFormatter
 from descant.tokens import MediaSpan, PromptTokens, concatenate, place_features, unchanged
 from descant.types import Audio, Clip, Image, Text, Video, assistant, user
 from tests.engine import rig
+from tests.engine.alone import stages_for
 from tests.inputs import media
 
 MODELS = rig.models()
@@ -46,7 +46,7 @@ def no_gradients() -> Iterator[None]:
 
 
 def context() -> Context:
-    return new_context(new_stores(MODELS, 4000, 4000), speech=False)
+    return stages_for(MODELS).new_context(speech=False)
 
 
 def chunked(tokens: PromptTokens, rng: random.Random) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from descant.model import talker as ours
-from descant.model.decoder import sequential_positions
+from tests.decoding import KVCache, sequential_positions
 from tests.filled import media_mask
 from tests.parity.conversations import TALKS, for_reference, our_prompt, reference_positions
 from tests.parity.reference import BROKEN, IDS, SPEAKER, TOLERANCE, Pair, relative, talker_pair, thinker_pair
@@ -97,12 +97,12 @@ def our_rows(pair: Pair, case: str) -> tuple[Tensor, Tensor]:
 def stepped(pair: Pair, case: str) -> Tensor:
     """As the engine does it: prefill, then one row per code."""
     opening, stream = our_rows(pair, case)
-    positions, cache = our_positions(case), pair.ours.new_cache()
-    logits, _ = pair.ours(opening[None], positions[..., : len(opening)], cache)
+    positions, cache = our_positions(case), KVCache.empty(pair.ours.cfg.decoder.num_hidden_layers)
+    logits = pair.ours(opening[None], positions[..., : len(opening)], cache)
     found = [logits[0, -1]]
     for k, code in enumerate(DRAWN):
         row = ours.step_row(pair.ours, code, stream[k])
-        logits, _ = pair.ours(row[None, None], positions[..., cache.length : cache.length + 1], cache)
+        logits = pair.ours(row[None, None], positions[..., cache.length : cache.length + 1], cache)
         found.append(logits[0, -1])
     return torch.stack(found)
 
@@ -112,7 +112,7 @@ def at_once(pair: Pair, case: str) -> Tensor:
     opening, stream = our_rows(pair, case)
     codes = torch.cat((DRAWN, torch.tensor([pair.ours.cfg.codec_end_id])))
     rows = ours.teacher_rows(pair.ours, opening, stream, codes)
-    logits, _ = pair.ours(rows[None], our_positions(case))
+    logits = pair.ours(rows[None], our_positions(case))
     return logits[0, len(opening) - 1 :]
 
 

@@ -35,7 +35,7 @@ def run(pair: Pair, talks: list[Talk]) -> tuple[Tensor, Tensor]:
         positions = reference_positions(pair.reference.model, inputs)
         prompts = [our_prompt(talk, positions[:, i, mask[i]]) for i, talk in enumerate(talks)]
         rows = pad_sequence(pair.ours.embed(prompts), batch_first=True, padding_side="left")
-        hidden, _ = pair.ours(rows, positions, None, None if mask.all() else mask)
+        hidden = pair.ours(rows, positions, None, None if mask.all() else mask)
         logits = pair.ours.logits(hidden)
     return logits[mask], expected[mask]
 
@@ -61,7 +61,7 @@ def test_the_rows_that_the_talker_reads(record: Record) -> None:
         positions = reference_positions(pair.reference.model, inputs)
         prompt = our_prompt(TALKS["all mixed"], positions[:, 0])
         read = pair.ours.embed([prompt])[0][None]
-        hidden, _ = pair.ours(read, positions)
+        hidden = pair.ours(read, positions)
     worst = max(relative(read, states[0]), relative(hidden, states[-1]))
     record("thinker", "rows for the talker", worst)
     assert worst < TOLERANCE

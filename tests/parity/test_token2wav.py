@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from descant.bench.streams import finish, push
 from descant.model import codec, ode, windows
 from descant.types import Decoding, Voice
 from tests.parity.token2wav import BROKEN, TOLERANCE, WAVE_TOLERANCE, pair, relative
@@ -42,7 +43,7 @@ def differences(d: Decoding, count: int = 41) -> tuple[float, float]:
     ids, speaker = codes(count), voice()
     with torch.no_grad():
         mel, wave = reference_mel_and_wave(reference, ids, speaker, d)
-        our_mel = ours.mel_whole(ids, speaker, start_noise(count), d)
+        our_mel = ours.mel_whole(ids, ours.prepare_voice(speaker), start_noise(count), d)
         our_wave = ours.vocoder(our_mel[None])[0]
     return relative(our_mel, mel[0]), relative(our_wave, wave)
 
@@ -68,7 +69,7 @@ def test_euler_parity(record: Callable[[str, str, float], None]) -> None:
             speakers = speaker.vector[None, None].expand(1, x.shape[1], -1)
             out = reference.code2wav_dit_model(x, speaker.ref_mel[None], speakers, ids[None], start)
             x = x + (end - start) * (out[:1] + d.guidance * (out[:1] - out[1:]))
-        worst = relative(ours.mel_whole(ids, speaker, start_noise(41), d), x[0].mT)
+        worst = relative(ours.mel_whole(ids, ours.prepare_voice(speaker), start_noise(41), d), x[0].mT)
     record("mel of a whole solve", "Euler, 10 points", worst)
     assert worst < TOLERANCE
 
@@ -79,9 +80,9 @@ def test_one_window_is_the_whole_solve() -> None:
     ids, speaker, d = codes(41), voice(), replace(Decoding(), first=10)
     x0 = codec.noise(5, 0, 41 * DIT.repeats, DIT.block_size, MELS)
     with torch.no_grad():
-        expected = reference.code2wav_bigvgan_model(ours.mel_whole(ids, speaker, x0, d)[None])
-    none, state = ours.push(ours.start(speaker, 5, d), ids)
-    rest, _ = ours.finish(state)
+        expected = reference.code2wav_bigvgan_model(ours.mel_whole(ids, ours.prepare_voice(speaker), x0, d)[None])
+    none, state = push(ours, ours.start(ours.prepare_voice(speaker), 5, d), ids)
+    rest, _ = finish(ours, state)
     assert len(none) == 0
     assert relative(rest, expected) < WAVE_TOLERANCE
 

@@ -100,7 +100,7 @@ def test_what_the_user_says_has_no_loss() -> None:
     model = thinker()
     one = lesson(desk(), Example("say", user("Say: hello"), "hello"))
     losses, _ = reply_losses(model, model.embed([one.prompt]), [one])
-    hidden, _ = model(model.embed([one.prompt])[0][None], one.prompt.positions[:, None])
+    hidden = model(model.embed([one.prompt])[0][None], one.prompt.positions[:, None])
     learnt = one.labels != IGNORE
     by_hand = F.cross_entropy(model.logits(hidden[0, learnt]), one.labels[learnt])
     assert float(losses.detach().mean()) == pytest.approx(float(by_hand.detach()), rel=1e-5)

@@ -75,7 +75,7 @@ def test_same_answers_as_transformers(name: str, request: pytest.FixtureRequest)
     positions = torch.arange(20).expand(3, 1, 20)
     with torch.no_grad():
         theirs = reference.thinker(input_ids=ids).logits
-        hidden, _ = checkpoint.thinker(checkpoint.thinker.embed_tokens(ids), positions)
+        hidden = checkpoint.thinker(checkpoint.thinker.embed_tokens(ids), positions)
         ours = checkpoint.thinker.logits(hidden)
     assert float((ours - theirs).abs().max() / theirs.abs().max()) < 1e-5
     assert (checkpoint.thinker.lm_head is None) == (name == "three_tied")

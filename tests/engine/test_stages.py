@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from descant.engine import loop
-from descant.engine.loop import decode, read, talk, think
-from descant.engine.sampling import BROKEN
-from descant.engine.session import NEXT, Phase, Session, open_session
+from descant.engine import stages as stages_module
+from descant.engine.sampling import BROKEN_ID
+from descant.engine.session import PHASES_AFTER, Phase, Session, SpeechPhase, SpeechStream
 from descant.errors import OptionError, SessionError
 from descant.model.talker import opening_rows, step_row, tail_rows
 from descant.types import AudioChunk, Finished, Sampling, TextDelta
 from tests.engine import rig
-from tests.engine.alone import run, stream
+from tests.engine.alone import run, stages_for, stream
 
 REPLY = tuple(rig.TOKENIZER.encode("a little song for you"))
 MODELS = rig.models()
+STAGES = stages_for(MODELS)
 
 
 def draws(ids: list[int], vocab: int) -> Callable[[Tensor], Tensor]:
@@ -44,36 +44,40 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("how", [Sampling(), Sampling(0.9, 8, 0.8, 1.3)])
 def test_the_host_waits_for_no_single_draw(how: Sampling) -> None:
-    sessions = [open_session(MODELS, rig.request(text=how, seed=seed)) for seed in range(4)]
+    sessions = [STAGES.open(rig.request(text=how, seed=seed)) for seed in range(4)]
     rows = torch.randn(4, MODELS.thinker.cfg.text.vocab_size)
     rows[2, 7] = torch.nan
+    for session, row in zip(sessions, rows, strict=True):
+        session.text.logits = row
     with Waits() as waits:
-        found = loop.draw([(s, s.thought.choose, row) for s, row in zip(sessions, rows, strict=True)])
+        found = STAGES.draw({session: session.text for session in sessions})
     assert waits.count == 0
-    assert [found[id(session)] == BROKEN for session in sessions] == [False, False, True, False]
+    assert [found[session] == BROKEN_ID for session in sessions] == [False, False, True, False]
 
 
 def test_a_draw_that_fails_ends_its_session_alone() -> None:
     def broken(logits: Tensor) -> Tensor:
         raise ValueError("no dice")
 
-    sessions = [open_session(MODELS, rig.request(seed=seed)) for seed in range(3)]
-    sessions[1].thought.choose = broken
+    sessions = [STAGES.open(rig.request(seed=seed)) for seed in range(3)]
+    sessions[1].text.choose = broken
     row = torch.randn(MODELS.thinker.cfg.text.vocab_size)
-    found = loop.draw([(s, s.thought.choose, row) for s in sessions])
-    assert [found.get(id(session)) for session in sessions] == [int(row.argmax()), None, int(row.argmax())]
+    for session in sessions:
+        session.text.logits = row
+    found = STAGES.draw({session: session.text for session in sessions})
+    assert [found.get(session) for session in sessions] == [int(row.argmax()), None, int(row.argmax())]
     assert [s.phase is Phase.FAILED for s in sessions] == [False, True, False]
 
 
 def spoken(**changes: object) -> Session:
     """A session that recites REPLY; its codes are the greedy ones."""
     limits = Sampling(max_tokens=len(REPLY) + 1)
-    return open_session(MODELS, rig.request(**({"forced": REPLY, "text": limits} | changes)))
+    return STAGES.open(rig.request(**({"forced": REPLY, "text": limits} | changes)))
 
 
 @torch.inference_mode()
 def begin(session: Session) -> None:
-    read(MODELS, session)
+    STAGES.read(session)
 
 
 def watch_rows(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
@@ -92,10 +96,10 @@ def watch_rows(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 def expected_rows(session: Session, reply: list[int]) -> Tensor:
     """Prompt rows, speaker row, first row, then a row for each code, built by the formulas of the model's page."""
     thinker, talker = MODELS.thinker, MODELS.talker
-    ids, codes = session.request.prompt.ids, torch.tensor(session.speech.codes)
+    ids, codes = rig.prompt().ids, torch.tensor(session.speech.codes)
     with torch.no_grad():
         embeds = thinker.embed_tokens(ids)
-        hidden, _ = thinker(embeds[None], torch.arange(len(ids)).expand(3, 1, -1))
+        hidden = thinker(embeds[None], torch.arange(len(ids)).expand(3, 1, -1))
         rows, tail = rig.rows_of(reply), tail_rows(thinker, talker.cfg)
         stream = torch.cat([rows[1:], tail[:1], tail[1:].expand(len(codes), -1)])[: len(codes) - 1]
         bos = thinker.embed_tokens(torch.tensor(rig.BOS))
@@ -106,9 +110,9 @@ def test_the_talker_eats_the_prompt_then_one_reply_row_per_code_then_end_and_pad
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen, session = watch_rows(monkeypatch), spoken()
-    list(run(MODELS, session))
+    list(run(STAGES, session))
     assert len(session.speech.codes) == 40 > len(REPLY) + 2
-    assert [len(rows) for rows in seen] == [len(session.request.prompt.ids), 2] + [1] * 39
+    assert [len(rows) for rows in seen] == [14, 2] + [1] * 39
     torch.testing.assert_close(torch.cat(seen), expected_rows(session, list(REPLY)), rtol=1e-4, atol=1e-5)
 
 
@@ -138,8 +142,8 @@ def test_positions_run_on_from_the_prompt(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_reply_cut_by_its_limit_speaks_its_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, session = watch_rows(monkeypatch), spoken(text=Sampling(max_tokens=5))
-    events = list(run(MODELS, session))
-    assert events[-1].reason == "length" and session.thought.ids == list(REPLY[:5])
+    events = list(run(STAGES, session))
+    assert events[-1].reason == "length" and session.text.ids == list(REPLY[:5])
     torch.testing.assert_close(torch.cat(seen), expected_rows(session, list(REPLY[:5])), rtol=1e-4, atol=1e-5)
 
 
@@ -147,66 +151,66 @@ def read_of(session: Session) -> int:
     """Tokens that the Thinker has read when the text is complete."""
     begin(session)
     while session.phase is Phase.THINKING:
-        think(MODELS, [session])
-    return session.thought.cache.length
+        STAGES.think([session])
+    return session.text.kv.length
 
 
 def test_the_stop_token_is_never_read_back() -> None:
     session = spoken()
-    assert read_of(session) == len(session.request.prompt.ids) + len(REPLY)
-    assert rig.STOP not in session.thought.ids
+    assert read_of(session) == len(rig.prompt()) + len(REPLY)
+    assert rig.STOP not in session.text.ids
 
 
 def test_without_speech_the_last_token_before_the_limit_is_not_read_back() -> None:
     session = spoken(voice=None, text=Sampling(max_tokens=5))
-    assert read_of(session) == len(session.request.prompt.ids) + 4
-    assert not any(isinstance(event, AudioChunk) for event in stream(MODELS, session.request))
+    assert read_of(session) == len(rig.prompt()) + 4
+    assert not any(isinstance(event, AudioChunk) for event in run(STAGES, session))
 
 
 @pytest.mark.parametrize("tries", [1, 3])
 def test_the_talker_waits_for_a_slow_thinker(tries: int) -> None:
     session, prompt_done = spoken(), spoken()
-    list(run(MODELS, prompt_done))
+    list(run(STAGES, prompt_done))
     begin(session)
     while session.phase is Phase.THINKING:
-        think(MODELS, [session])
+        STAGES.think([session])
         for _ in range(tries):
-            talk(MODELS, [session])
+            STAGES.talk([session])
             ended = session.phase is not Phase.THINKING
-            assert len(session.speech.codes) <= len(session.thought.ids) + tries * ended
-    while not session.speech.over:
-        talk(MODELS, [session])
+            assert len(session.speech.codes) <= len(session.text.ids) + tries * ended
+    while session.speech.singing:
+        STAGES.talk([session])
     assert session.speech.codes == prompt_done.speech.codes
 
 
 def test_a_thinker_that_is_far_ahead_changes_nothing() -> None:
     session, together = spoken(), spoken()
-    list(run(MODELS, together))
+    list(run(STAGES, together))
     begin(session)
     while session.phase is Phase.THINKING:
-        think(MODELS, [session])
-    assert len(session.speech.rows) == len(REPLY)
-    while not session.speech.over:
-        talk(MODELS, [session])
+        STAGES.think([session])
+    assert len(session.speech.states) == len(REPLY) + 1  # and text_end
+    while session.speech.singing:
+        STAGES.talk([session])
     assert session.speech.codes == together.speech.codes
 
 
 def test_feeding_the_pad_row_early_would_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two tests above can fail: a Talker that does not wait sings other codes."""
     honest, hasty = spoken(), spoken()
-    list(run(MODELS, honest))
-    real = loop.next_reply_row
+    list(run(STAGES, honest))
+    real = SpeechStream.next_state
 
-    def never_wait(session: Session, speech: object) -> Tensor | None:
-        row = real(session, speech)
-        return session.speech.tail[1] if row is None else row
+    def never_wait(speech: SpeechStream) -> Tensor | None:
+        state = real(speech)
+        return speech.tail[1] if state is None else state
 
-    monkeypatch.setattr(loop, "next_reply_row", never_wait)
+    monkeypatch.setattr(SpeechStream, "next_state", never_wait)
     begin(hasty)
-    while hasty.phase is Phase.THINKING or not hasty.speech.over:
-        think(MODELS, [hasty])
+    while hasty.phase is Phase.THINKING or hasty.speech.singing:
+        STAGES.think([hasty])
         for _ in range(2):
-            talk(MODELS, [hasty])
+            STAGES.talk([hasty])
     assert hasty.speech.codes != honest.speech.codes
 
 
@@ -214,7 +218,7 @@ def test_feeding_the_pad_row_early_would_change_the_answer(monkeypatch: pytest.M
 def test_a_stop_code_ends_the_sound_and_the_text_goes_on(stop: int) -> None:
     session = spoken()
     session.speech.choose = draws([3, 4, 5, stop], rig.CODE_IDS)
-    events = list(run(MODELS, session))
+    events = list(run(STAGES, session))
     assert session.speech.codes == [3, 4, 5]
     assert sum(len(e.samples) for e in events if isinstance(e, AudioChunk)) == 3 * 4 * 240
     assert events[-1].text == "a little song for you" and events[-1].reason == "stop"
@@ -223,13 +227,13 @@ def test_a_stop_code_ends_the_sound_and_the_text_goes_on(stop: int) -> None:
 
 def test_the_talker_has_a_limit_of_its_own() -> None:
     session = spoken(speech=Sampling(max_tokens=7))
-    assert list(run(MODELS, session))[-1].usage.codes == 7 == len(session.speech.codes)
+    assert list(run(STAGES, session))[-1].usage.codes == 7 == len(session.speech.codes)
 
 
 def test_start_and_codes_without_a_row_in_the_table_are_never_sung() -> None:
     hot = Sampling(temperature=5.0, max_tokens=200)
     session = spoken(speech=hot)
-    list(run(MODELS, session))
+    list(run(STAGES, session))
     assert rig.CODEC_START in MODELS.banned_codes and 44 in MODELS.banned_codes and 43 not in MODELS.banned_codes
     assert not MODELS.banned_codes & {rig.CODEC_PAD, rig.CODEC_END}
     assert set(session.speech.codes) < set(range(44))
@@ -247,7 +251,7 @@ def test_an_answer_that_stops_at_once_has_no_sound() -> None:
 
 
 def test_usage_and_timings_are_those_of_the_events() -> None:
-    events = list(run(MODELS, spoken()))
+    events = list(run(STAGES, spoken()))
     end, sound = events[-1], [e for e in events if isinstance(e, AudioChunk)]
     counts = {"text_tokens": len(REPLY), "codes": 40, "samples": 40 * 4 * 240, "underruns": 0}
     assert vars(end.usage) == {"prompt_tokens": 14, "prefilled_tokens": 14, **counts}
@@ -261,21 +265,21 @@ def test_a_failure_is_one_session_s_own(monkeypatch: pytest.MonkeyPatch, caplog:
     def broken(*_: object) -> Tensor:
         raise RuntimeError("out of rows")
 
-    other = run(MODELS, spoken())
+    other = run(STAGES, spoken())
     next(other)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "step_row", broken)
+        patch.setattr(stages_module, "step_row", broken)
         session = spoken()
         with pytest.raises(SessionError, match=r"failed while thinking: RuntimeError: out of rows\. .*ask again"):
-            list(run(MODELS, session))
+            list(run(STAGES, session))
     assert session.phase is Phase.FAILED and session.id in caplog.text
     assert isinstance(list(other)[-1], Finished)
-    assert isinstance(list(run(MODELS, spoken()))[-1], Finished)
+    assert isinstance(list(run(STAGES, spoken()))[-1], Finished)
 
 
 def test_closing_the_iterator_cancels() -> None:
     session = spoken()
-    events = run(MODELS, session)
+    events = run(STAGES, session)
     next(events)
     events.close()
     assert session.phase is Phase.CANCELLED
@@ -293,7 +297,7 @@ def test_speech_without_a_talker_is_refused() -> None:
 
 
 def test_no_gradient_and_no_mode_leaks_to_the_caller() -> None:
-    for _ in run(MODELS, spoken()):
+    for _ in run(STAGES, spoken()):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
@@ -302,7 +306,7 @@ def test_only_the_drawn_transitions_exist() -> None:
         for after in Phase:
             session = spoken()
             session.phase = before
-            if after in NEXT[before]:
+            if after in PHASES_AFTER[before]:
                 session.enter(after)
                 assert session.phase is after
             else:
@@ -312,7 +316,56 @@ def test_only_the_drawn_transitions_exist() -> None:
 
 def test_decode_after_the_last_sound_gives_nothing() -> None:
     session = spoken()
-    list(run(MODELS, session))
-    assert session.speech.drained
-    decode(MODELS, [session])
-    assert session.out == []
+    list(run(STAGES, session))
+    assert session.speech.phase is SpeechPhase.DONE
+    STAGES.decode([session])
+    assert session.events == []
+
+
+def test_speech_only_goes_on() -> None:
+    for before in SpeechPhase:
+        for after in SpeechPhase:
+            speech = spoken().speech
+            speech.phase = before
+            if after.value > before.value:
+                speech.enter(after)
+                assert speech.phase is after
+            else:
+                with pytest.raises(RuntimeError, match=f"{before.name} cannot enter {after.name}"):
+                    speech.enter(after)
+
+
+@pytest.mark.parametrize("where", ["thinker", "talker"])
+def test_a_pass_that_fails_after_its_last_layer_has_moved_nothing(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sessions share a pass; it fails at its very end, is tried with each alone, and both answers are as ever."""
+    honest = [list(run(STAGES, STAGES.open(rig.request(f"number {n}"))))[-1].text for n in range(2)]
+    sessions = [STAGES.open(rig.request(f"number {n}")) for n in range(2)]
+    step, failed = getattr(STAGES.steps, where), list[int]()
+    forward = step.forward
+
+    def fails_once_together(x: Tensor, *rest: object) -> object:
+        out = forward(x, *rest)
+        if len(x) > 1 and len(failed) < 3:
+            failed.append(len(x))
+            raise RuntimeError("after the pass")
+        return out
+
+    monkeypatch.setattr(step, "forward", fails_once_together)
+    for session in sessions:
+        begin(session)
+    codes: list[list[int]] = []
+    while not all(session.ended for session in sessions):
+        STAGES.think(sessions)
+        STAGES.talk(sessions)
+        STAGES.decode(sessions)
+        codes = [session.speech.codes for session in sessions]
+        for session in sessions:
+            session.finish_if_done()
+    assert failed == [2] * 3 and ["".join(s.text.pieces) for s in sessions] == honest
+    assert codes == [alone_codes(n) for n in range(2)]
+
+
+def alone_codes(number: int) -> list[int]:
+    session = STAGES.open(rig.request(f"number {number}"))
+    list(run(STAGES, session))
+    return session.speech.codes

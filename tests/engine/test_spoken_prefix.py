@@ -10,7 +10,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from descant.engine.heard import PACE, SPOKEN_SIGNS, heard, pace_of, spoken_pieces, timeline
+from descant.engine.spoken_prefix import (
+    SECONDS_PER_LETTER,
+    SPOKEN_SIGNS,
+    pace_of,
+    spoken_pieces,
+    spoken_prefix,
+    timeline,
+)
 from descant.errors import OptionError
 
 WORDS = (
@@ -30,21 +37,21 @@ lengths = st.one_of(st.none(), st.floats(0, 60))
 @given(texts, seconds, seconds, lengths)
 def test_more_time_is_never_less_text(text: str, one: float, other: float, spoken: float | None) -> None:
     early, late = sorted((one, other))
-    assert 0 <= heard(text, early, spoken=spoken) <= heard(text, late, spoken=spoken) <= len(text)
+    assert 0 <= spoken_prefix(text, early, spoken=spoken) <= spoken_prefix(text, late, spoken=spoken) <= len(text)
 
 
 @given(texts, lengths)
 @example("one two", 0.0)
 def test_nothing_at_the_start_and_all_at_the_end(text: str, spoken: float | None) -> None:
-    assert heard(text, 0.0, spoken=spoken) == 0
+    assert spoken_prefix(text, 0.0, spoken=spoken) == 0
     end = spoken or 1e6
-    assert heard(text, end, spoken=spoken) == heard(text, end + 1, spoken=spoken) == len(text)
+    assert spoken_prefix(text, end, spoken=spoken) == spoken_prefix(text, end + 1, spoken=spoken) == len(text)
 
 
 def cuts(text: str) -> list[int]:
     """Every place, ends apart, where a text can come to be cut."""
     words, whole = timeline(text)
-    found = {heard(text, middle * (1 + 1e-9), spoken=whole) for _, middle in words}
+    found = {spoken_prefix(text, middle * (1 + 1e-9), spoken=whole) for _, middle in words}
     return sorted(found - {0, len(text)})
 
 
@@ -81,13 +88,13 @@ def test_words_follow_each_other_in_text_and_in_time(text: str) -> None:
 def test_the_pace_of_an_answer_tells_the_same_as_its_length(text: str, spoken: float, share: float) -> None:
     if not spoken_pieces(text):
         return
-    near = {heard(text, at, spoken=spoken) for at in (share * spoken * (1 - 1e-9), share * spoken * (1 + 1e-9))}
-    assert heard(text, share * spoken, spoken=None, pace=pace_of(text, spoken)) in near
+    near = {spoken_prefix(text, at, spoken=spoken) for at in (share * spoken * (1 - 1e-9), share * spoken * (1 + 1e-9))}
+    assert spoken_prefix(text, share * spoken, spoken=None, pace=pace_of(text, spoken)) in near
 
 
 def said(text: str, spoken: float = 10.0) -> list[str]:
     """All that is ever kept of a text, shortest first."""
-    cuts = {heard(text, i * spoken / 1000, spoken=spoken) for i in range(1001)}
+    cuts = {spoken_prefix(text, i * spoken / 1000, spoken=spoken) for i in range(1001)}
     return [text[:cut] for cut in sorted(cuts)]
 
 
@@ -112,12 +119,12 @@ def test_what_can_be_kept_of_a_text(text: str, kept: list[str]) -> None:
 
 
 def test_a_word_is_heard_when_more_than_half_of_it_was() -> None:
-    assert [heard("four", at, spoken=1.0) for at in (0.49, 0.51)] == [0, 4]
+    assert [spoken_prefix("four", at, spoken=1.0) for at in (0.49, 0.51)] == [0, 4]
     (_, middle), *_ = timeline("one two")[0]
     _, whole = timeline("one two")
-    assert heard("one two", middle / whole, spoken=1.0) == 0
-    assert heard("one two", middle / whole + 1e-6, spoken=1.0) == len("one")
-    assert heard("one two", PACE * middle + 1e-6, spoken=None) == len("one")
+    assert spoken_prefix("one two", middle / whole, spoken=1.0) == 0
+    assert spoken_prefix("one two", middle / whole + 1e-6, spoken=1.0) == len("one")
+    assert spoken_prefix("one two", SECONDS_PER_LETTER * middle + 1e-6, spoken=None) == len("one")
 
 
 def test_digits_and_signs_take_as_long_as_their_words() -> None:
@@ -136,16 +143,16 @@ def test_pauses_delay_what_follows() -> None:
 
 def test_without_a_length_words_come_at_the_pace() -> None:
     text = "one two three four five six"
-    half = heard(text, 1.0, spoken=None)
+    half = spoken_prefix(text, 1.0, spoken=None)
     assert 0 < half < len(text)
-    assert heard(text, 2.0, spoken=None, pace=2 * PACE) == half
-    assert heard(text, 1.0, spoken=None, pace=10 * PACE) < half
-    assert pace_of("...", 3.0) == pace_of(text, 0.0) == PACE
+    assert spoken_prefix(text, 2.0, spoken=None, pace=2 * SECONDS_PER_LETTER) == half
+    assert spoken_prefix(text, 1.0, spoken=None, pace=10 * SECONDS_PER_LETTER) < half
+    assert pace_of("...", 3.0) == pace_of(text, 0.0) == SECONDS_PER_LETTER
 
 
 @pytest.mark.parametrize("name", ["seconds", "spoken", "pace"])
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, -math.inf])
 def test_times_that_are_no_times_are_refused(name: str, value: float) -> None:
-    given: dict[str, float] = {"seconds": 1.0, "spoken": 2.0, "pace": PACE, name: value}
+    given: dict[str, float] = {"seconds": 1.0, "spoken": 2.0, "pace": SECONDS_PER_LETTER, name: value}
     with pytest.raises(OptionError, match=rf"{name}={value} is no time; give seconds, 0 or more"):
-        heard("one two", given["seconds"], spoken=given["spoken"], pace=given["pace"])
+        spoken_prefix("one two", given["seconds"], spoken=given["spoken"], pace=given["pace"])

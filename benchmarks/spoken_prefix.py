@@ -1,8 +1,8 @@
-"""How well `descant.engine.heard` tells which words were heard when an answer is interrupted.
+"""How well `descant.engine.spoken_prefix` tells which words were heard when an answer is interrupted.
 
-    python benchmarks/heard.py                 the table; needs flite, espeak-ng and the extra `eval`; two minutes
-    python benchmarks/heard.py --json FILE     the same as JSON
-    python benchmarks/heard.py --fit           the weights, least squares on the teacher's training lines
+    python benchmarks/spoken_prefix.py                the table; needs flite, espeak-ng and the extra `eval`; 2 minutes
+    python benchmarks/spoken_prefix.py --json FILE     the same as JSON
+    python benchmarks/spoken_prefix.py --fit           the weights, least squares on the teacher's training lines
 
 nano speaks held-out lines; where its words truly are is carried over from the teacher's reading of the same text, whose
 times are known (`timing.py`). How far that reference is off is measured where both sides are known: from one flite
@@ -27,7 +27,14 @@ import soxr
 import torch
 from timing import Reading, TimedEspeak, TimedFlite, carried, joined
 
-from descant.engine.heard import PACE, heard, is_spoken, pace_of, pause_after, spoken_pieces
+from descant.engine.spoken_prefix import (
+    SECONDS_PER_LETTER,
+    is_spoken,
+    pace_of,
+    pause_after,
+    spoken_pieces,
+    spoken_prefix,
+)
 from descant.evals.speech import EAR_RATE, WhisperEar
 from descant.omni import load
 from descant.train import domain
@@ -138,7 +145,8 @@ def by_weight(pace: float | None) -> Method:
 
     def method(reading: Reading, seconds: float) -> int:
         spoken = reading.seconds if pace is None else None
-        return words_in(reading.text, heard(reading.text, seconds, spoken=spoken, pace=pace or PACE))
+        heard = spoken_prefix(reading.text, seconds, spoken=spoken, pace=pace or SECONDS_PER_LETTER)
+        return words_in(reading.text, heard)
 
     return method
 
@@ -169,7 +177,7 @@ def table(sets: dict[str, list[Reading]]) -> dict[str, dict[str, dict[str, float
         pace = float(np.mean([pace_of(one.text, one.seconds) for one in others]))
         methods: dict[str, Method] = {
             "length known": by_weight(None),
-            "length unknown": by_weight(PACE),
+            "length unknown": by_weight(SECONDS_PER_LETTER),
             "pace of ten answers": by_weight(pace),
             "by characters": by_characters,
             "by words": by_words,
@@ -197,8 +205,9 @@ def fit(lines: Sequence[str], timed: TimedFlite) -> dict[str, float]:
             if pause and not last:
                 commas.append(reading.spans[n + 1][0] - stop)
     letter, word_s, digit, drawn = np.linalg.lstsq(np.array(features), np.array(lengths), rcond=None)[0]
-    weights = {"WORD": word_s, "DIGIT": digit, "CLAUSE (drawn out)": drawn, "CLAUSE (pause)": np.mean(commas)}
-    return {"PACE": float(letter), **{name: float(value / letter) for name, value in weights.items()}}
+    weights = {"WORD_LETTERS": word_s, "DIGIT_LETTERS": digit}
+    weights |= {"CLAUSE_LETTERS (drawn out)": drawn, "CLAUSE_LETTERS (pause)": np.mean(commas)}
+    return {"SECONDS_PER_LETTER": float(letter), **{name: float(value / letter) for name, value in weights.items()}}
 
 
 def main() -> None:

@@ -1,0 +1,120 @@
+"""What other threads say to the engine's worker. Each is handled before a step begins; about what is gone, none is.
+
+Finalizers speak too, in the middle of anything: posting a message takes no lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from descant.engine.answer import Answer
+from descant.engine.limits import Reservation
+from descant.engine.session import AnswerSettings, Request
+from descant.tokens import PromptTokens
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Answer a request. reservation: the pages that it may come to need."""
+
+    answer: weakref.ref[Answer] = field(repr=False)
+    number: int
+    request: Request
+    reservation: Reservation
+
+
+@dataclass(frozen=True)
+class CancelAnswer:
+    """An answer is not wanted any more."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """Open a live session. system, closing: what stands before the conversation, and after each reply.
+
+    max_tokens: of context; drop: whether the oldest turns make room, or the answer is refused.
+    """
+
+    session: int
+    settings: AnswerSettings
+    system: PromptTokens = field(repr=False)
+    closing: PromptTokens = field(repr=False)
+    max_tokens: int
+    drop: bool
+
+
+@dataclass(frozen=True)
+class UpdateDraft:
+    """The turn that a live session is making, as far as it has come."""
+
+    session: int
+    draft: PromptTokens = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """The turn of a live session is complete: answer it. clock: when it was, seconds of ``time.perf_counter``."""
+
+    session: int
+    answer: weakref.ref[Answer] = field(repr=False)
+    number: int
+    turn: PromptTokens = field(repr=False)
+    settings: AnswerSettings
+    clock: float
+
+
+@dataclass(frozen=True)
+class TruncateReply:
+    """Of the reply of an answer, its listener heard only the first ``characters``."""
+
+    session: int
+    number: int
+    characters: int
+
+
+@dataclass(frozen=True)
+class CloseSession:
+    """A live session is over."""
+
+    session: int
+
+
+@dataclass(frozen=True)
+class RunTrace:
+    """Make a deterministic pass, written down; see ``engine.trace``. It runs by itself, between two steps."""
+
+    request: Request
+    result: Future[dict[str, Tensor]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Say when nothing is being answered and nothing waits."""
+
+    drained: threading.Event = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Look up: the engine may be closed."""
+
+
+Message = (
+    Submit
+    | CancelAnswer
+    | OpenSession
+    | UpdateDraft
+    | Ask
+    | TruncateReply
+    | CloseSession
+    | RunTrace
+    | Drain
+    | Wake
+)

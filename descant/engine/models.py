@@ -1,0 +1,54 @@
+"""What an engine is made of: the weights that all sessions share, and the stores of their key/value caches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from descant.inputs.tokenizer import Tokenizer
+from descant.model.codec import PreparedVoice, Token2Wav
+from descant.model.decoder import Decoder
+from descant.model.talker import Talker
+from descant.model.thinker import Thinker
+from descant.nn.pages import PageStore
+
+PAGE_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Models:
+    """The weights, the voices and the tokenizer: read-only, shared by every session."""
+
+    thinker: Thinker
+    talker: Talker | None
+    token2wav: Token2Wav | None
+    tokenizer: Tokenizer
+    stop_ids: frozenset[int]  # text ids that end an answer
+    stop_codes: frozenset[int] = frozenset()
+    banned_codes: frozenset[int] = frozenset()  # never drawn
+    voices: Mapping[str, PreparedVoice] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where the sessions of one engine keep their keys and values. talker None: a model without a voice."""
+
+    thinker: PageStore
+    talker: PageStore | None
+
+
+def new_stores(models: Models, tokens: int, talker_tokens: int, page: int = PAGE_TOKENS) -> Stores:
+    """Empty stores with room for so many tokens of the Thinker and of the Talker; they grow as they are used."""
+
+    def store(decoder: Decoder, room: int) -> PageStore:
+        cfg, like = decoder.cfg, decoder.embed_tokens.weight
+        size = cfg.num_hidden_layers, cfg.num_key_value_heads, cfg.head_dim
+        return PageStore(*size, size=page, limit=-(-room // page), like=like)
+
+    talker = None if models.talker is None else store(models.talker.decoder, talker_tokens)
+    return Stores(store(models.thinker.decoder, tokens), talker)
+
+
+def codes_beyond_table(talker: Talker, token2wav: Token2Wav, stops: frozenset[int]) -> frozenset[int]:
+    """Ids that the Talker could draw but the DiT has no row for, and that stop nothing (the reference would crash)."""
+    return frozenset(range(token2wav.cfg.dit.num_embeds + 1, talker.cfg.decoder.vocab_size)) - stops

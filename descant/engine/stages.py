@@ -1,0 +1,358 @@
+"""The stages of a step, each over all the sessions that are ready for it: read, think, talk, decode.
+
+Text never waits for sound, nor sound for the whole text: a step is one token, at most one code (the Talker eats exactly
+one reply state a code, and waits when the Thinker is behind) and at most one codec window. When the text is complete
+the Talker runs on by itself. A session that fails leaves alone: what several share is a forward pass, and a pass that
+fails is tried again with each of them by itself. Nothing of a session moves before the pass that it shares is through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from descant.config import OUTPUT_RATE_HZ
+from descant.engine.boundary import each, together
+from descant.engine.context import Context
+from descant.engine.graphs import DecodeSteps, StepMode
+from descant.engine.models import Models, Stores
+from descant.engine.sampling import BROKEN_ID, Choose, ForcedIds, Sampler, drawn
+from descant.engine.session import (
+    AnswerSettings,
+    Phase,
+    Request,
+    Session,
+    SpeechPhase,
+    SpeechStream,
+    TextStream,
+    split_seed,
+)
+from descant.errors import OptionError, SessionError
+from descant.model.codec import Token2Wav
+from descant.model.talker import Talker, first_row, prompt_rows, reply_rows, speaker_row, step_row, tail_rows
+from descant.nn.pages import PagedBatch, PageTable
+from descant.types import AudioChunk, TextDelta
+
+NO_VOICE = "this model has no voice: it comes without a Talker; ask with speech=False"
+
+
+class Stages:
+    """The models of one engine, its stores and its step buffers, and what is done with them. One thread at a time."""
+
+    def __init__(self, models: Models, stores: Stores, step_mode: StepMode | None = None):
+        self.models, self.stores = models, stores
+        self.steps = DecodeSteps(models.thinker, models.talker, step_mode)
+
+    @property
+    def talker(self) -> Talker:
+        if self.models.talker is None:
+            raise OptionError(NO_VOICE)
+        return self.models.talker
+
+    @property
+    def token2wav(self) -> Token2Wav:
+        if self.models.token2wav is None:
+            raise OptionError(NO_VOICE)
+        return self.models.token2wav
+
+    # ------------------------------------------------------------ sessions
+
+    def new_context(self, *, speech: bool, tenant: str = "") -> Context:
+        """An empty context with page tables of its own."""
+        if speech and self.stores.talker is None:
+            raise OptionError(NO_VOICE)
+        talker_kv = PageTable(self.stores.talker) if speech and self.stores.talker else None
+        return Context(PageTable(self.stores.thinker), talker_kv, tenant)
+
+    @torch.inference_mode()
+    def open(self, request: Request) -> Session:
+        """A new session in phase PREFILL, over a context of its own."""
+        settings = request.settings
+        context = self.new_context(speech=settings.voice is not None, tenant=settings.tenant)
+        context.set_tokens(request.prompt)
+        return self.answer_in(context, settings, request.clock)
+
+    @torch.inference_mode()
+    def answer_in(self, context: Context, settings: AnswerSettings, clock: float) -> Session:
+        """A new session in phase PREFILL, over a context whose tokens are set; the last of them is still to be read."""
+        context.reopen()
+        text_seed, speech_seed, noise_seed = split_seed(settings.seed)
+        thinker, start = self.models.thinker, context.tokens.next_position
+        choose: Choose
+        if settings.forced is None:
+            prompt = context.tokens.ids.to(thinker.device)
+            choose = Sampler(settings.text, vocab_size=thinker.cfg.text.vocab_size, seed=text_seed, prompt=prompt)
+        else:
+            choose = ForcedIds(settings.forced, min(self.models.stop_ids))
+        writer = self.models.tokenizer.incremental()
+        text = TextStream(choose, writer, context.thinker_kv, start, settings.text.max_tokens)
+        if settings.voice is None or context.talker_kv is None:
+            return Session(clock, context, text)
+        choose = Sampler(
+            settings.speech,
+            vocab_size=self.talker.cfg.decoder.vocab_size,
+            seed=speech_seed,
+            prompt=codec_ids(self.talker, len(context.tokens)),
+            banned=self.models.banned_codes,
+        )
+        codec = self.token2wav.start(settings.voice, noise_seed, settings.decoding)
+        tail = tail_rows(thinker, self.talker.cfg)
+        limit = settings.speech.max_tokens
+        return Session(
+            clock,
+            context,
+            text,
+            SpeechStream(settings.voice, choose, context.talker_kv, codec, tail, start, limit),
+        )
+
+    def listen_in(self, context: Context) -> Session:
+        """A live session between two answers: tokens are read as they come."""
+        nothing = ForcedIds((), min(self.models.stop_ids))
+        text = TextStream(nothing, self.models.tokenizer.incremental(), context.thinker_kv, 0, 0)
+        return Session(0.0, context, text, reply_states=[], phase=Phase.LISTENING)
+
+    # ------------------------------------------------------------ read
+
+    def read(self, session: Session, tokens: int | None = None) -> None:
+        """Read the next ``tokens`` of the prompt (None: all): the Thinker, and the Talker behind it."""
+        context, thinker = session.context, self.models.thinker
+        if not context.thinker_kv.length:
+            context.adopt()
+        room = context.unread if tokens is None else tokens
+        if context.behind:
+            room -= self.follow(context, room)
+        start = context.thinker_kv.length
+        stop = min(start + room, len(context.tokens))
+        if stop == start:
+            return
+        embeds = context.embeds(thinker, start, stop)[None]
+        positions = context.tokens.positions[:, None, start:stop].to(thinker.device)
+        batches = [PagedBatch([table], stop - start) for table in context.tables]
+        hidden = thinker(embeds, positions, batches[0], batches[0].mask)
+        for behind in batches[1:]:
+            filled = context.tokens.filled()[start:stop].to(thinker.device)
+            self.talker.decoder(self.talker.proj(prompt_rows(embeds, hidden, filled)), positions, behind)
+        complete = session.phase is Phase.PREFILL and stop == len(context.tokens)
+        logits = thinker.logits(hidden[0, -1]) if complete else None
+        for batch in batches:
+            batch.advance()
+        if session.phase is Phase.PREFILL:
+            session.prefilled += stop - start
+        if logits is not None:
+            if bool(logits.sum().isfinite()):  # what gave no numbers is nobody else's, and its first draw will say so
+                context.publish()
+            session.text.logits = logits
+            session.enter(Phase.THINKING)
+
+    def follow(self, context: Context, most: int) -> int:
+        """Have the Talker read what only the Thinker has read, a reply; returns how many tokens."""
+        assert context.talker_kv is not None
+        states = torch.stack(context.reply_states[: min(most, context.behind)])
+        start = context.talker_kv.length
+        positions = context.tokens.positions[:, None, start : start + len(states)].to(self.talker.device)
+        batch = PagedBatch([context.talker_kv], len(states))
+        self.talker.decoder(self.talker.proj(states[None]), positions, batch)
+        batch.advance()
+        del context.reply_states[: len(states)]
+        return len(states)
+
+    # ------------------------------------------------------------ draw
+
+    def draw(self, streams: Mapping[Session, TextStream | SpeechStream]) -> dict[Session, int]:
+        """What each stream draws from its logits; the host waits once for all. A session that fails is left out."""
+        chosen: dict[Session, Tensor] = {}
+        found: dict[Session, int] = {}
+
+        def choose(session: Session) -> None:
+            stream = streams[session]
+            assert stream.logits is not None
+            chosen[session] = drawn(stream.choose, stream.logits)
+
+        def fetch(sessions: Sequence[Session]) -> None:
+            ids = torch.stack([chosen[session] for session in sessions]).tolist()
+            found.update(zip(sessions, ids, strict=True))
+
+        together(each(streams, choose), fetch)
+        return found
+
+    # ------------------------------------------------------------ think
+
+    def think(self, sessions: Sequence[Session]) -> None:
+        """Write one token in every session that thinks, and read it back: its state is what the Talker eats.
+
+        The stop token is never read back and has no state. The last token before the length limit is read back all the
+        same when there is speech: its word must be spoken.
+        """
+        thinking = {session: session.text for session in sessions if session.phase is Phase.THINKING}
+        ids = self.draw(thinking)
+        alive = each(ids, lambda session: self.choose_token(session, ids[session]))
+        together([session for session in alive if session.text.logits is None], self.read_back)
+        for session in alive:
+            if session.phase is Phase.SPEAKING and session.speech is not None:
+                session.speech.end_text()
+
+    def choose_token(self, session: Session, chosen: int) -> None:
+        """Write the id that was drawn; logits None afterwards says that it is to be read back."""
+        check_id(chosen)
+        text, speech = session.text, session.speech
+        if chosen in self.models.stop_ids:
+            end_text(session, "stop")
+            return
+        text.ids.append(chosen)
+        write(session, text.writer.push(chosen))
+        full = len(text.ids) >= text.max_tokens
+        if not full or (speech is not None and speech.singing):
+            text.logits = None
+        if full:
+            end_text(session, "length")
+
+    def read_back(self, sessions: Sequence[Session]) -> None:
+        """Feed the Thinker the token that each session has just written; its state (hidden + embedding) is queued for
+        the Talker."""
+        thinker, texts = self.models.thinker, [session.text for session in sessions]
+        embeds = thinker.embed_tokens(torch.tensor([[text.ids[-1]] for text in texts], device=thinker.device))
+        at = each_at([text.start + len(text.ids) - 1 for text in texts], thinker.device)
+        hidden, logits = self.steps.thinker(embeds, at, [text.kv for text in texts])
+        states = reply_rows(embeds, hidden)[:, 0]
+        for session, scores, state in zip(sessions, logits, states, strict=True):
+            session.text.logits = scores
+            if session.reply_states is not None:
+                session.reply_states.append(state)
+            if session.speech is not None and session.speech.singing:
+                session.speech.states.append(state)
+
+    # ------------------------------------------------------------ talk
+
+    def talk(self, sessions: Sequence[Session]) -> None:
+        """Sing one code in every session that has a state for it."""
+        answering = (Phase.THINKING, Phase.SPEAKING)
+        streams = {s: s.speech for s in sessions if s.phase in answering and s.speech is not None and s.speech.singing}
+        ready = each(streams, lambda session: self.lay_input(streams[session]))
+        fed = [session for session in ready if streams[session].input is not None]
+        each((s for s in fed if not streams[s].codes), lambda session: self.sing([streams[session]]))
+        together([s for s in fed if streams[s].codes], lambda group: self.sing([streams[s] for s in group]))
+        codes = self.draw({session: streams[session] for session in fed if not session.ended})
+        each(codes, lambda session: self.choose_code(streams[session], codes[session]))
+
+    def lay_input(self, speech: SpeechStream) -> None:
+        """Lay out what the Talker reads to sing the next code: speaker's and first row, then one row for each code.
+
+        Nothing when the Thinker is behind: feeding the pad state now would change the answer.
+        """
+        state = speech.next_state()
+        if state is None:
+            return
+        if speech.codes:
+            speech.input = step_row(self.talker, torch.tensor(speech.codes[-1:], device=self.talker.device), state)
+            return
+        bos = self.models.thinker.embed_tokens(torch.tensor(speech.voice.bos_token, device=self.talker.device))
+        speech.input = torch.stack((speaker_row(self.talker, bos), first_row(self.talker, state)))
+
+    def sing(self, streams: Sequence[SpeechStream]) -> None:
+        """One pass of the Talker over the rows that were laid out; several streams bring one row each."""
+        rows = torch.stack([speech.input for speech in streams if speech.input is not None])
+        new = rows.shape[1]
+        last = each_at([speech.start + 1 + len(speech.codes) for speech in streams], self.talker.device)
+        at = last + torch.arange(1 - new, 1, device=self.talker.device)
+        (logits,) = self.steps.talker(rows, at, [speech.kv for speech in streams])
+        for speech, scores in zip(streams, logits[:, -1], strict=True):
+            speech.logits, speech.input = scores, None
+
+    def choose_code(self, speech: SpeechStream, chosen: int) -> None:
+        """Keep the code that was drawn, or end the codes."""
+        check_id(chosen)
+        speech.logits = None
+        if chosen not in self.models.stop_codes:
+            speech.codes.append(chosen)
+            if len(speech.codes) < speech.max_codes:
+                return
+        speech.enter(SpeechPhase.FLUSHING)
+
+    # ------------------------------------------------------------ decode
+
+    def decode(self, sessions: Sequence[Session]) -> None:
+        """Feed the codes that are new; make one window of sound in every session that has one ready."""
+        streams = {session: speech for session in sessions if (speech := session.sounding) is not None}
+        fed = each(streams, lambda session: self.feed(streams[session]))
+        due = [session for session in fed if self.token2wav.due(streams[session].codec)]
+        together(due, lambda group: self.decode_windows(group, [streams[session] for session in group]))
+
+    def feed(self, speech: SpeechStream) -> None:
+        """Give the codec decoder what the Talker has sung since, and tell it when that was all."""
+        codec, fresh = speech.codec, speech.codes[speech.decoded :]
+        if fresh:
+            codec = self.token2wav.feed(codec, fresh)
+        if not speech.singing and not codec.finished:
+            codec = self.token2wav.close(codec)
+        speech.codec, speech.decoded = codec, len(speech.codes)
+        self.end_speech_if_done(speech)
+
+    def decode_windows(self, sessions: Sequence[Session], streams: Sequence[SpeechStream]) -> None:
+        """One window of each session, all in one batch."""
+        made = self.token2wav.step([speech.codec for speech in streams])
+        for session, speech, (samples, codec) in zip(sessions, streams, made, strict=True):
+            speech.codec = codec
+            emit_audio(session, speech, samples)
+            self.end_speech_if_done(speech)
+
+    def end_speech_if_done(self, speech: SpeechStream) -> None:
+        if speech.codec.finished and not self.token2wav.due(speech.codec):
+            speech.enter(SpeechPhase.DONE)
+
+    def codec_has_work(self, speech: SpeechStream) -> bool:
+        """True if the codec decoder lacks input that exists (codes, their end) or has a window ready."""
+        given = len(speech.codes) == speech.decoded and speech.codec.finished is not speech.singing
+        return not given or self.token2wav.due(speech.codec)
+
+    def missing_codes(self, speech: SpeechStream) -> int:
+        """Codes that the next window lacks, those counted that the codec decoder has not been given yet."""
+        return self.token2wav.missing(speech.codec) - (len(speech.codes) - speech.decoded)
+
+
+def codec_ids(talker: Talker, length: int) -> Tensor:
+    """The ids that the Talker's repetition penalty takes for its prompt, (P + 2,): P masks, pad, start."""
+    cfg = talker.cfg
+    return torch.tensor([cfg.codec_mask_id] * length + [cfg.codec_pad_id, cfg.codec_start_id], device=talker.device)
+
+
+def check_id(chosen: int) -> None:
+    """Refuse an id whose logits were not numbers."""
+    if chosen == BROKEN_ID:
+        raise SessionError("the model's scores are not numbers: the input, or the weights, are broken")
+
+
+def each_at(positions: Sequence[int], device: torch.device) -> Tensor:
+    """One text position for each row of a batch, (3, B, 1) int64."""
+    return torch.tensor(positions, device=device).expand(3, -1)[..., None]
+
+
+def write(session: Session, text: str) -> None:
+    """Text that became readable, as an event (none while a character is still incomplete)."""
+    if not text:
+        return
+    now = session.now()
+    if session.first_text_s is None:
+        session.first_text_s = now
+    session.text.pieces.append(text)
+    session.events.append(TextDelta(text, now))
+
+
+def end_text(session: Session, reason: Literal["stop", "length"]) -> None:
+    """The text is complete."""
+    session.reason = reason
+    session.enter(Phase.SPEAKING)
+    write(session, session.text.writer.flush())
+
+
+def emit_audio(session: Session, speech: SpeechStream, samples: Tensor) -> None:
+    """Sound that became ready, as an event."""
+    if not len(samples):
+        return
+    now, start = session.now(), speech.samples
+    if session.first_audio_s is None:
+        session.first_audio_s = now
+    speech.samples += len(samples)
+    session.events.append(AudioChunk(samples.float().cpu().numpy(), start, OUTPUT_RATE_HZ, now))
