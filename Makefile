@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 demo: $(READY)  ## ask the embedded model four questions; answers are in out/demo
-	@$(OFFLINE) $(PY) -m descant.demo
+	@$(OFFLINE) $(PY) -m descant.cli.demo
 
 test: lint  ## everything that must pass: lint, then all tests
 	@echo "running the tests with $(WORKERS) workers"

@@ -36,8 +36,8 @@ from descant.engine.session import Phase, Request
 from descant.engine.stages import Stages
 from descant.evals.report import SPEECH_TASKS
 from descant.evals.speech import WhisperEar, word_error
-from descant.evals.tasks import Row, typed
-from descant.model.codec import PreparedVoice, Token2Wav, noise
+from descant.evals.tasks import TaskRow, typed_item
+from descant.model.codec import PreparedVoice, Token2Wav, block_noise
 from descant.model.ode import Solver
 from descant.omni import Omni, load
 from descant.types import Decoding
@@ -45,7 +45,7 @@ from descant.types import Decoding
 FRAME_S = 0.01  # seconds of a mel frame
 SAMPLE_RATE = 24000  # Hz
 SEED = 0  # of the noise, everywhere
-HELD_OUT = Row("codec", SPEECH_TASKS, typed, 0, None)
+HELD_OUT = TaskRow("codec", SPEECH_TASKS, typed_item, 0, None)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def rig(omni: Omni, answers: Sequence[Answer], solved: int) -> Rig:
     exact, cfg = omni._decoding("quality"), net.cfg.dit
     codes = [torch.tensor(a.codes) for a in answers]
     truth = [
-        net.mel_whole(c, voice, noise(SEED, 0, len(c) * cfg.repeats, cfg.block_size, cfg.mel_dim), exact)
+        net.mel_whole(c, voice, block_noise(SEED, 0, len(c) * cfg.repeats, cfg.block_size, cfg.mel_dim), exact)
         for c in codes[:solved]
     ]
     return Rig(net, voice, codes, truth)

@@ -39,7 +39,7 @@ from descant.evals.speech import EAR_RATE, WhisperEar
 from descant.omni import load
 from descant.train import domain
 from descant.train.mel import RATE
-from descant.train.sentences import Line, speech_lines
+from descant.train.sentences import SpeechLine, speech_lines
 from descant.train.speech_data import Flite
 from descant.types import AudioChunk
 
@@ -48,7 +48,7 @@ MOMENTS = 40  # interruptions of each sound
 Method = Callable[[Reading, float], int]  # (reading, seconds) -> words
 
 
-def script() -> list[Line]:
+def script() -> list[SpeechLine]:
     """Replies of the domain, sentences like them and lists of words; one in 25 of the made-up ones is held out."""
     return speech_lines(2000, 500, SEED)
 

@@ -29,10 +29,10 @@ from descant.engine.worker import EngineWorker
 from descant.inputs.wav import read_wav
 from descant.omni import load
 from descant.types import AudioChunk, Finished, Image, TextDelta
-from descant.weights.fetch import ASSETS
+from descant.weights.fetch import MODELS_FOLDER
 
 HERE = Path(__file__).resolve().parent
-QUESTION, PICTURE = ASSETS / "demo" / "question.wav", ASSETS / "demo" / "stars.png"
+QUESTION, PICTURE = MODELS_FOLDER / "demo" / "question.wav", MODELS_FOLDER / "demo" / "stars.png"
 RATE, PIECE = 16000, 320  # Hz; samples in 20 ms
 BEFORE, AFTER = 1.2, 0.4  # seconds of a quiet room around the question
 QUIET = 1e-3

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from descant.bench.decode import clocked
 from descant.bench.harness import threads
-from descant.bench.shapes import FULL, models_of, prepared_voice, random_parts, random_prompt, request
+from descant.bench.shapes import FULL, bench_models, prepared_voice, random_parts, random_prompt, request
 from descant.bench.streams import finish, mel_windowed, push
 from descant.config import OmniConfig
 from descant.engine.boundary import each
@@ -30,7 +30,7 @@ from descant.model import codec
 from descant.model.codec import decoding_for
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
-from descant.model.windows import Song, sing_windows
+from descant.model.windows import VocoderCall, call_vocoder
 
 OUT = Path(__file__).resolve().parent / "results" / "where.md"
 STEPS, WARM, TURNS = 20, 5, 5
@@ -48,7 +48,7 @@ Milliseconds = dict[str, float]  # of each kind
 
 def decoders(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
     """A step of the Thinker and one of the Talker."""
-    models, most = models_of(random_parts(config)), (TURNS + 1) * STEPS + WARM
+    models, most = bench_models(random_parts(config)), (TURNS + 1) * STEPS + WARM
     asked = request(random_prompt(FULL.prompt), prepared_voice(models, config), most, most)
     stages = Stages(models, new_stores(models, *most_tokens(asked)))
     session = stages.open(asked)
@@ -64,22 +64,22 @@ def decoders(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
 
 def sound(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
     """All windows of the bench's codes at balanced: through the DiT, and the same through the BigVGAN."""
-    models, balanced = models_of(random_parts(config)), decoding_for("balanced")
+    models, balanced = bench_models(random_parts(config)), decoding_for("balanced")
     net, voice = models.token2wav, prepared_voice(models, config)
     assert net is not None
     codes = torch.randint(0, 8192, (FULL.codes,), generator=torch.Generator().manual_seed(0))
-    asked: list[Sequence[Song]] = []
+    asked: list[Sequence[VocoderCall]] = []
 
-    def sung(vocoder: BigVGAN | Vocos, songs: Sequence[Song]) -> list[torch.Tensor]:
+    def sung(vocoder: BigVGAN | Vocos, songs: Sequence[VocoderCall]) -> list[torch.Tensor]:
         asked.append(songs)
-        return sing_windows(vocoder, songs)
+        return call_vocoder(vocoder, songs)
 
     with patch.object(codec, "sing_windows", sung):
         _, state = push(net, net.start(voice, 0, balanced), codes)
         finish(net, state)
     return {
         "DiT": measured(lambda: mel_windowed(net, codes, voice, 0, balanced), 1),
-        "BigVGAN": measured(lambda: [sing_windows(net.vocoder, songs) for songs in asked], 1),
+        "BigVGAN": measured(lambda: [call_vocoder(net.vocoder, songs) for songs in asked], 1),
     }
 
 

@@ -9,7 +9,6 @@ DescantError
     └── BusyError   no room for it now; carries an estimate of when there will be
 """
 
-
 SHOWN_CHARACTERS = 60  # of a value that an error repeats
 
 

@@ -151,9 +151,7 @@ def concatenate(chain: Sequence[PromptTokens]) -> PromptTokens:
     offsets = list(accumulate((len(tokens) for tokens in chain), initial=0))
     bases = list(accumulate((tokens.extent for tokens in chain), initial=0))
     spans = [
-        replace(span, indices=span.indices + offset)
-        for offset, tokens in zip(offsets, chain)
-        for span in tokens.spans
+        replace(span, indices=span.indices + offset) for offset, tokens in zip(offsets, chain) for span in tokens.spans
     ]
     ids = torch.cat([NO_TOKENS.ids, *(tokens.ids for tokens in chain)])
     shifted = [tokens.positions + base for base, tokens in zip(bases, chain)]
@@ -169,9 +167,7 @@ def unchanged(before: PromptTokens, now: PromptTokens) -> int:
     return min([kept, *(span.first for span in before.spans if digests.get(span.first) != span.source.digest)])
 
 
-def place_features(
-    embeds: Tensor, spans: Sequence[MediaSpan], features: Sequence[Tensor], start: int = 0
-) -> Tensor:
+def place_features(embeds: Tensor, spans: Sequence[MediaSpan], features: Sequence[Tensor], start: int = 0) -> Tensor:
     """Put encoder features at the tokens of their spans. Differentiable; ``embeds`` is left as it was.
 
     embeds (T, D): of the tokens start .. start + T - 1; features: (at least K, D) for each span, in the same order.

@@ -289,6 +289,7 @@ class Progress:
 
 Event = TextDelta | AudioChunk | Progress | Finished
 Latency = Literal["low", "balanced", "quality"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)

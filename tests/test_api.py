@@ -54,6 +54,17 @@ def test_importing_is_cheap(line: str) -> None:
     assert out.stdout.strip() == "[]"
 
 
+def test_a_first_answer_loads_no_compiler() -> None:
+    """torch's compiler takes longer to import than nano to answer: nothing of an answer may bring it in."""
+    code = (
+        "import sys, descant; omni = descant.load('nano'); "
+        "events = list(omni.chat('hello', max_tokens=2, seed=0)); assert events[-1].usage.samples; "
+        "print([m for m in ('torch._dynamo', 'torch._inductor', 'sympy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_there_is_one_exception_tree() -> None:
     found = {value for value in vars(errors).values() if inspect.isclass(value)}
     assert all(issubclass(error, descant.DescantError) for error in found)

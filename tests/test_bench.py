@@ -17,7 +17,7 @@ import torch
 from descant.bench import answer, decode, live, nano, reference, report, rows, shapes, together, voices
 from descant.bench.harness import (
     Bench,
-    Line,
+    BenchLine,
     Target,
     figure_line,
     growth_line,
@@ -28,14 +28,14 @@ from descant.bench.harness import (
     threads,
     time_line,
 )
-from descant.bench.shapes import SIGNS, Scale, codec, decoder, ears, omni, random_parts
+from descant.bench.shapes import CODEPOINTS, Scale, codec, decoder, ears, omni, random_parts
 from descant.cli.errors import run
 from descant.errors import OptionError, SessionError
 from descant.types import Timings
 from descant.weights.fetch import embedded
 from tests.stub import StubOmni
 
-BODY = decoder(64, 1, 4, 64, shapes.VOCAB), decoder(64, 1, 4, 64, shapes.CODES)
+BODY = decoder(64, 1, 4, 64, shapes.VOCAB), decoder(64, 1, 4, 64, shapes.CODE_IDS)
 TIED = decoder(64, 1, 4, 64, shapes.VOCAB, tied=True), BODY[1]
 SOUND = codec(64, 2, 64, channels=16)
 TINY = Scale(
@@ -95,7 +95,7 @@ def test_threads_are_put_back() -> None:
 
 
 def test_rows_by_name_and_by_model() -> None:
-    assert rows.choose(None, None) == list(rows.ROWS)
+    assert rows.choose(None, None) == list(rows.BENCH_ROWS)
     assert rows.choose(["nano", "decode"], None) == ["decode", "nano"]
     assert rows.choose(None, "bench-tiny")[:3] == ["first-audio", "whole-answer", "live-turn"]
     with pytest.raises(OptionError, match=r"no row 'decod'.*choose from first-audio"):
@@ -108,7 +108,7 @@ def test_an_answer_beside_the_same_answer_of_the_peer() -> None:
     bench = tiny(compare="transformers")
     lines = rows.measure(bench, ["first-audio", "whole-answer"])
     firsts, (low, balanced, quality) = lines[:3], lines[3:]
-    sides = answer.answers(bench)
+    sides = answer.timed_answers(bench)
     assert set(sides) == {"low", "balanced", "quality", "transformers"}  # measured once for both rows
     assert {(len(t.ids), t.samples) for side in sides.values() for t in side} == {(3, 14 * 2 * 240)}
     for first, whole in zip(firsts, lines[3:], strict=True):
@@ -122,10 +122,10 @@ def test_an_answer_beside_the_same_answer_of_the_peer() -> None:
 
 def test_whatever_is_drawn_is_written_and_can_be_read_back() -> None:
     ids = (0, 255, shapes.STOP, shapes.VOCAB - 1)
-    writer = SIGNS.incremental()
-    assert SIGNS.ids("".join(writer.push(index) for index in ids) + writer.flush()) == ids
-    assert SIGNS.special("<|AUDIO|>") == shapes.IDS.audio and SIGNS.special("<|VIDEO|>") == shapes.IDS.video
-    assert SIGNS.special("<|im_end|>") == shapes.STOP
+    writer = CODEPOINTS.incremental()
+    assert CODEPOINTS.ids("".join(writer.push(index) for index in ids) + writer.flush()) == ids
+    assert CODEPOINTS.special("<|AUDIO|>") == shapes.IDS.audio and CODEPOINTS.special("<|VIDEO|>") == shapes.IDS.video
+    assert CODEPOINTS.special("<|im_end|>") == shapes.STOP
 
 
 def test_answers_together_beside_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,18 +145,18 @@ def test_answers_together_beside_one_after_another(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_answer_that_ends_early_is_no_rate() -> None:
-    models = shapes.models_of(random_parts(TINY.answer))
-    eager = replace(models, stop_codes=frozenset(range(shapes.CODES)))
-    crowd = together.Crowd((shapes.random_prompt(4),), shapes.prepared_voice(models, TINY.answer), 2, 5)
+    models = shapes.bench_models(random_parts(TINY.answer))
+    eager = replace(models, stop_codes=frozenset(range(shapes.CODE_IDS)))
+    crowd = together.Workload((shapes.random_prompt(4),), shapes.prepared_voice(models, TINY.answer), 2, 5)
     assert together.rate(shapes.endless(models), crowd, 1) > 0
     with pytest.raises(SessionError, match="2 tokens and codes were made where 7"):
         together.rate(eager, crowd, 1)
 
 
 def test_a_turn_pushed_live_beside_the_same_turn_given_whole() -> None:
-    home = live.house(TINY)
+    home = live.live_bench(TINY)
     pushed, submitted = live.pushed(home, TINY), live.submitted(home, TINY)
-    assert pushed.what == submitted.what and len(pushed.end.text) == live.WORDS
+    assert pushed.what == submitted.what and len(pushed.end.text) == live.WORDS_A_TURN
     assert pushed.end.usage.prefilled_tokens < submitted.end.usage.prefilled_tokens
     assert pushed.reading > 0 and submitted.reading == 0
     [line] = rows.measure(tiny(), ["live-turn"])
@@ -164,23 +164,23 @@ def test_a_turn_pushed_live_beside_the_same_turn_given_whole() -> None:
 
 
 def test_turns_that_differ_are_no_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = live.submitted(live.house(TINY), replace(TINY, spoken=1.0))
+    other = live.submitted(live.live_bench(TINY), replace(TINY, spoken=1.0))
     monkeypatch.setattr(live, "submitted", lambda home, scale: other)
     with pytest.raises(SessionError, match="did not answer alike"):
         live.live_turn(tiny())
 
 
 def test_the_last_turn_of_a_conversation_beside_its_first() -> None:
-    talk = live.conversation(live.house(TINY), TINY)
+    talk = live.conversation(live.live_bench(TINY), TINY)
     tokens = [turn.end.usage.prompt_tokens for turn in talk]
-    assert len(tokens) == 3 and tokens[1] - tokens[0] == tokens[2] - tokens[1] > live.WORDS
+    assert len(tokens) == 3 and tokens[1] - tokens[0] == tokens[2] - tokens[1] > live.WORDS_A_TURN
     [line] = rows.measure(tiny(), ["tenth-turn"])
     assert line.name == "first text at turn 3" and f"{tokens[2]} tokens" in line.note
     assert line.ratio == line.value / line.peer  # type: ignore[operator]
 
 
 def test_steps_beside_sessions_that_only_hold_their_context() -> None:
-    home = live.house(TINY)
+    home = live.live_bench(TINY)
     with live.room(home, TINY, 2, 1) as step:
         assert step() > 0
     with pytest.raises(SessionError, match="the answer ended"), live.room(home, TINY, 0, 1) as step:
@@ -199,7 +199,7 @@ def test_idle_sessions_hold_what_is_said_of_them(monkeypatch: pytest.MonkeyPatch
             engines.append(self)
 
     monkeypatch.setattr(live, "Engine", Kept)
-    with live.room(live.house(TINY), TINY, 2, 1):
+    with live.room(live.live_bench(TINY), TINY, 2, 1):
         contexts = [slot.session.context for slot in engines[0].worker.slots.values() if slot.conversation is not None]
         assert len(contexts) == 2
         for context in contexts:
@@ -218,7 +218,7 @@ def test_decoding_beside_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_decode_steps_are_counted_alike() -> None:
     parts, voice, prompt = random_parts(TINY.decode), shapes.random_voice(TINY.decode), shapes.random_prompt(6)
-    models = shapes.models_of(parts)
+    models = shapes.bench_models(parts)
     ours = decode.step_seconds(models, prompt, shapes.prepared_voice(models, TINY.decode), 3)
     theirs = reference.Reference(TINY.decode, parts, voice).step_seconds(prompt, 3)
     assert [len(side) for side in (*ours, *theirs)] == [3, 3, 3, 3]
@@ -240,7 +240,7 @@ def test_nano_is_timed_on_a_spoken_question() -> None:
             yield from [*rest, type(last)(last.text, last.reason, last.usage, timings, last.t)]
 
     omni = Timed()
-    lines = nano.spoken(tiny(repeats=2), omni, Path("question.wav"))  # type: ignore[arg-type]
+    lines = nano.spoken_rows(tiny(repeats=2), omni, Path("question.wav"))  # type: ignore[arg-type]
     assert [options["latency"] for _, options in omni.calls] == 3 * ["low", "balanced", "quality"]
     assert omni.calls[0][0][0].content[0].source == "question.wav"
     judged = [(line.value, line.met) for line in lines]
@@ -267,7 +267,7 @@ class Late(StubOmni):
 
 def test_voices_are_counted_until_one_is_late() -> None:
     omni = Late()
-    [line] = voices.spoken(tiny(repeats=3), omni)  # type: ignore[arg-type]
+    [line] = voices.voices_in_time(tiny(repeats=3), omni)  # type: ignore[arg-type]
     assert line.value == 2 and line.met is False and "1: 0, 2: 0, 3: 1" in line.note
     assert len(omni.calls) == 4 * (1 + 2 + 3)  # all at once, in turns
 
@@ -276,14 +276,14 @@ def test_voices_are_counted_until_one_is_late() -> None:
 
 
 @pytest.fixture
-def canned(monkeypatch: pytest.MonkeyPatch) -> list[Line]:
+def canned(monkeypatch: pytest.MonkeyPatch) -> list[BenchLine]:
     lines = [time_line("swift", 0.123456, 2.0, Target("ratio >=", 12.0), "a note"), skipped("slow", "not here")]
-    monkeypatch.setattr(rows, "ROWS", {"swift": rows.Row(lambda bench: lines, "bench-tiny")})
+    monkeypatch.setattr(rows, "BENCH_ROWS", {"swift": rows.BenchRow(lambda bench: lines, "bench-tiny")})
     return lines
 
 
 def test_the_command_prints_a_table_and_keeps_the_figures(
-    canned: list[Line], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    canned: list[BenchLine], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "bench.json"
     assert run(["bench", "--rows", "swift", "--compare", "transformers", "--json", str(out), "--threads", "1"]) == 0
@@ -300,7 +300,7 @@ def test_the_command_prints_a_table_and_keeps_the_figures(
 
 
 def test_a_missing_peer_is_named_before_anything_is_measured(
-    canned: list[Line], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    canned: list[BenchLine], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reference, "find_spec", lambda name: None)
     assert run(["bench", "--compare", "transformers"]) == 2
@@ -310,7 +310,7 @@ def test_a_missing_peer_is_named_before_anything_is_measured(
 
 
 def test_a_commit_outside_of_a_repository_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "run", lambda *words: "")
+    monkeypatch.setattr(report, "run_command", lambda *words: "")
     assert report.commit() == "unknown"
 
 
@@ -326,7 +326,7 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def test_the_picture_shows_every_row(canned: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_shows_every_row(canned: list[BenchLine], monkeypatch: pytest.MonkeyPatch) -> None:
     plot = script("plot", monkeypatch)
     lines = [
         *canned,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from descant import demo
+from descant.cli import demo
 from descant.types import Audio, AudioChunk, Event, Image, Text, Video
 from tests.stub import StubOmni
 

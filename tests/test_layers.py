@@ -22,19 +22,18 @@ MAP: dict[str, set[str]] = {
         "inputs": "config errors tokens types",
         "model": "config errors nn tokens types",
         "weights": "config errors model nn types",
+        "export": "config errors inputs weights",
         "engine": "config errors inputs model nn tokens types",
         "omni": "engine errors inputs model tokens types weights",
         "__init__": "errors omni types",
-        "player": "errors",
-        "train": "config errors inputs model nn tokens types weights",
-        "evals": "errors omni train types",
-        "bench": "config engine errors inputs model omni tokens types weights",
-        "cli": "bench errors evals inputs omni player types weights",
-        "demo": "errors omni player types",
+        "train": "config errors export inputs model nn tokens types weights",
+        "evals": "config errors omni train types",
+        "bench": "config engine errors export inputs model omni tokens types weights",
+        "cli": "bench config errors evals inputs omni types weights",
         "__main__": "cli",
     }.items()
 }
-TOP = {"bench", "cli", "demo", "evals", "train", "__main__"}  # nothing below may import these
+TOP = {"bench", "cli", "evals", "train", "__main__"}  # nothing below may import these
 
 
 def room_of(path: Path, root: Path) -> str:

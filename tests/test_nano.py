@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 import descant
-from descant import demo
+from descant.cli import demo, inspect
 from descant.types import AudioChunk, Event, Finished, TextDelta
-from descant.weights import inspect
-from descant.weights.fetch import ASSETS, embedded
+from descant.weights.fetch import MODELS_FOLDER, embedded
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif("nano" not in embedded(), reason="the embedded model is not in this checkout"),
 ]
-FOLDER = ASSETS / "nano"
+FOLDER = MODELS_FOLDER / "nano"
 LONG = "What can you do?"  # the longest answer that nano knows
 
 
@@ -33,7 +32,7 @@ def long_answer(omni: descant.Omni) -> list[Event]:
 
 
 def test_it_is_small_and_complete() -> None:
-    report = inspect.report(FOLDER)
+    report = inspect.inspect_folder(FOLDER)
     assert 15_000_000 <= report.parameters <= 25_000_000
     assert sum(path.stat().st_size for path in FOLDER.rglob("*.safetensors")) <= 40_000_000
     assert not [path for path in FOLDER.rglob("*") if path.suffix in (".pt", ".bin", ".pkl", ".py")]

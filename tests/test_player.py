@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descant import player
+from descant.cli import player
+from descant.cli.player import Player, WavWriter, find_player, to_pcm16
 from descant.errors import OptionError
-from descant.player import Player, WavWriter, find_player, to_pcm16
 
 RATE = 24000
 

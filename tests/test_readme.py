@@ -10,8 +10,8 @@ import pytest
 
 import descant
 from descant import omni as omnis
+from descant.cli import inspect
 from descant.cli.errors import run
-from descant.weights import inspect
 from descant.weights.fetch import embedded
 from tests import tiny
 from tests.test_layers import MAP
@@ -85,7 +85,7 @@ def test_every_room_is_in_the_tree() -> None:
 
 @pytest.mark.parametrize("name", ["7b", "3b"])
 def test_the_parameter_counts_are_right(name: str) -> None:
-    assert f"{inspect.report(ROOT / 'tests' / 'data' / name).parameters:,}" in " ".join(README.split())
+    assert f"{inspect.inspect_folder(ROOT / 'tests' / 'data' / name).parameters:,}" in " ".join(README.split())
 
 
 def test_the_design_draws_the_map_that_is_tested() -> None:

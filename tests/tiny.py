@@ -271,8 +271,8 @@ def write_descant(
     dtype: torch.dtype | None = None,
 ) -> Path:
     """A whole folder made by our own modules and writer, in one file. Returns ``folder``."""
-    from descant.weights.checkpoint import save_weights
-    from descant.weights.configfile import write_config
+    from descant.export.checkpoint import save_weights
+    from descant.export.config import write_config
     from descant.weights.parts import build_parts
 
     config = descant_config(shape, tied=tied, vocoder=vocoder)

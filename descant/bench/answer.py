@@ -8,9 +8,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import get_args
 
-from descant.bench.harness import Bench, Line, Target, interleave, median, stepped, time_line
+from descant.bench.harness import Bench, BenchLine, Target, interleave, median, stepped, time_line
 from descant.bench.reference import Reference
-from descant.bench.shapes import SIGNS, models_of, prepared_voice, random_parts, random_prompt, random_voice, request
+from descant.bench.shapes import (
+    CODEPOINTS,
+    bench_models,
+    prepared_voice,
+    random_parts,
+    random_prompt,
+    random_voice,
+    request,
+)
 from descant.engine.engine import Engine
 from descant.engine.models import Models
 from descant.errors import SessionError
@@ -18,7 +26,7 @@ from descant.model.codec import PreparedVoice, decoding_for
 from descant.tokens import PromptTokens
 from descant.types import Finished, Latency
 
-FIRST_AUDIO = Target("ratio >=", 12.0)
+FIRST_AUDIO_TARGET = Target("ratio >=", 12.0)
 WHOLE = Target("ratio >=", 3.0)
 PEER = "transformers"
 STAGES = "queue", "read", "think", "talk", "decode"
@@ -49,32 +57,33 @@ class Job:
     codes: int
 
 
-def first_audio(bench: Bench) -> list[Line]:
+def first_audio(bench: Bench) -> list[BenchLine]:
     """Seconds to the first sound against transformers' whole answer, before which it gives none.
 
     Judged at both settings that are made for a talk: low, which is there for the soonest sound, and the default.
     """
-    sides = answers(bench)
+    sides = timed_answers(bench)
     theirs = median([t.whole for t in sides[PEER]]) if PEER in sides else None
     return [
         time_line(
             f"first audio, bench-tiny, {setting}",
             median([t.first for t in sides[setting]]),
             theirs,
-            FIRST_AUDIO if setting != "quality" else None,
+            FIRST_AUDIO_TARGET if setting != "quality" else None,
             about(bench),
         )
         for setting in SETTINGS
     ]
 
 
-def whole_answer(bench: Bench) -> list[Line]:
+def whole_answer(bench: Bench) -> list[BenchLine]:
     """Seconds of the whole answer: balanced, the default, is judged; quality is the official solver (RK4)."""
-    sides = answers(bench)
+    sides = timed_answers(bench)
     theirs = median([t.whole for t in sides[PEER]]) if PEER in sides else None
     lines = []
     for setting in SETTINGS:
-        ours, target = median([t.whole for t in sides[setting]]), WHOLE if setting == "balanced" else None
+        ours = median([t.whole for t in sides[setting]])
+        target = WHOLE if setting == "balanced" else None
         note = f"{about(bench)}; {told(sides[setting])}"
         lines.append(time_line(f"whole answer, bench-tiny, {setting}", ours, theirs, target, note))
     return lines
@@ -86,13 +95,14 @@ def about(bench: Bench) -> str:
 
 
 @lru_cache(maxsize=1)
-def answers(bench: Bench) -> dict[str, list[Timing]]:
+def timed_answers(bench: Bench) -> dict[str, list[Timing]]:
     """All sides in turn, once for both rows."""
     scale = bench.scale
-    parts, voice = random_parts(scale.answer), random_voice(scale.answer)
+    parts = random_parts(scale.answer)
+    voice = random_voice(scale.answer)
     bench.say(f"bench-tiny: {sum(parts.counts().values()) / 1e6:.0f} M random weights")
     reference = None if bench.compare is None else Reference(scale.answer, parts, voice)
-    models = models_of(parts)
+    models = bench_models(parts)
     job = Job(random_prompt(scale.prompt), prepared_voice(models, scale.answer), scale.words, scale.codes)
     sides: dict[str, Callable[[], Timing]] = {
         setting: partial(descant_answer, models, job, setting) for setting in SETTINGS
@@ -112,7 +122,7 @@ def descant_answer(models: Models, job: Job, setting: Latency) -> Timing:
     timings = last.timings
     assert timings.first_audio_s is not None
     stages = {stage: vars(timings)[f"{stage}_s"] for stage in STAGES}
-    return Timing(timings.first_audio_s, timings.total_s, SIGNS.ids(last.text), last.usage.samples, stages)
+    return Timing(timings.first_audio_s, timings.total_s, CODEPOINTS.ids(last.text), last.usage.samples, stages)
 
 
 def told(sides: Sequence[Timing]) -> str:

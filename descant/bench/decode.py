@@ -13,9 +13,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from descant.bench.harness import Bench, Line, Target, figure_line, interleave, median, rate_line
+from descant.bench.harness import Bench, BenchLine, Target, figure_line, interleave, median, rate_line
 from descant.bench.reference import Reference
-from descant.bench.shapes import models_of, prepared_voice, random_parts, random_prompt, random_voice, request
+from descant.bench.shapes import bench_models, prepared_voice, random_parts, random_prompt, random_voice, request
 from descant.engine.boundary import each
 from descant.engine.limits import most_tokens
 from descant.engine.models import Models, new_stores
@@ -24,19 +24,22 @@ from descant.model.codec import PreparedVoice
 from descant.tokens import PromptTokens
 from descant.weights.parts import Parts
 
-RATE = Target("ratio >=", 1.0)
-SHARE = Target("value >=", 0.85)
-PROBES = 3  # readings of the memory a turn
+DECODE_RATE_TARGET = Target("ratio >=", 1.0)
+BANDWIDTH_SHARE_TARGET = Target("value >=", 0.85)
+PROBES_A_TURN = 3  # readings of the memory a turn
 
 Seconds = tuple[list[float], list[float]]  # of the Thinker's steps, of the Talker's; the probe fills both
 
 
-def decode(bench: Bench) -> list[Line]:
+def decode(bench: Bench) -> list[BenchLine]:
     """Steps a second at the 0.5B shape, float32, one at a time after the prompt."""
     scale = bench.scale
-    parts, voice, prompt = random_parts(scale.decode), random_voice(scale.decode), random_prompt(scale.prompt)
+    parts = random_parts(scale.decode)
+    voice = random_voice(scale.decode)
+    prompt = random_prompt(scale.prompt)
     reference = None if bench.compare is None else Reference(scale.decode, parts, voice)
-    models, memory = models_of(parts), torch.ones(scale.probe)
+    models = bench_models(parts)
+    memory = torch.ones(scale.probe)
     prepared = prepared_voice(models, scale.decode)
     sides: dict[str, Callable[[], Seconds]] = {
         "memory": lambda: (probe(memory), []),
@@ -51,16 +54,22 @@ def decode(bench: Bench) -> list[Line]:
     for place, (name, size) in enumerate(bytes_read(parts).items()):
         ours = 1 / median([median(turn[place]) for turn in taken["descant"]])
         theirs = [median(turn[place]) for turn in taken["transformers"]] if "transformers" in taken else None
-        lines.append(rate_line(f"{name} decode, 0.5B", ours, 1 / median(theirs) if theirs else None, RATE, note))
+        lines.append(
+            rate_line(f"{name} decode, 0.5B", ours, 1 / median(theirs) if theirs else None, DECODE_RATE_TARGET, note)
+        )
         told = f"{size / 1e6:.0f} MB a step; the memory gave {bandwidth / 1e9:.1f} GB/s in the same run"
-        lines.append(figure_line(f"{name} decode, 0.5B, share of bandwidth", ours * size / bandwidth, SHARE, note=told))
+        lines.append(
+            figure_line(
+                f"{name} decode, 0.5B, share of bandwidth", ours * size / bandwidth, BANDWIDTH_SHARE_TARGET, note=told
+            )
+        )
     return lines
 
 
 def probe(memory: torch.Tensor) -> list[float]:
     """Seconds to read ``memory`` once, by the plainest reader there is."""
     seconds = []
-    for _ in range(PROBES):
+    for _ in range(PROBES_A_TURN):
         begin = time.perf_counter()
         memory.sum()
         seconds.append(time.perf_counter() - begin)
@@ -89,7 +98,8 @@ def clocked(step: Callable[[], object]) -> float:
 def bytes_read(parts: Parts) -> dict[str, int]:
     """What a step reads: every weight of the layers and the head; of an embedding table that is no head, one row."""
     assert parts.talker is not None
-    thinker, talker = parts.thinker, parts.talker
+    thinker = parts.thinker
+    talker = parts.talker
     head = thinker.decoder.embed_tokens if thinker.lm_head is None else thinker.lm_head
     return {
         "Thinker": size(thinker.decoder.layers, head),

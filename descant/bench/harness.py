@@ -38,7 +38,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Line:
+class BenchLine:
     """One line of the table. value None: skipped, ``note`` says why. ratio: how many times better than the peer; where
     growth is judged, how many times as much as the peer."""
 
@@ -93,31 +93,31 @@ def median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
 
 
-def time_line(name: str, ours: float, theirs: float | None, target: Target | None = None, note: str = "") -> Line:
+def time_line(name: str, ours: float, theirs: float | None, target: Target | None = None, note: str = "") -> BenchLine:
     """Seconds: less is better."""
-    return judged(Line(name, "s", ours, theirs, None if theirs is None else theirs / ours, target, note=note))
+    return judged(BenchLine(name, "s", ours, theirs, None if theirs is None else theirs / ours, target, note=note))
 
 
-def rate_line(name: str, ours: float, theirs: float | None, target: Target | None = None, note: str = "") -> Line:
+def rate_line(name: str, ours: float, theirs: float | None, target: Target | None = None, note: str = "") -> BenchLine:
     """Something a second: more is better."""
-    return judged(Line(name, "1/s", ours, theirs, None if theirs is None else ours / theirs, target, note=note))
+    return judged(BenchLine(name, "1/s", ours, theirs, None if theirs is None else ours / theirs, target, note=note))
 
 
-def growth_line(name: str, after: float, before: float, target: Target | None = None, note: str = "") -> Line:
+def growth_line(name: str, after: float, before: float, target: Target | None = None, note: str = "") -> BenchLine:
     """Seconds of the same thing before and after something has grown."""
-    return judged(Line(name, "s", after, before, after / before, target, note=note))
+    return judged(BenchLine(name, "s", after, before, after / before, target, note=note))
 
 
-def figure_line(name: str, value: float, target: Target | None = None, unit: str = "", note: str = "") -> Line:
+def figure_line(name: str, value: float, target: Target | None = None, unit: str = "", note: str = "") -> BenchLine:
     """A figure that has no peer."""
-    return judged(Line(name, unit, value, target=target, note=note))
+    return judged(BenchLine(name, unit, value, target=target, note=note))
 
 
-def skipped(name: str, why: str) -> Line:
-    return Line(name, "", None, note=f"skipped: {why}")
+def skipped(name: str, why: str) -> BenchLine:
+    return BenchLine(name, "", None, note=f"skipped: {why}")
 
 
-def judged(line: Line) -> Line:
+def judged(line: BenchLine) -> BenchLine:
     if line.target is None or line.value is None:
         return line
     return replace(line, met=line.target.met(line.value, line.ratio))

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from descant.bench.decode import clocked
-from descant.bench.harness import Bench, Line, Target, growth_line, interleave, median, stepped, time_line
+from descant.bench.harness import Bench, BenchLine, Target, growth_line, interleave, median, stepped, time_line
 from descant.bench.shapes import (
+    CODEPOINTS,
     HEARD_RATE,
-    SIGNS,
     Scale,
+    bench_models,
     endless,
-    models_of,
-    noise,
     prepared_voice,
     random_parts,
     random_prompt,
+    random_sound,
     request,
 )
 from descant.config import InputsConfig
@@ -44,13 +44,16 @@ SOONER = Target("ratio >=", 5.0)
 TENTH = Target("growth <=", 1.3)
 IDLE = Target("growth <=", 1.1)
 PIECE = HEARD_RATE // 50  # 20 ms
-INPUTS = InputsConfig(default_system=None, speech_system=None)  # in letters it would be five times as long as in words
-WORDS, CODES = 8, 24  # of an answer to a turn
+BENCH_INPUTS = InputsConfig(
+    default_system=None, speech_system=None
+)  # in letters it would be five times as long as in words
+WORDS_A_TURN = 8
+CODES_A_TURN = 24  # of an answer to a turn
 SETTLING = 4  # steps that read the prompt and find their buffers
 
 
 @dataclass(frozen=True)
-class House:
+class LiveBench:
     """One model, and what its answers have in common."""
 
     models: Models
@@ -58,9 +61,9 @@ class House:
 
     @property
     def builder(self) -> PromptBuilder:
-        return PromptBuilder(SIGNS, INPUTS, self.models.thinker.cfg)
+        return PromptBuilder(CODEPOINTS, BENCH_INPUTS, self.models.thinker.cfg)
 
-    def request(self, prompt: PromptTokens, words: int = WORDS, codes: int = CODES) -> Request:
+    def request(self, prompt: PromptTokens, words: int = WORDS_A_TURN, codes: int = CODES_A_TURN) -> Request:
         return request(prompt, self.voice, words, codes)
 
     @contextmanager
@@ -70,9 +73,9 @@ class House:
             yield session
 
 
-def house(scale: Scale) -> House:
-    models = endless(models_of(random_parts(scale.live)))
-    return House(models, prepared_voice(models, scale.live))
+def live_bench(scale: Scale) -> LiveBench:
+    models = endless(bench_models(random_parts(scale.live)))
+    return LiveBench(models, prepared_voice(models, scale.live))
 
 
 def rest(engine: Engine) -> None:
@@ -81,9 +84,10 @@ def rest(engine: Engine) -> None:
         pass
 
 
-def say(engine: Engine, session: LiveSession, seconds: float, seed: int = 3) -> float:
+def push_noise(engine: Engine, session: LiveSession, seconds: float, seed: int = 3) -> float:
     """Push noise as a microphone would; seconds that reading it took meanwhile."""
-    samples, reading = noise(seconds, seed), 0.0
+    samples = random_sound(seconds, seed)
+    reading = 0.0
     for start in range(0, len(samples), PIECE):
         begin = time.perf_counter()
         session.push_audio(samples[start : start + PIECE], HEARD_RATE)
@@ -93,7 +97,7 @@ def say(engine: Engine, session: LiveSession, seconds: float, seed: int = 3) -> 
 
 
 @dataclass(frozen=True)
-class Heard:
+class TurnTiming:
     """One turn. first: seconds from its end to the first text; reading: seconds of work before its end."""
 
     first: float
@@ -106,23 +110,24 @@ class Heard:
         return self.end.text, self.end.usage.prompt_tokens
 
 
-def wait(engine: Engine, answer: Answer, begin: float, reading: float = 0.0) -> Heard:
+def wait(engine: Engine, answer: Answer, begin: float, reading: float = 0.0) -> TurnTiming:
     """The answer to a turn that was complete at ``begin``."""
     first: float | None = None
     for event in stepped(engine, answer):
         if first is None and isinstance(event, TextDelta):
             first = time.perf_counter() - begin
         if isinstance(event, Finished) and first is not None:
-            return Heard(first, reading, event)
+            return TurnTiming(first, reading, event)
     raise SessionError("an answer had no text: nothing to compare")
 
 
 # ---------------------------------------------------------------- a long turn
 
 
-def live_turn(bench: Bench) -> list[Line]:
+def live_turn(bench: Bench) -> list[BenchLine]:
     """Seconds from the end of a spoken turn to the first text: pushed live, against submitted whole."""
-    scale, home = bench.scale, house(bench.scale)
+    scale = bench.scale
+    home = live_bench(bench.scale)
     turns = interleave({"live": lambda: pushed(home, scale), "whole": lambda: submitted(home, scale)}, bench.repeats)
     outcomes = {turn.what for side in turns.values() for turn in side}
     if len(outcomes) != 1:
@@ -136,17 +141,18 @@ def live_turn(bench: Bench) -> list[Line]:
     return [time_line(f"first text after a {scale.spoken:g} s spoken turn", ours, theirs, SOONER, note)]
 
 
-def pushed(home: House, scale: Scale) -> Heard:
+def pushed(home: LiveBench, scale: Scale) -> TurnTiming:
     engine = Engine(home.models)
     with home.session(engine) as session:
-        reading = say(engine, session, scale.spoken)
+        reading = push_noise(engine, session, scale.spoken)
         begin = time.perf_counter()
         return wait(engine, session.respond(), begin, reading)
 
 
-def submitted(home: House, scale: Scale) -> Heard:
+def submitted(home: LiveBench, scale: Scale) -> TurnTiming:
     """Its clock starts before the sound becomes features, which is part of what a whole turn costs at its end."""
-    engine, asked = Engine(home.models), user(Audio(noise(scale.spoken), HEARD_RATE))
+    engine = Engine(home.models)
+    asked = user(Audio(random_sound(scale.spoken), HEARD_RATE))
     begin = time.perf_counter()
     prompt = home.builder.build([asked], speech=True)
     return wait(engine, engine.submit(home.request(prompt)), begin)
@@ -155,24 +161,26 @@ def submitted(home: House, scale: Scale) -> Heard:
 # ---------------------------------------------------------------- a conversation
 
 
-def tenth_turn(bench: Bench) -> list[Line]:
+def tenth_turn(bench: Bench) -> list[BenchLine]:
     """Seconds to the first text at the last turn of a conversation, against the first turn of the same one."""
-    scale, home = bench.scale, house(bench.scale)
+    scale = bench.scale
+    home = live_bench(bench.scale)
     talks = interleave({"talk": lambda: conversation(home, scale)}, bench.repeats)["talk"]
     first, last = (median([talk[place].first for talk in talks]) for place in (0, -1))
     tokens = talks[0][-1].end.usage.prompt_tokens
     note = (
-        f"turns of {scale.turn:g} s of noise, answers of {WORDS} tokens and {CODES} codes; {tokens} tokens of context "
-        f"at the last; peer: turn 1; median of {bench.repeats}"
+        f"turns of {scale.turn:g} s of noise, answers of {WORDS_A_TURN} tokens and {CODES_A_TURN} codes; {tokens} "
+        f"tokens of context at the last; peer: turn 1; median of {bench.repeats}"
     )
     return [growth_line(f"first text at turn {scale.turns}", last, first, TENTH, note)]
 
 
-def conversation(home: House, scale: Scale) -> list[Heard]:
-    engine, turns = Engine(home.models), list[Heard]()
+def conversation(home: LiveBench, scale: Scale) -> list[TurnTiming]:
+    engine = Engine(home.models)
+    turns = list[TurnTiming]()
     with home.session(engine) as session:
         for seed in range(scale.turns):
-            reading = say(engine, session, scale.turn, seed)
+            reading = push_noise(engine, session, scale.turn, seed)
             begin = time.perf_counter()
             turns.append(wait(engine, session.respond(), begin, reading))
             rest(engine)
@@ -182,9 +190,10 @@ def conversation(home: House, scale: Scale) -> list[Heard]:
 # ---------------------------------------------------------------- idle sessions
 
 
-def idle(bench: Bench) -> list[Line]:
+def idle(bench: Bench) -> list[BenchLine]:
     """Seconds of a decode step of one answer while others hold their context and do nothing."""
-    scale, home = bench.scale, house(bench.scale)
+    scale = bench.scale
+    home = live_bench(bench.scale)
     rounds = scale.steps * bench.repeats
     with ExitStack() as stack:
         rooms = {n: stack.enter_context(room(home, scale, n, rounds)) for n in (0, *scale.idle)}
@@ -201,7 +210,7 @@ def idle(bench: Bench) -> list[Line]:
 
 
 @contextmanager
-def room(home: House, scale: Scale, count: int, rounds: int) -> Iterator[Callable[[], float]]:
+def room(home: LiveBench, scale: Scale, count: int, rounds: int) -> Iterator[Callable[[], float]]:
     """An engine with ``count`` idle sessions and one answer that lasts long enough; gives the seconds of a step."""
     engine = Engine(home.models)
     with ExitStack() as stack:

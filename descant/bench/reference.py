@@ -16,9 +16,9 @@ from torch import Tensor
 from descant.bench.shapes import CODEC_END, CODEC_PAD, STOP
 from descant.config import OmniConfig
 from descant.errors import OptionError
+from descant.export.config import write_config
 from descant.tokens import PromptTokens
 from descant.types import Voice
-from descant.weights.configwrite import write_config
 from descant.weights.names import OPTIONAL, to_official
 from descant.weights.parts import Parts
 

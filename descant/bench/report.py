@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from descant.bench.harness import Bench, Line
+from descant.bench.harness import Bench, BenchLine
 
-HEAD = ("what", "descant", "peer", "ratio", "target", "met")
+BENCH_COLUMNS = ("what", "descant", "peer", "ratio", "target", "met")
 
 
-def record(lines: Sequence[Line], bench: Bench, threads: int) -> dict[str, object]:
+def record(lines: Sequence[BenchLine], bench: Bench, threads: int) -> dict[str, object]:
     """The JSON object of a run. A row's ``target`` is a number; ``promise`` says of which figure and in which sense."""
     return {
         "machine": machine(threads),
@@ -28,7 +28,7 @@ def record(lines: Sequence[Line], bench: Bench, threads: int) -> dict[str, objec
     }
 
 
-def row(line: Line) -> dict[str, object]:
+def row(line: BenchLine) -> dict[str, object]:
     return {
         "name": line.name,
         "value": rounded(line.value),
@@ -72,33 +72,33 @@ def versions(bench: Bench) -> dict[str, str]:
 def commit() -> str:
     """The commit of the source tree, with a plus sign where tracked files differ from it; unknown outside of one."""
     here = Path(__file__).resolve().parent
-    told = [run("git", "-C", str(here), *words) for words in (("rev-parse", "--short=12", "HEAD"), CHANGED)]
+    told = [run_command("git", "-C", str(here), *words) for words in (("rev-parse", "--short=12", "HEAD"), CHANGED)]
     return f"{told[0]}{'+' if told[1] else ''}" if told[0] else "unknown"
 
 
 CHANGED = ("status", "--porcelain", "--untracked-files=no")
 
 
-def run(*words: str) -> str:
+def run_command(*words: str) -> str:
     try:
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:  # there is no git
         return ""
 
 
-def write(path: Path, kept: dict[str, object]) -> None:
+def write_bench(path: Path, kept: dict[str, object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
-def picture(lines: Sequence[Line], threads: int) -> Table:
-    table = Table(*HEAD, title=f"{processor()}, {threads} threads")
+def bench_table(lines: Sequence[BenchLine], threads: int) -> Table:
+    table = Table(*BENCH_COLUMNS, title=f"{processor()}, {threads} threads")
     for line in lines:
         table.add_row(*cells(line))
     return table
 
 
-def cells(line: Line) -> tuple[str, ...]:
+def cells(line: BenchLine) -> tuple[str, ...]:
     if line.value is None:
         return f"{line.name}\n  {line.note}", "", "", "", "", ""
     figures = ["" if f is None else f"{f:.3g} {line.unit}".strip() for f in (line.value, line.peer)]

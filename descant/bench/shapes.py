@@ -28,15 +28,23 @@ from descant.config import (
 )
 from descant.engine.models import Models, codes_beyond_table
 from descant.engine.session import AnswerSettings, Request
-from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer, byte_tokenizer
+from descant.export.tokenizer import byte_tokenizer
+from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer
 from descant.model.codec import PreparedVoice, decoding_for
 from descant.tokens import PromptTokens, text_tokens
 from descant.types import Decoding, Sampling, Voice
 from descant.weights.parts import Parts, build_parts
 
 IDS = MediaIds(151646, 151655, 151656, audio_start=151647, audio_end=151648, vision_start=151652, vision_end=151653)
-TEXT_PAD, TEXT_END, BOS, STOP = 151859, 151861, 151872, 151645
-CODEC_PAD, CODEC_START, CODEC_END, CODEC_MASK, CODES = 8292, 8293, 8294, 8296, 8448
+TEXT_PAD = 151859
+TEXT_END = 151861
+BOS = 151872
+STOP = 151645
+CODEC_PAD = 8292
+CODEC_START = 8293
+CODEC_END = 8294
+CODEC_MASK = 8296
+CODE_IDS = 8448
 ORDINARY = 151643  # text ids below this one are neither special nor a placeholder
 TALKER_PENALTY = 1.05  # transformers' default
 REF_FRAMES = 200  # 2 s of the voice
@@ -115,7 +123,7 @@ def codec(width: int, layers: int, first: int, *, channels: int = 256) -> Token2
         head_dim=64,
         ff_mult=2,
         emb_dim=512,
-        num_embeds=CODES + 1,
+        num_embeds=CODE_IDS + 1,
         mel_dim=80,
         repeats=2,
         enc_emb_dim=192,
@@ -130,15 +138,15 @@ def codec(width: int, layers: int, first: int, *, channels: int = 256) -> Token2
 
 DILATIONS = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
 VOCAB = 151936
-BENCH_TINY = omni(decoder(512, 8, 8, 1408, VOCAB), decoder(512, 8, 8, 1408, CODES), codec(512, 8, 512))
+BENCH_TINY = omni(decoder(512, 8, 8, 1408, VOCAB), decoder(512, 8, 8, 1408, CODE_IDS), codec(512, 8, 512))
 HALF_B = omni(
     decoder(896, 24, 14, 4864, VOCAB, tied=True),
-    decoder(896, 24, 14, 4864, CODES),
+    decoder(896, 24, 14, 4864, CODE_IDS),
     codec(64, 2, 64, channels=16),  # not measured there: only the decoders are
 )
 LIVE = omni(
     decoder(512, 8, 8, 1408, VOCAB),
-    decoder(512, 8, 8, 1408, CODES),
+    decoder(512, 8, 8, 1408, CODE_IDS),
     codec(64, 2, 64, channels=16),  # no row asks when the sound of a live answer comes
     ears(512, 8, 512),
 )
@@ -161,7 +169,7 @@ def randomise(part: nn.Module, generator: torch.Generator) -> None:
                 weight.normal_(0.0, 0.8 / weight[0].numel() ** 0.5, generator=generator)
 
 
-class Signs(Tokenizer):
+class CodepointTokenizer(Tokenizer):
     """Special tokens where the official vocabulary has them; and every id, whatever random weights draw, is written
     as one character of its own: the first token shows as the first text, and ids can be read back from text."""
 
@@ -180,16 +188,16 @@ class Signs(Tokenizer):
         return tuple(ord(sign) - self.FIRST for sign in text)
 
 
-SIGNS = Signs()
+CODEPOINTS = CodepointTokenizer()
 
 
-def models_of(parts: Parts) -> Models:
+def bench_models(parts: Parts) -> Models:
     """What the engine needs. A peer that is to hold the same weights takes them first: here they are laid out anew."""
     parts.prepare()
     assert parts.talker is not None and parts.token2wav is not None
     stops = frozenset({CODEC_PAD, CODEC_END})
     banned = codes_beyond_table(parts.talker, parts.token2wav, stops) | {CODEC_START}
-    return Models(parts.thinker, parts.talker, parts.token2wav, SIGNS, frozenset({STOP}), stops, banned)
+    return Models(parts.thinker, parts.talker, parts.token2wav, CODEPOINTS, frozenset({STOP}), stops, banned)
 
 
 def endless(models: Models) -> Models:
@@ -199,7 +207,8 @@ def endless(models: Models) -> Models:
 
 def random_voice(config: OmniConfig, seed: int = 1) -> Voice:
     assert config.token2wav is not None
-    dit, draw = config.token2wav.dit, torch.Generator().manual_seed(seed)
+    dit = config.token2wav.dit
+    draw = torch.Generator().manual_seed(seed)
     vector = torch.randn(dit.enc_emb_dim, generator=draw)
     return Voice("Bench", BOS, vector, torch.randn(REF_FRAMES, dit.mel_dim, generator=draw))
 
@@ -210,7 +219,7 @@ def prepared_voice(models: Models, config: OmniConfig) -> PreparedVoice:
     return models.token2wav.prepare_voice(random_voice(config))
 
 
-def noise(seconds: float, seed: int = 3) -> npt.NDArray[np.float32]:
+def random_sound(seconds: float, seed: int = 3) -> npt.NDArray[np.float32]:
     """Noise at 16 kHz (W,)."""
     drawn = 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * HEARD_RATE))
     return drawn.astype(np.float32)
@@ -226,5 +235,6 @@ def request(
 ) -> Request:
     """A spoken, greedy answer. Its clock starts now."""
     speech = Sampling(repetition_penalty=TALKER_PENALTY, max_tokens=codes)
-    text, decoding = Sampling(max_tokens=words), decoding or decoding_for("balanced")
+    text = Sampling(max_tokens=words)
+    decoding = decoding or decoding_for("balanced")
     return Request(prompt, AnswerSettings(text, speech, decoding, 0, voice))

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
-from descant.bench.harness import Bench, Line, Target, interleave, median, rate_line, stepped
-from descant.bench.shapes import endless, models_of, prepared_voice, random_parts, random_prompt, request
+from descant.bench.harness import Bench, BenchLine, Target, interleave, median, rate_line, stepped
+from descant.bench.shapes import bench_models, endless, prepared_voice, random_parts, random_prompt, request
 from descant.config import OmniConfig
 from descant.engine.engine import Engine
 from descant.engine.models import Models
@@ -21,12 +21,12 @@ from descant.model.codec import PreparedVoice
 from descant.tokens import PromptTokens
 from descant.types import Finished
 
-RATE = Target("ratio >=", 3.0)
+TOGETHER_TARGET = Target("ratio >=", 3.0)
 TURNS = 2  # at most: one takes minutes
 
 
 @dataclass(frozen=True)
-class Crowd:
+class Workload:
     """Who asks: each with a prompt of its own, so that nothing is shared but the weights."""
 
     prompts: tuple[PromptTokens, ...]
@@ -35,17 +35,18 @@ class Crowd:
     codes: int
 
 
-def together(bench: Bench) -> list[Line]:
+def answers_together(bench: Bench) -> list[BenchLine]:
     """Tokens and codes a second, whole answers with their sound."""
     scale = bench.scale
-    judged = sides(bench, scale.decode, "0.5B", RATE)
+    judged = sides(bench, scale.decode, "0.5B", TOGETHER_TARGET)
     return [judged, sides(bench, scale.answer, "bench-tiny", None)]
 
 
-def sides(bench: Bench, config: OmniConfig, name: str, target: Target | None) -> Line:
-    scale, models = bench.scale, endless(models_of(random_parts(config)))
+def sides(bench: Bench, config: OmniConfig, name: str, target: Target | None) -> BenchLine:
+    scale = bench.scale
+    models = endless(bench_models(random_parts(config)))
     prompts = tuple(random_prompt(scale.prompt, seed) for seed in range(scale.crowd))
-    crowd = Crowd(prompts, prepared_voice(models, config), scale.words, scale.codes)
+    crowd = Workload(prompts, prepared_voice(models, config), scale.words, scale.codes)
     repeats = min(bench.repeats, TURNS)
     rate(models, replace(crowd, prompts=prompts[:2], codes=2), 2)  # the warm-up: a whole one would take minutes
     both = {"together": partial(rate, models, crowd, scale.crowd), "alone": partial(rate, models, crowd, 1)}
@@ -57,9 +58,11 @@ def sides(bench: Bench, config: OmniConfig, name: str, target: Target | None) ->
     return rate_line(f"{scale.crowd} together, {name}, tokens + codes", ours, theirs, target, note)
 
 
-def rate(models: Models, crowd: Crowd, at_once: int) -> float:
+def rate(models: Models, crowd: Workload, at_once: int) -> float:
     """Tokens and codes a second, so many answers at once until all are given."""
-    engine, made, begin = Engine(models), 0, time.perf_counter()
+    engine = Engine(models)
+    made = 0
+    begin = time.perf_counter()
     for first in range(0, len(crowd.prompts), at_once):
         asked = [
             request(prompt, crowd.voice, crowd.words, crowd.codes) for prompt in crowd.prompts[first : first + at_once]
@@ -68,7 +71,8 @@ def rate(models: Models, crowd: Crowd, at_once: int) -> float:
             last = list(stepped(engine, answer))[-1]
             assert isinstance(last, Finished)
             made += last.usage.text_tokens + last.usage.codes
-    took, wanted = time.perf_counter() - begin, len(crowd.prompts) * (crowd.words + crowd.codes)
+    took = time.perf_counter() - begin
+    wanted = len(crowd.prompts) * (crowd.words + crowd.codes)
     if made != wanted:
         raise SessionError(f"{made} tokens and codes were made where {wanted} were asked for: nothing to compare")
     return made / took

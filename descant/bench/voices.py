@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from descant.bench.harness import Bench, Line, Target, figure_line, interleave, median, skipped
+from descant.bench.harness import Bench, BenchLine, Target, figure_line, interleave, median, skipped
 from descant.types import Finished
 from descant.weights.fetch import embedded
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from descant.omni import Omni
 
 AT_ONCE = Target("value >=", 4.0)
-TEXT = "Seven plus five is twelve. The opposite of hot is cold. After monday comes tuesday."
+SPOKEN_TEXT = "Seven plus five is twelve. The opposite of hot is cold. After monday comes tuesday."
 
 
-def voices(bench: Bench) -> list[Line]:
+def voices_at_once(bench: Bench) -> list[BenchLine]:
     """The largest number of voices, all begun at the same moment, none of which is ever late for its listener."""
     if "nano" not in embedded():
         return [skipped("voices at once", "nano's weights are not in this checkout; make train-nano makes them")]
     from descant.omni import load
 
     with closing(load("nano")) as omni:
-        return spoken(bench, omni)
+        return voices_in_time(bench, omni)
 
 
-def spoken(bench: Bench, omni: Omni) -> list[Line]:
+def voices_in_time(bench: Bench, omni: Omni) -> list[BenchLine]:
     """Under-runs of each number of voices; the median over the turns decides."""
     turns = interleave({n: partial(underruns, omni, n) for n in bench.scale.voices}, bench.repeats)
     late = {n: median(turns[n]) for n in turns}
@@ -38,14 +38,14 @@ def spoken(bench: Bench, omni: Omni) -> list[Line]:
         fine = n
     counted = ", ".join(f"{n}: {count:g}" for n, count in late.items())
     note = (
-        f"balanced, the worker on one core; each says {TEXT!r}; under-runs of so many voices: {counted}; median of "
-        f"{bench.repeats}"
+        f"balanced, the worker on one core; each says {SPOKEN_TEXT!r}; under-runs of so many voices: {counted}; "
+        f"median of {bench.repeats}"
     )
     return [figure_line("nano, balanced: voices at once without an under-run", fine, AT_ONCE, note=note)]
 
 
 def underruns(omni: Omni, count: int) -> int:
     """How often, over all voices, a listener who plays from the first sound on had nothing to hear."""
-    answers = [omni.speak(TEXT, latency="balanced", seed=seed) for seed in range(count)]
+    answers = [omni.speak(SPOKEN_TEXT, latency="balanced", seed=seed) for seed in range(count)]
     last = [event for answer in answers for event in answer if isinstance(event, Finished)]
     return sum(end.usage.underruns for end in last)

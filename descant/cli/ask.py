@@ -45,13 +45,13 @@ def ask(
         omni = common.open_model(model, dtype=dtype, device=device, latency=latency)
         speech = common.speaks(omni, speech, voice)
         videos = common.videos(video or (), video_sound)
-        asked = common.question(text, images=image or (), audios=audio or (), videos=videos)
+        asked = common.user_question(text, images=image or (), audios=audio or (), videos=videos)
         finished = sinks.run(omni.chat([asked], voice=voice, speech=speech, max_tokens=max_tokens, seed=seed))
     if sinks.wav is not None:
-        report(finished, sinks.wav.path, sinks.wav.seconds)
+        report_sound(finished, sinks.wav.path, sinks.wav.seconds)
 
 
-def report(finished: Finished, path: Path, seconds: float) -> None:
+def report_sound(finished: Finished, path: Path, seconds: float) -> None:
     """One line about the sound, for the person."""
     common.note(f"sound: {path} ({seconds:.1f} s, made in {finished.t:.1f} s)")
 
@@ -72,7 +72,7 @@ def say(
         omni = common.open_model(model, dtype=dtype, device=device, latency=latency)
         finished = sinks.run(omni.speak(text, voice=voice, seed=seed))
     if sinks.wav is not None:
-        report(finished, sinks.wav.path, sinks.wav.seconds)
+        report_sound(finished, sinks.wav.path, sinks.wav.seconds)
 
 
 def transcribe(

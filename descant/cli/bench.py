@@ -31,7 +31,7 @@ def bench(
     asked = harness.Bench(repeats, compare, say=common.note)
     with harness.threads(threads) as count:
         lines = measure(asked, names)
-    Console().print(report.picture(lines, count))
+    Console().print(report.bench_table(lines, count))
     if out is not None:
-        report.write(out, report.record(lines, asked, count))
+        report.write_bench(out, report.record(lines, asked, count))
         common.note(f"figures: {out}")

@@ -14,8 +14,8 @@ import typer
 
 from descant.cli import common
 from descant.cli.events import Sinks
+from descant.cli.player import find_player
 from descant.errors import DescantError, OptionError
-from descant.player import find_player
 from descant.types import Audio, Image, Message, Part, Text, Video, assistant
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def part_json(part: Part) -> dict[str, object]:
 
 
 def forget(talk: Talk, _: str) -> None:
-    talk.messages, talk.attached = [], []
+    talk.messages = []
+    talk.attached = []
     common.note("  forgotten")
 
 

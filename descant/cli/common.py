@@ -5,25 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from descant.errors import OptionError
-from descant.types import Audio, Image, Latency, Message, Part, Text, Video
+from descant.types import Audio, Dtype, Image, Latency, Message, Part, Text, Video
 
 if TYPE_CHECKING:
     from descant.omni import Omni
 
-
-DType = Literal["float32", "bfloat16", "float16"]
 
 WHICH = "nano, a folder, or a name such as Qwen/Qwen2.5-Omni-3B."
 ModelOption = Annotated[str, typer.Option("--model", "-m", help=WHICH)]
 ModelArgument = Annotated[str, typer.Argument(help=WHICH)]
 VoiceOption = Annotated[str | None, typer.Option("--voice", help="Who speaks; `descant voices MODEL` lists them.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Makes the whole answer, sound included, repeatable.")]
-DtypeOption = Annotated[DType | None, typer.Option("--dtype", help="Of Thinker and Talker; else what the files hold.")]
+DtypeOption = Annotated[Dtype | None, typer.Option("--dtype", help="Of Thinker and Talker; else what the files hold.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; else cpu.")]
 LatencyOption = Annotated[Latency, typer.Option("--latency", help="How soon, against how well, it sounds.")]
 MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", help="At most this many tokens of text.")]
@@ -38,7 +36,7 @@ def note(line: str) -> None:
 
 
 def open_model(
-    name: str, *, dtype: DType | None = None, device: str | None = None, latency: Latency = "balanced"
+    name: str, *, dtype: Dtype | None = None, device: str | None = None, latency: Latency = "balanced"
 ) -> Omni:
     """Load a model, with a progress bar on a terminal. Tests put a stand-in here."""
     from descant.omni import load
@@ -69,7 +67,9 @@ def speaks(omni: Omni, wanted: bool, voice: str | None) -> bool:
     return wanted
 
 
-def question(text: str | None, *, images: Sequence[str], audios: Sequence[str], videos: Sequence[Video]) -> Message:
+def user_question(
+    text: str | None, *, images: Sequence[str], audios: Sequence[str], videos: Sequence[Video]
+) -> Message:
     """One user turn: pictures, sounds, videos, then the text."""
     parts: list[Part] = [*(Image(p) for p in images), *(Audio(p) for p in audios), *videos]
     if text:

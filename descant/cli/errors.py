@@ -10,7 +10,8 @@ import typer
 
 from descant.errors import DescantError
 
-WRONG, INTERRUPTED = 2, 130  # 130 = 128 + SIGINT, what a shell expects
+WRONG = 2
+INTERRUPTED = 130  # 130 = 128 + SIGINT, what a shell expects
 
 
 def one_line(error: BaseException) -> str:

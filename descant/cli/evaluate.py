@@ -17,6 +17,6 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", help="Of the fresh samples.")] = 0,
 ) -> None:
     """Measure a model in nano's closed domain: answers, sight, hearing, and its own speech by an independent ear."""
-    from descant.evals.report import run
+    from descant.evals.report import run_evaluation
 
-    run(model, out, samples=samples, seed=seed)
+    run_evaluation(model, out, samples=samples, seed=seed)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from descant.cli.player import Player, WavWriter, find_player
 from descant.errors import OptionError, SessionError
-from descant.player import Player, WavWriter, find_player
 from descant.types import AudioChunk, Event, Finished, Progress, TextDelta
 
 MILLIONTH = 6  # decimals of a time in seconds

@@ -16,14 +16,14 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show every part of a model: parameters, dtype, bytes; and draw the system. config.json alone is enough."""
-    from descant.weights import inspect as look
+    from descant.cli import inspect as look
     from descant.weights.fetch import resolve
 
-    found = look.report(resolve(model))
+    found = look.inspect_folder(resolve(model))
     if as_json:
         print(json.dumps(look.to_json(found), indent=2))
     else:
-        print(f"{look.table(found)}\n\n{look.draw(found)}")
+        print(f"{look.parts_table(found)}\n\n{look.draw_model(found)}")
 
 
 def voices(model: common.ModelArgument = "nano") -> None:

@@ -15,7 +15,7 @@ from descant.types import AudioChunk, Event, Finished, TextDelta
 if TYPE_CHECKING:
     from descant.engine.engine import Engine
 
-Item = Event | Exception | None  # None: nothing more comes
+AnswerItem = Event | Exception | None  # None: nothing more comes
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Answer:
     def __init__(self, engine: Engine, number: int):
         self.number = number
         self.cancelled = threading.Event()
-        self.events: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[AnswerItem] = queue.SimpleQueue()
         self.record = AnswerRecord(number)
         self.owner: object = None  # a live session, which lives as long as its answers
         self._engine = engine  # which lives as long as its answers
@@ -61,7 +61,8 @@ class Answer:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """The same in an event loop, which is never blocked."""
-        loop, rung = asyncio.get_running_loop(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        rung = asyncio.Event()
 
         def ring() -> None:
             try:
@@ -94,7 +95,7 @@ class Answer:
         self._leave()
         self.put(None)
 
-    def put(self, item: Item) -> None:
+    def put(self, item: AnswerItem) -> None:
         """The worker's side: hand over what is new."""
         record = self.record
         if isinstance(item, TextDelta):

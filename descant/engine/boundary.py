@@ -27,7 +27,7 @@ def together(sessions: Sequence[Session], act: Callable[[Sequence[Session]], Non
     """``act`` on all sessions at once; where that fails, on each alone; who fails alone ends. Returns the others."""
     error = attempt(lambda: act(sessions)) if sessions else None
     if error is not None and len(sessions) == 1:
-        fail(sessions[0], error)
+        fail_session(sessions[0], error)
     elif error is not None:
         for session in sessions:
             together([session], act)
@@ -39,7 +39,7 @@ def each(sessions: Iterable[Session], act: Callable[[Session], None]) -> list[Se
     return [alive for session in sessions for alive in together([session], lambda group: act(group[0]))]
 
 
-def fail(session: Session, error: Exception) -> None:
+def fail_session(session: Session, error: Exception) -> None:
     """End a session with the error that its user gets."""
     if not session.ended:
         session.error = as_session_error(error, session.phase.value, session.id)

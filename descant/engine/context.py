@@ -26,7 +26,9 @@ class Context:
     """One conversation's share of the stores. talker_kv None: it is never spoken. tenant: whose pages may be shared."""
 
     def __init__(self, thinker_kv: PageTable, talker_kv: PageTable | None, tenant: str = ""):
-        self.thinker_kv, self.talker_kv, self.tenant = thinker_kv, talker_kv, tenant
+        self.thinker_kv = thinker_kv
+        self.talker_kv = talker_kv
+        self.tenant = tenant
         self.tokens = NO_TOKENS
         self.reply_states: list[Tensor] = []  # (D,) each: what the Talker is behind with, from ``talker_kv.length`` on
         self._keys: list[bytes] = []  # of the first full pages
@@ -70,7 +72,8 @@ class Context:
 
     def append_reply(self, ids: Sequence[int], states: Sequence[Tensor]) -> None:
         """End a reply: what the Thinker read of it joins the tokens; states (D,) of each are for the Talker."""
-        prompt, read = len(self.tokens), self.thinker_kv.length - len(self.tokens)
+        prompt = len(self.tokens)
+        read = self.thinker_kv.length - len(self.tokens)
         if read < 0:  # it was over before it began, and the Talker may still be behind with the reply before it
             return
         self.tokens = self.tokens.with_reply(ids[:read])

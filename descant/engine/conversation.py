@@ -52,15 +52,18 @@ class Conversation:
         SessionError when it does not fit; then the turn is forgotten, and the conversation goes on without it. What
         comes next is not laid behind a turn that waits for its answer.
         """
-        self.draft, self.last_answer = NO_TOKENS, 0
-        kept, dropped = self.settled, 0
+        self.draft = NO_TOKENS
+        self.last_answer = 0
+        kept = self.settled
+        dropped = 0
 
         def size() -> int:
             return len(self.system) + sum(map(len, kept)) + len(turn) + max_reply
 
         goal = self.max_tokens if size() <= self.max_tokens else int(DROP_TO_SHARE * self.max_tokens)
         while self.drop and kept and size() > goal:
-            kept, dropped = kept[2:], dropped + 1
+            kept = kept[2:]
+            dropped = dropped + 1
         if size() > self.max_tokens:
             self.update_tokens()
             why = "even alone" if self.drop else f"after {len(self.replies)} turns"
@@ -82,7 +85,8 @@ class Conversation:
 
     def end_answer(self, session: Session) -> None:
         """An answer has ended, in whatever way. A turn whose answer failed is forgotten, with what was read of it."""
-        number, self.answering = self.answering, 0
+        number = self.answering
+        self.answering = 0
         if session.error is not None:
             self.context.free()
             self.forget_turn()
@@ -94,7 +98,8 @@ class Conversation:
 
     def withdraw(self) -> None:
         """The turn that was asked will not be answered: only what was said is kept."""
-        self.last_answer, self.answering = self.answering, 0
+        self.last_answer = self.answering
+        self.answering = 0
         self._append_reply([])
 
     def truncate_reply(self, number: int, characters: int) -> None:
@@ -114,7 +119,9 @@ class Conversation:
 
 def tokens_within(tokenizer: Tokenizer, ids: list[int], characters: int) -> int:
     """Count the leading ids that say no more than ``characters``; never half of a character."""
-    writer, length, kept = tokenizer.incremental(), 0, 0
+    writer = tokenizer.incremental()
+    length = 0
+    kept = 0
     for place, index in enumerate(ids, start=1):
         text = writer.push(index)
         length += len(text)

@@ -45,7 +45,8 @@ class Engine:
     """One set of models that serves many answers at once. Its methods may be called from any thread."""
 
     def __init__(self, models: Models, limits: Limits | None = None, step_mode: StepMode | None = None):
-        self.models, self.limits = models, limits or Limits()
+        self.models = models
+        self.limits = limits or Limits()
         self.worker = EngineWorker(models, self.limits, step_mode)
         self._threads = self.limits.threads or (1 if prefers_one_thread(models) else torch.get_num_threads())
         self._lock = self.worker.lock  # of what came in; what went out is counted by the worker, which needs no lock
@@ -103,7 +104,8 @@ class Engine:
             self._check_admission()
             if self._live_sessions >= self.limits.live_sessions:
                 raise BusyError(f"{self._live_sessions} live sessions are open already; close one")
-            self._opened, number = self._opened + 1, next(self._numbers)
+            self._opened = self._opened + 1
+            number = next(self._numbers)
             self.worker.inbox.put(OpenSession(number, settings, system, closing, max_tokens, drop))
         return number
 
@@ -180,7 +182,8 @@ class Engine:
     def close(self) -> None:
         """Cancel everything and end the worker. Harmless when repeated, and from any thread."""
         with self._lock:
-            first, thread = not self.worker.closed.is_set(), self._thread
+            first = not self.worker.closed.is_set()
+            thread = self._thread
             self.worker.closed.set()
         if thread is not None:
             halt(self.worker, thread)

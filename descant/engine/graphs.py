@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 StepMode = Literal["off", "graphs", "compile"]
 Forward = Callable[[Tensor, Tensor, Cache, Tensor | None], tuple[Tensor, ...]]  # x, positions, past, mask -> outputs
-Run = Callable[[], tuple[Tensor, ...]]
+StepRun = Callable[[], tuple[Tensor, ...]]
 
 CAPTURE_AFTER = 8  # eager steps of a bucket before it is captured: a short answer is over before that has paid
 MIN_BUCKET_PAGES = 8
@@ -60,7 +60,10 @@ class StepBuffers:
     each row, then its length. PromptTokens that nobody has repeat the first, so that they write what it writes."""
 
     def __init__(self, forward: Forward, store: PageStore, x: Tensor, rows: int, pages: int):
-        self.forward, self.size, self.rows, self.pages = forward, store.size, rows, pages
+        self.forward = forward
+        self.size = store.size
+        self.rows = rows
+        self.pages = pages
         self.layers = list(store.layers)  # not the store: it may be forgotten with them
         self.x = x.new_zeros(rows, 1, x.shape[-1])
         self.positions = torch.zeros(3, rows, 1, dtype=torch.long, device=x.device)
@@ -85,7 +88,8 @@ class StepBuffers:
 
     def run(self) -> tuple[Tensor, ...]:
         """The step on the buffers: static shapes, no branch on a value."""
-        pages, lengths = self.words[:, :-1], self.words[:, -1:]
+        pages = self.words[:, :-1]
+        lengths = self.words[:, -1:]
         slots = (pages.unsqueeze(-1) * self.size + self.offsets[: self.size]).flatten(1)  # (B, P * size)
         write = slots.gather(1, lengths)
         read = torch.cat((slots[:, :-1], write), dim=1)
@@ -99,8 +103,9 @@ class DecodeStep:
     often enough. It belongs to one engine, and runs on one thread."""
 
     def __init__(self, forward: Forward, mode: StepMode):
-        self.forward, self.mode = forward, mode
-        self._made: dict[tuple[int, int], tuple[StepBuffers, Run]] = {}
+        self.forward = forward
+        self.mode = mode
+        self._made: dict[tuple[int, int], tuple[StepBuffers, StepRun]] = {}
         self._asked: dict[tuple[int, int], int] = {}
 
     def __call__(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> tuple[Tensor, ...]:
@@ -161,9 +166,10 @@ def graph_pool() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
-def captured(run: Run) -> Run:
+def captured(run: StepRun) -> StepRun:
     """``run`` as a CUDA graph."""
-    side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    main = torch.cuda.current_stream()
     side.wait_stream(main)
     with torch.cuda.stream(side):
         for _ in range(WARM_UP_RUNS):
@@ -180,12 +186,12 @@ def captured(run: Run) -> Run:
     return replay
 
 
-def compiled(run: Run) -> Run:
+def compiled(run: StepRun) -> StepRun:
     """``run`` through torch.compile: tens of seconds at its first call, then fewer and larger kernels."""
     return torch.compile(run)
 
 
-STEP_COMPILERS: Mapping[StepMode, Callable[[Run], Run]] = {"graphs": captured, "compile": compiled}
+STEP_COMPILERS: Mapping[StepMode, Callable[[StepRun], StepRun]] = {"graphs": captured, "compile": compiled}
 
 
 class DecodeSteps:

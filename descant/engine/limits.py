@@ -36,7 +36,8 @@ class Limits(CheckedOptions):
 
 def most_tokens(request: Request) -> tuple[int, int]:
     """The most tokens of the Thinker and of the Talker that a request can come to hold."""
-    prompt, settings = len(request.prompt), request.settings
+    prompt = len(request.prompt)
+    settings = request.settings
     spoken = 0 if settings.voice is None else prompt + 1 + settings.speech.max_tokens
     return prompt + settings.text.max_tokens, spoken
 

@@ -58,16 +58,16 @@ class LiveSession:
 
     def __init__(self, engine: Engine, formatter: TurnFormatter, terms: SessionTerms):
         speech = terms.settings.voice is not None
-        self._engine, self._formatter, self._terms = engine, formatter, terms
+        self._engine = engine
+        self._formatter = formatter
+        self._terms = terms
         system = formatter.system(terms.instructions, speech=speech)
         if len(system) >= terms.max_tokens:
             raise OptionError(
                 f"instructions of {len(system)} tokens leave nothing of a context of {terms.max_tokens}; shorten them"
             )
         closing = formatter.closing()
-        self._number = engine.open(
-            terms.settings, system, closing, max_tokens=terms.max_tokens, drop=terms.drop
-        )
+        self._number = engine.open(terms.settings, system, closing, max_tokens=terms.max_tokens, drop=terms.drop)
         self._leave = weakref.finalize(self, engine.close_session, self._number)
         self._leave.atexit = False
         self._lock = threading.RLock()
@@ -119,7 +119,8 @@ class LiveSession:
                 if self._answer is not None and self._answer() is not None:
                     raise SessionError("an answer is being made; take its events, or cancel() it, before respond()")
                 self.cancel()  # it was dropped
-            clock, settings = perf_counter(), self._terms.settings
+            clock = perf_counter()
+            settings = self._terms.settings
             settings = replace(settings, seed=(settings.seed + self._turns) % SEED_END)
             if max_tokens is not None:
                 settings = replace(settings, text=replace(settings.text, max_tokens=max_tokens))
@@ -205,8 +206,10 @@ class LiveSession:
         last = self._last
         if last is not None and last.complete and last.samples:
             self._pace = pace_of(last.text, last.samples / OUTPUT_RATE_HZ)
-        self._last, self._answer = answer.record, weakref.ref(answer)
-        self._turn, self._kept = self._formatter.turn(self._terms.budget), sys.maxsize
+        self._last = answer.record
+        self._answer = weakref.ref(answer)
+        self._turn = self._formatter.turn(self._terms.budget)
+        self._kept = sys.maxsize
         self._laid_out = self._sound = self._sight = 0.0
         self._turns += 1
 

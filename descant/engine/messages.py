@@ -106,15 +106,6 @@ class Wake:
     """Look up: the engine may be closed."""
 
 
-Message = (
-    Submit
-    | CancelAnswer
-    | OpenSession
-    | UpdateDraft
-    | Ask
-    | TruncateReply
-    | CloseSession
-    | RunTrace
-    | Drain
-    | Wake
+WorkerMessage = (
+    Submit | CancelAnswer | OpenSession | UpdateDraft | Ask | TruncateReply | CloseSession | RunTrace | Drain | Wake
 )

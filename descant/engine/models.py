@@ -41,7 +41,8 @@ def new_stores(models: Models, tokens: int, talker_tokens: int, page: int = PAGE
     """Empty stores with room for so many tokens of the Thinker and of the Talker; they grow as they are used."""
 
     def store(decoder: Decoder, room: int) -> PageStore:
-        cfg, like = decoder.cfg, decoder.embed_tokens.weight
+        cfg = decoder.cfg
+        like = decoder.embed_tokens.weight
         size = cfg.num_hidden_layers, cfg.num_key_value_heads, cfg.head_dim
         return PageStore(*size, size=page, limit=-(-room // page), like=like)
 

@@ -30,7 +30,8 @@ def check_sampling(sampling: Sampling, stream: str) -> None:
         if not ok:
             raise OptionError(f"{stream} sampling: {name}={value!r} is impossible; allowed: {allowed}")
 
-    temperature, penalty = sampling.temperature, sampling.repetition_penalty
+    temperature = sampling.temperature
+    penalty = sampling.repetition_penalty
     need(0 <= temperature < math.inf, "temperature", temperature, "0 (greedy) or any positive number")
     need(_whole(sampling.top_k) and sampling.top_k >= 0, "top_k", sampling.top_k, "0 (off) or a positive whole number")
     need(0 < sampling.top_p <= 1, "top_p", sampling.top_p, "more than 0, at most 1 (1 is off)")

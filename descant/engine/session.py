@@ -225,7 +225,8 @@ class Session:
 
     def drain_events(self) -> list[Event]:
         """Take the events that are new, and none of a cancelled session."""
-        fresh, self.events = self.events, []
+        fresh = self.events
+        self.events = []
         return [] if self.phase is Phase.CANCELLED else fresh
 
     def finish_if_done(self) -> None:
@@ -241,9 +242,10 @@ def split_seed(seed: int) -> tuple[int, int, int]:
     return text, speech, noise
 
 
-def finished(session: Session) -> Finished:
+def finished_event(session: Session) -> Finished:
     """The last event of a session."""
-    text, speech = session.text, session.speech
+    text = session.text
+    speech = session.speech
     total = session.now()
     samples = speech.samples if speech else 0
     seconds = samples / OUTPUT_RATE_HZ

@@ -7,7 +7,7 @@ import weakref
 from dataclasses import dataclass
 
 from descant.config import OUTPUT_RATE_HZ
-from descant.engine.answer import Answer, Item
+from descant.engine.answer import Answer, AnswerItem
 from descant.engine.conversation import Conversation
 from descant.engine.limits import Ledger, Limits, Reservation
 from descant.engine.models import Stores
@@ -32,7 +32,7 @@ class PendingRequest:
     session: int = 0
     place: int = -1
 
-    def tell(self, *items: Item) -> None:
+    def tell(self, *items: AnswerItem) -> None:
         """Hand something to the reader, if there still is one."""
         if (reader := self.answer()) is not None:
             for item in items:
@@ -76,7 +76,8 @@ class Slot:
 
     def view(self, stages: Stages, now: float) -> SlotView:
         """This slot as the scheduler sees it."""
-        session, speech = self.session, self.session.sounding
+        session = self.session
+        speech = self.session.sounding
         reads = session.phase in (Phase.LISTENING, Phase.PREFILL) and self.can_read
         answers = session.phase in (Phase.THINKING, Phase.SPEAKING)
         sings = answers and speech is not None and speech.singing
@@ -97,7 +98,8 @@ class Slot:
             reader.put(event)
         if not isinstance(event, AudioChunk):
             return
-        now, heard_s = time.perf_counter(), event.start_sample / OUTPUT_RATE_HZ
+        now = time.perf_counter()
+        heard_s = event.start_sample / OUTPUT_RATE_HZ
         if event.start_sample == 0:
             self.playback_start = now
         elif now - self.playback_start > heard_s:
@@ -110,7 +112,8 @@ class SlotTable(dict[int, Slot]):
 
     def __init__(self, limits: Limits, stores: Stores):
         super().__init__()
-        self.limits, self.stores = limits, stores
+        self.limits = limits
+        self.stores = stores
 
     @property
     def answering(self) -> int:
@@ -148,12 +151,14 @@ class SlotTable(dict[int, Slot]):
             others = [slot for slot in self.values() if slot.listens and slot is not own and any(slot.reserved)]
             idlest = min(others, key=lambda slot: slot.touched)
             idlest.session.context.free()
-            idlest.reserved, idlest.can_read = (0, 0), False
+            idlest.reserved = (0, 0)
+            idlest.can_read = False
         return True
 
     def ledger(self, live_sessions: int, waiting: int) -> Ledger:
         """The ledger of what is lent out now. May be called from any thread."""
-        slots, stores = list(self.values()), self.stores
+        slots = list(self.values())
+        stores = self.stores
         return Ledger(
             sum(not slot.listens for slot in slots),
             live_sessions,

@@ -55,7 +55,8 @@ def spoken_prefix(text: str, seconds: float, *, spoken: float | None, pace: floa
     total = spoken if spoken is not None else pace * whole
     if seconds >= total:
         return len(text)
-    now, cut = whole * (seconds / total), 0
+    now = whole * (seconds / total)
+    cut = 0
     for end, middle in words:
         if middle >= now:
             break
@@ -72,7 +73,8 @@ def pace_of(text: str, spoken: float) -> float:
 def timeline(text: str) -> tuple[list[tuple[int, float]], float]:
     """-> for each word (where it ends in the text, the weight up to its middle), and the weight of the whole."""
     words: list[tuple[int, float]] = []
-    at, pause = EDGE_LETTERS, 0.0
+    at = EDGE_LETTERS
+    pause = 0.0
     pieces = spoken_pieces(text)
     for number, (start, end) in enumerate(pieces):
         at += pause

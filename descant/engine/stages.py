@@ -43,7 +43,8 @@ class Stages:
     """The models of one engine, its stores and its step buffers, and what is done with them. One thread at a time."""
 
     def __init__(self, models: Models, stores: Stores, step_mode: StepMode | None = None):
-        self.models, self.stores = models, stores
+        self.models = models
+        self.stores = stores
         self.steps = DecodeSteps(models.thinker, models.talker, step_mode)
 
     @property
@@ -80,7 +81,8 @@ class Stages:
         """A new session in phase PREFILL, over a context whose tokens are set; the last of them is still to be read."""
         context.reopen()
         text_seed, speech_seed, noise_seed = split_seed(settings.seed)
-        thinker, start = self.models.thinker, context.tokens.next_position
+        thinker = self.models.thinker
+        start = context.tokens.next_position
         choose: Choose
         if settings.forced is None:
             prompt = context.tokens.ids.to(thinker.device)
@@ -118,7 +120,8 @@ class Stages:
 
     def read(self, session: Session, tokens: int | None = None) -> None:
         """Read the next ``tokens`` of the prompt (None: all): the Thinker, and the Talker behind it."""
-        context, thinker = session.context, self.models.thinker
+        context = session.context
+        thinker = self.models.thinker
         if not context.thinker_kv.length:
             context.adopt()
         room = context.unread if tokens is None else tokens
@@ -197,12 +200,13 @@ class Stages:
     def choose_token(self, session: Session, chosen: int) -> None:
         """Write the id that was drawn; logits None afterwards says that it is to be read back."""
         check_id(chosen)
-        text, speech = session.text, session.speech
+        text = session.text
+        speech = session.speech
         if chosen in self.models.stop_ids:
             end_text(session, "stop")
             return
         text.ids.append(chosen)
-        write(session, text.writer.push(chosen))
+        write_text(session, text.writer.push(chosen))
         full = len(text.ids) >= text.max_tokens
         if not full or (speech is not None and speech.singing):
             text.logits = None
@@ -212,7 +216,8 @@ class Stages:
     def read_back(self, sessions: Sequence[Session]) -> None:
         """Feed the Thinker the token that each session has just written; its state (hidden + embedding) is queued for
         the Talker."""
-        thinker, texts = self.models.thinker, [session.text for session in sessions]
+        thinker = self.models.thinker
+        texts = [session.text for session in sessions]
         embeds = thinker.embed_tokens(torch.tensor([[text.ids[-1]] for text in texts], device=thinker.device))
         at = each_at([text.start + len(text.ids) - 1 for text in texts], thinker.device)
         hidden, logits = self.steps.thinker(embeds, at, [text.kv for text in texts])
@@ -259,7 +264,8 @@ class Stages:
         at = last + torch.arange(1 - new, 1, device=self.talker.device)
         (logits,) = self.steps.talker(rows, at, [speech.kv for speech in streams])
         for speech, scores in zip(streams, logits[:, -1], strict=True):
-            speech.logits, speech.input = scores, None
+            speech.logits = scores
+            speech.input = None
 
     def choose_code(self, speech: SpeechStream, chosen: int) -> None:
         """Keep the code that was drawn, or end the codes."""
@@ -282,12 +288,14 @@ class Stages:
 
     def feed(self, speech: SpeechStream) -> None:
         """Give the codec decoder what the Talker has sung since, and tell it when that was all."""
-        codec, fresh = speech.codec, speech.codes[speech.decoded :]
+        codec = speech.codec
+        fresh = speech.codes[speech.decoded :]
         if fresh:
             codec = self.token2wav.feed(codec, fresh)
         if not speech.singing and not codec.finished:
             codec = self.token2wav.close(codec)
-        speech.codec, speech.decoded = codec, len(speech.codes)
+        speech.codec = codec
+        speech.decoded = len(speech.codes)
         self.end_speech_if_done(speech)
 
     def decode_windows(self, sessions: Sequence[Session], streams: Sequence[SpeechStream]) -> None:
@@ -329,7 +337,7 @@ def each_at(positions: Sequence[int], device: torch.device) -> Tensor:
     return torch.tensor(positions, device=device).expand(3, -1)[..., None]
 
 
-def write(session: Session, text: str) -> None:
+def write_text(session: Session, text: str) -> None:
     """Text that became readable, as an event (none while a character is still incomplete)."""
     if not text:
         return
@@ -344,14 +352,15 @@ def end_text(session: Session, reason: Literal["stop", "length"]) -> None:
     """The text is complete."""
     session.reason = reason
     session.enter(Phase.SPEAKING)
-    write(session, session.text.writer.flush())
+    write_text(session, session.text.writer.flush())
 
 
 def emit_audio(session: Session, speech: SpeechStream, samples: Tensor) -> None:
     """Sound that became ready, as an event."""
     if not len(samples):
         return
-    now, start = session.now(), speech.samples
+    now = session.now()
+    start = speech.samples
     if session.first_audio_s is None:
         session.first_audio_s = now
     speech.samples += len(samples)

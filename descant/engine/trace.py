@@ -49,7 +49,7 @@ class Notebook:
         return torch.tensor(self._ids, dtype=torch.long)
 
 
-def trace(models: Models, request: Request) -> dict[str, Tensor]:
+def trace_answer(models: Models, request: Request) -> dict[str, Tensor]:
     """Run ``request`` (its samplers greedy) to its end. All tensors are on the CPU; int64 or float32:
 
     - input_ids (T,), position_ids (3, T): the prompt;
@@ -69,8 +69,9 @@ def trace(models: Models, request: Request) -> dict[str, Tensor]:
 
 
 def write_down(models: Models, request: Request) -> dict[str, Tensor]:
-    """What ``trace`` returns, still on the models' device."""
-    thinker, prompt = models.thinker, request.prompt
+    """What ``trace_answer`` returns, still on the models' device."""
+    thinker = models.thinker
+    prompt = request.prompt
     stages = Stages(models, new_stores(models, *most_tokens(request)), "off")
     session = stages.open(request)
     text = session.text.choose = Notebook(session.text.choose)
@@ -113,7 +114,8 @@ def concatenate_features(rows: list[Tensor], width: int) -> Tensor:
 def decode_whole(token2wav: Token2Wav, speech: SpeechStream) -> dict[str, Tensor]:
     """codes (C,), mel (M, F) and wav (W,) of a whole utterance."""
     codes = torch.tensor(speech.codes, dtype=torch.long)
-    frames, bins = len(codes) * token2wav.cfg.dit.repeats, token2wav.cfg.dit.mel_dim
+    frames = len(codes) * token2wav.cfg.dit.repeats
+    bins = token2wav.cfg.dit.mel_dim
     if not frames:
         return {"codes": codes, "mel": torch.empty(bins, 0), "wav": torch.empty(0)}
     x0 = torch.randn(1, frames, bins, generator=torch.Generator().manual_seed(NOISE_SEED))

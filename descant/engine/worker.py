@@ -1,6 +1,6 @@
 """The engine's worker: slots, the queue, and the step. One thread, and no locks: others post messages.
 
-    step = receive -> admit -> plan -> read -> think -> talk -> decode -> deliver
+step = receive -> admit -> plan -> read -> think -> talk -> decode -> deliver
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from descant.engine.messages import (
     CancelAnswer,
     CloseSession,
     Drain,
-    Message,
     OpenSession,
     RunTrace,
     Submit,
     TruncateReply,
     UpdateDraft,
     Wake,
+    WorkerMessage,
 )
 from descant.engine.models import Models, new_stores
 from descant.engine.scheduler import StepPlan, plan_step
-from descant.engine.session import Phase, Session, finished
+from descant.engine.session import Phase, Session, finished_event
 from descant.engine.slot import PendingRequest, Slot, SlotTable
 from descant.engine.stages import Stages
-from descant.engine.trace import trace
+from descant.engine.trace import trace_answer
 from descant.errors import BusyError, SessionError
 from descant.types import Progress
 
@@ -63,7 +63,7 @@ class EngineWorker:
         self.stages = Stages(models, new_stores(models, limits.tokens, limits.talker_tokens, limits.page), step_mode)
         self.slots = SlotTable(limits, self.stages.stores)
         self.pending: dict[int, PendingRequest] = {}  # by the answer's number, in the order of asking
-        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[WorkerMessage] = queue.SimpleQueue()
         self.closed = threading.Event()
         self.lock = threading.RLock()  # held by whoever posts what somebody waits for, and by whoever closes
         self.answer_s: deque[float] = deque([0.0], maxlen=32)  # seconds that the last answers took
@@ -140,7 +140,7 @@ class EngineWorker:
                 return
             self.handle(self.inbox.get())
 
-    def handle(self, message: Message) -> None:
+    def handle(self, message: WorkerMessage) -> None:
         """Do what a message says. Messages about what is gone are dropped."""
         match message:
             case Submit(answer, number, request, reservation):
@@ -159,7 +159,7 @@ class EngineWorker:
             case CloseSession(session):
                 self.close_session(session)
             case RunTrace(request, result):
-                error = attempt(lambda: result.set_result(trace(self.stages.models, request)))
+                error = attempt(lambda: result.set_result(trace_answer(self.stages.models, request)))
                 if error is not None:
                     result.set_exception(error)
             case Drain(drained):
@@ -185,7 +185,8 @@ class EngineWorker:
 
     def open_session(self, message: OpenSession) -> None:
         """Give a live session its slot, where it listens."""
-        settings, stages = message.settings, self.stages
+        settings = message.settings
+        stages = self.stages
         context = stages.new_context(speech=settings.voice is not None, tenant=settings.tenant)
         conversation = Conversation(
             stages.models.tokenizer, context, message.system, message.closing, message.max_tokens, message.drop
@@ -291,8 +292,10 @@ class EngineWorker:
             session = self.stages.answer_in(slot.conversation.context, pending.settings, pending.clock)
             session.reply_states = []
             slot.session = session
-        slot.answer, slot.answer_number = pending.answer, number
-        slot.reserved, slot.can_read = pending.reservation, True
+        slot.answer = pending.answer
+        slot.answer_number = number
+        slot.reserved = pending.reservation
+        slot.can_read = True
         session.stage_s["queue"] = session.now()
 
     def _leave(self, slot: Slot, phase: Phase) -> None:
@@ -305,7 +308,8 @@ class EngineWorker:
             del self.slots[slot.number]
             self._check_idle()
             return
-        slot.answer, slot.answer_number = None, 0
+        slot.answer = None
+        slot.answer_number = 0
         slot.conversation.end_answer(session)
         slot.session = self.stages.listen_in(slot.conversation.context)
         self.slots.reserve_for_listening(slot)
@@ -338,16 +342,19 @@ class EngineWorker:
     def _read(self, sessions: Sequence[Session], tokens: int) -> None:
         for session in each(sessions, lambda session: self.stages.read(session, tokens)):
             if session.phase is Phase.PREFILL:
-                done, total = session.context.thinker_kv.length, len(session.context.tokens)
+                done = session.context.thinker_kv.length
+                total = len(session.context.tokens)
                 session.events.append(Progress("reading", done, total, session.now()))
 
     def _deliver(self, slot: Slot) -> None:
         """Hand over what is new; let go of whoever is done."""
-        session, reader = slot.session, slot.reader
+        session = slot.session
+        reader = slot.reader
         if slot.listens:
             if session.ended:  # what was said could not be read; the answer to it will say why, if it fails again
                 session.context.free()
-                slot.session, slot.can_read = self.stages.listen_in(session.context), False
+                slot.session = self.stages.listen_in(session.context)
+                slot.can_read = False
             return
         session.finish_if_done()
         if reader is None or reader.cancelled.is_set():
@@ -356,7 +363,7 @@ class EngineWorker:
         for event in session.drain_events():
             slot.hand(event)
         if session.ended:
-            reader.put(session.error or finished(session))
+            reader.put(session.error or finished_event(session))
             self._leave(slot, session.phase)
             reader.put(None)
 

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from descant import omni as omnis
+from descant.config import OUTPUT_RATE_HZ
 from descant.evals import tasks
 from descant.evals.speech import Ear, SphinxEar, WhisperEar, word_error
-from descant.evals.tasks import Item
+from descant.evals.tasks import EvalItem
 from descant.train import domain
 from descant.train.speech_data import Flite
 from descant.types import AudioChunk, Finished
@@ -26,13 +27,12 @@ SPEECH_TASKS = ("plus", "minus", "opposite", "next", "colour", "count", "describ
 MARGIN = 5.0  # points: how far from chance a control may be
 SPEECH_BAR = 10.0  # points of word error above the floor
 SHUFFLES = 10  # sets of wrong labels that the shuffled control takes the mean of: one alone is mostly luck
-TEACHER_RATE = 24_000  # Hz
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Line:
+class ResultLine:
     """One line of the result; figures in percent. bar: what is asked for; below: the value must not exceed it."""
 
     name: str
@@ -45,44 +45,46 @@ class Line:
     note: str = ""
 
 
-def run(model: str | Path, out: Path, samples: int | None = None, seed: int = 0) -> list[Line]:
+def run_evaluation(model: str | Path, out: Path, samples: int | None = None, seed: int = 0) -> list[ResultLine]:
     """Measure ``model`` on fresh samples, print the table, and write ``out``/table.md and ``out``/results.json.
 
     samples: per row (default 120; the spoken answers half of that). Needs flite, espeak-ng and the eval extra.
     """
-    console, count = Console(), samples or 120
+    console = Console()
+    count = samples or 120
     omni = omnis.load(model)
     lines = understanding(omni, count, seed, console.log)
     lines += speaking(omni, max(2, count // 2), seed, console.log) if omni.speaks else []
-    write(out, str(model), lines, seed)
-    console.print(picture(lines))
+    write_results(out, str(model), lines, seed)
+    console.print(evaluation_table(lines))
     return lines
 
 
-def answer(omni: omnis.Omni, item: Item) -> str:
+def text_answer(omni: omnis.Omni, item: EvalItem) -> str:
     """The text of one answer, without speech."""
     last = [event for event in omni.chat([item.question], speech=False, seed=0) if isinstance(event, Finished)]
     return last[0].text
 
 
-def share_right(items: Sequence[Item], said: Sequence[str]) -> float:
+def share_right(items: Sequence[EvalItem], said: Sequence[str]) -> float:
     """Percent of the answers that are right."""
     right = [domain.correct(item.task, text, item.expected) for item, text in zip(items, said, strict=True)]
     return 100 * sum(right) / max(1, len(right))
 
 
-def understanding(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[Line]:
+def understanding(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[ResultLine]:
     """The rows that are right or wrong, and their controls."""
-    lines, mixed = [], []
-    for row in tasks.ROWS:
+    lines = []
+    mixed = []
+    for row in tasks.TASK_ROWS:
         items = row.items(count, seed)
-        said = [answer(omni, item) for item in items]
+        said = [text_answer(omni, item) for item in items]
         value = share_right(items, said)
         if row.control:
             lines.append(control(row.name, value, row.chance, count))
         else:
             met = None if row.bar is None else value >= row.bar
-            lines.append(Line(row.name, value, row.chance, row.bar, met, count))
+            lines.append(ResultLine(row.name, value, row.chance, row.bar, met, count))
         log(f"{row.name}: {value:.1f} %")
         if row.name in tasks.SHUFFLED:
             mixes = [share_right(tasks.mislabelled(row, items, seed + i), said) for i in range(1, SHUFFLES + 1)]
@@ -91,17 +93,17 @@ def understanding(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[Lin
     return lines + mixed
 
 
-def control(name: str, value: float, chance: float, count: int) -> Line:
+def control(name: str, value: float, chance: float, count: int) -> ResultLine:
     """A line that must stay at chance."""
-    return Line(name, value, chance, None, value <= chance + MARGIN, count)
+    return ResultLine(name, value, chance, None, value <= chance + MARGIN, count)
 
 
-def speaking(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[Line]:
+def speaking(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[ResultLine]:
     """Word error of spoken answers against the text that the model wrote, beside the ears' floor on the teacher."""
-    row = tasks.Row("speech", SPEECH_TASKS, tasks.typed, 0, None)
+    row = tasks.TaskRow("speech", SPEECH_TASKS, tasks.typed_item, 0, None)
     spoken = [voice_answer(omni, item) for item in row.items(count, seed)]
     teacher = Flite()
-    truth = [(text, teacher.speak(text)[0], TEACHER_RATE) for text, _, _ in spoken]
+    truth = [(text, teacher.speak(text)[0], OUTPUT_RATE_HZ) for text, _, _ in spoken]
     lines = []
     for ear in (WhisperEar(), SphinxEar()):
         own, floor = (listen(ear, heard) for heard in (spoken, truth))
@@ -110,18 +112,18 @@ def speaking(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[Line]:
         name = f"spoken answers: word error above the floor ({ear.name})"
         note = f"own {own:.1f} %, floor on the teacher's true voice {floor:.1f} %"
         met = above <= SPEECH_BAR if judged else None
-        lines.append(Line(name, above, None, SPEECH_BAR if judged else None, met, count, below=True, note=note))
+        lines.append(ResultLine(name, above, None, SPEECH_BAR if judged else None, met, count, below=True, note=note))
         log(f"{name}: {above:.1f} points ({note})")
     return lines
 
 
-def voice_answer(omni: omnis.Omni, item: Item) -> tuple[str, np.ndarray, int]:
+def voice_answer(omni: omnis.Omni, item: EvalItem) -> tuple[str, np.ndarray, int]:
     """(text, samples, rate) of one answer given aloud."""
     events = list(omni.chat([item.question], seed=0))
     chunks = [event for event in events if isinstance(event, AudioChunk)]
     text = next(event.text for event in events if isinstance(event, Finished))
     sound = np.concatenate([c.samples for c in chunks]) if chunks else np.zeros(0, np.float32)
-    return text, sound, chunks[0].rate if chunks else TEACHER_RATE
+    return text, sound, chunks[0].rate if chunks else OUTPUT_RATE_HZ
 
 
 def listen(ear: Ear, spoken: Sequence[tuple[str, np.ndarray, int]]) -> float:
@@ -132,7 +134,7 @@ def listen(ear: Ear, spoken: Sequence[tuple[str, np.ndarray, int]]) -> float:
 # ---------------------------------------------------------------- what is shown and kept
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: ResultLine) -> tuple[str, ...]:
     chance = "" if line.chance is None else f"{line.chance:.0f} %"
     bar = "report" if line.bar is None else f"{'<=' if line.below else '>='} {line.bar:.0f}"
     if line.name.startswith("control"):
@@ -142,22 +144,22 @@ def _cells(line: Line) -> tuple[str, ...]:
     return line.name, chance, bar, value, verdict, str(line.samples)
 
 
-HEAD = ("what", "chance", "bar", "measured", "met", "samples")
+RESULT_COLUMNS = ("what", "chance", "bar", "measured", "met", "samples")
 
 
-def picture(lines: Sequence[Line]) -> Table:
-    table = Table(*HEAD)
+def evaluation_table(lines: Sequence[ResultLine]) -> Table:
+    table = Table(*RESULT_COLUMNS)
     for line in lines:
         table.add_row(*_cells(line))
     return table
 
 
-def markdown(lines: Sequence[Line]) -> str:
-    rows = ["| " + " | ".join(HEAD) + " |", "|---|--:|--:|---|---|--:|"]
+def markdown(lines: Sequence[ResultLine]) -> str:
+    rows = ["| " + " | ".join(RESULT_COLUMNS) + " |", "|---|--:|--:|---|---|--:|"]
     return "\n".join(rows + ["| " + " | ".join(_cells(line)) + " |" for line in lines]) + "\n"
 
 
-def write(out: Path, model: str, lines: Sequence[Line], seed: int) -> None:
+def write_results(out: Path, model: str, lines: Sequence[ResultLine], seed: int) -> None:
     """results.json with the machine, the versions and the commit beside the figures; table.md for people."""
     out.mkdir(parents=True, exist_ok=True)
     told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)

@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from descant.train import domain
-from descant.train.mixture import Source, make
-from descant.train.questions import RATE, UNHEARD, draw_voice, synthesise
+from descant.train.mixture import Source, make_example
+from descant.train.questions import QUESTION_RATE_HZ, UNHEARD, draw_voice, synthesise
 from descant.types import Audio, Clip, Image, Message, Part, Text, Video, user
 
-TEXT = ("chat", "plus", "minus", "opposite", "next")
+TYPED_TASKS = ("chat", "plus", "minus", "opposite", "next")
 PICTURE = ("colour", "shape", "count")
 HELD_OUT = Source("test", distorted=False)
 
 
 @dataclass(frozen=True)
-class Item:
+class EvalItem:
     """One question and its one right answer."""
 
     task: str
@@ -32,17 +32,17 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Row:
+class TaskRow:
     """One line of the table. chance and bar in percent (bar None: reported, not judged); tasks take turns."""
 
     name: str
     tasks: tuple[str, ...]
-    item: Callable[[str, random.Random], Item]
+    item: Callable[[str, random.Random], EvalItem]
     chance: float
     bar: float | None
     control: bool = False  # a control must stay within 5 points of chance
 
-    def items(self, count: int, seed: int) -> list[Item]:
+    def items(self, count: int, seed: int) -> list[EvalItem]:
         """``count`` questions; the n-th depends on (seed, row, n) alone."""
         return [
             self.item(self.tasks[n % len(self.tasks)], random.Random(f"eval/{seed}/{self.name}/{n}"))
@@ -50,28 +50,28 @@ class Row:
         ]
 
 
-def typed(task: str, rng: random.Random) -> Item:
-    made = make(HELD_OUT, task, rng)
-    return Item(task, made.question, made.reply)
+def typed_item(task: str, rng: random.Random) -> EvalItem:
+    made = make_example(HELD_OUT, task, rng)
+    return EvalItem(task, made.question, made.reply)
 
 
 def _voice(text: str, voice: str) -> Audio:
-    return Audio(synthesise(text, voice), RATE)
+    return Audio(synthesise(text, voice), QUESTION_RATE_HZ)
 
 
-def _spoken(task: str, rng: random.Random) -> Item:
+def _spoken(task: str, rng: random.Random) -> EvalItem:
     words, reply = domain.sample(task, rng, "test")
-    return Item(task, user(_voice(words, draw_voice(rng))), reply)
+    return EvalItem(task, user(_voice(words, draw_voice(rng))), reply)
 
 
-def _unheard(task: str, rng: random.Random) -> Item:
+def _unheard(task: str, rng: random.Random) -> EvalItem:
     words, reply = domain.sample(task, rng, "test")
-    return Item(task, user(_voice(words, rng.choice(UNHEARD))), reply)
+    return EvalItem(task, user(_voice(words, rng.choice(UNHEARD))), reply)
 
 
-def _aloud(task: str, rng: random.Random) -> Item:
+def _aloud(task: str, rng: random.Random) -> EvalItem:
     """A picture, with the question about it spoken."""
-    made = typed(task, rng)
+    made = typed_item(task, rng)
     speech = _voice(domain.picture_question(task, rng), draw_voice(rng))
     return replace(made, question=_swap(made.question, lambda part: speech if isinstance(part, Text) else part))
 
@@ -91,17 +91,17 @@ def _mute(part: Part) -> Part:
     return part
 
 
-def _without(item: Callable[[str, random.Random], Item]) -> Callable[[str, random.Random], Item]:
+def _without(item: Callable[[str, random.Random], EvalItem]) -> Callable[[str, random.Random], EvalItem]:
     """The same questions with the medium taken away."""
 
-    def muted(task: str, rng: random.Random) -> Item:
+    def muted(task: str, rng: random.Random) -> EvalItem:
         whole = item(task, rng)
         return replace(whole, question=_swap(whole.question, _mute))
 
     return muted
 
 
-def mislabelled(row: Row, items: Sequence[Item], seed: int) -> list[Item]:
+def mislabelled(row: TaskRow, items: Sequence[EvalItem], seed: int) -> list[EvalItem]:
     """The items of a row, each with the right answer of a fresh question of its task: a control.
 
     Dealing the same answers out anew would hit more often than chance: one answer in n comes back to its question.
@@ -113,18 +113,18 @@ def mislabelled(row: Row, items: Sequence[Item], seed: int) -> list[Item]:
 
 PICTURE_CHANCE = 100 * (1 / 8 + 1 / 8 + 1 / 6) / 3  # eight colours, eight shapes, one to six of them
 
-ROWS = (
-    Row("questions in text", TEXT, typed, chance=0, bar=95),
-    Row("questions spoken, voices of training", TEXT, _spoken, chance=0, bar=80),
-    Row("questions spoken, voices never heard", TEXT, _unheard, chance=0, bar=None),
-    Row("picture: colour, shape, count; asked in text", PICTURE, typed, chance=PICTURE_CHANCE, bar=92),
-    Row("picture: colour, shape, count; asked aloud", PICTURE, _aloud, chance=PICTURE_CHANCE, bar=70),
-    Row("which of ten sounds", ("sound",), typed, chance=10, bar=90),
-    Row("video: colour when the beep sounded", ("video",), typed, chance=25, bar=55),
-    Row("control: spoken question silenced", TEXT, _without(_spoken), chance=0, bar=None, control=True),
-    Row("control: picture emptied", PICTURE, _without(typed), chance=PICTURE_CHANCE, bar=None, control=True),
-    Row("control: sound silenced", ("sound",), _without(typed), chance=10, bar=None, control=True),
-    Row("control: video without its beep", ("video",), _without(typed), chance=25, bar=None, control=True),
+TASK_ROWS = (
+    TaskRow("questions in text", TYPED_TASKS, typed_item, chance=0, bar=95),
+    TaskRow("questions spoken, voices of training", TYPED_TASKS, _spoken, chance=0, bar=80),
+    TaskRow("questions spoken, voices never heard", TYPED_TASKS, _unheard, chance=0, bar=None),
+    TaskRow("picture: colour, shape, count; asked in text", PICTURE, typed_item, chance=PICTURE_CHANCE, bar=92),
+    TaskRow("picture: colour, shape, count; asked aloud", PICTURE, _aloud, chance=PICTURE_CHANCE, bar=70),
+    TaskRow("which of ten sounds", ("sound",), typed_item, chance=10, bar=90),
+    TaskRow("video: colour when the beep sounded", ("video",), typed_item, chance=25, bar=55),
+    TaskRow("control: spoken question silenced", TYPED_TASKS, _without(_spoken), chance=0, bar=None, control=True),
+    TaskRow("control: picture emptied", PICTURE, _without(typed_item), chance=PICTURE_CHANCE, bar=None, control=True),
+    TaskRow("control: sound silenced", ("sound",), _without(typed_item), chance=10, bar=None, control=True),
+    TaskRow("control: video without its beep", ("video",), _without(typed_item), chance=25, bar=None, control=True),
 )
 SHUFFLED = (  # rows whose answers are also judged after shuffling
     "questions in text",

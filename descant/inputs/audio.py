@@ -17,7 +17,7 @@ from torch import Tensor
 
 from descant.config import InputsConfig, audio_tokens
 from descant.errors import MediaError, shortened
-from descant.inputs.container import frames, opened, sound_stream
+from descant.inputs.container import decoded_frames, opened, sound_stream
 from descant.inputs.wav import read_wav
 from descant.types import Budget, is_finite_number
 
@@ -82,7 +82,7 @@ def _log_group(wave: Tensor, inputs: InputsConfig) -> Tensor:
     window = _hann(inputs.n_fft)
     spectrum = torch.stft(wave, inputs.n_fft, inputs.hop_length, window=window, center=False, return_complex=True)
     power = torch.view_as_real(spectrum).square().sum(-1)
-    mel = mel_filters(inputs) @ power
+    mel = slaney_filters(inputs.sampling_rate, inputs.n_fft, inputs.feature_size) @ power
     return mel.clamp_(min=1e-10).log10_()
 
 
@@ -118,10 +118,11 @@ def _hann(n_fft: int) -> Tensor:
     return torch.hann_window(n_fft)  # periodic
 
 
-@lru_cache(maxsize=4)
-def _mel_filters(rate: int, n_fft: int, bins: int) -> Tensor:
-    """(M, n_fft / 2 + 1) triangles on Slaney's mel scale from 0 to 8 kHz, each of unit area (Slaney norm)."""
-    edges = _slaney_to_hz(np.linspace(0.0, _slaney_to_mel(8000.0), bins + 2))
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # a training step may be the next to ask
+def slaney_filters(rate: int, n_fft: int, bins: int, high_hz: float = 8000.0) -> Tensor:
+    """(M, n_fft / 2 + 1) triangles on Slaney's mel scale from 0 to ``high_hz``, each of unit area (Slaney norm)."""
+    edges = _slaney_to_hz(np.linspace(0.0, _slaney_to_mel(high_hz), bins + 2))
     freqs = np.linspace(0.0, rate / 2, n_fft // 2 + 1)
     widths = np.diff(edges)
     slopes = edges[:, None] - freqs[None, :]
@@ -130,11 +131,6 @@ def _mel_filters(rate: int, n_fft: int, bins: int) -> Tensor:
     triangles = np.maximum(0.0, np.minimum(rising, falling))
     triangles *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
     return torch.from_numpy(triangles.astype(np.float32))
-
-
-def mel_filters(inputs: InputsConfig) -> Tensor:
-    """The filterbank (M, n_fft / 2 + 1) float32 of these inputs."""
-    return _mel_filters(inputs.sampling_rate, inputs.n_fft, inputs.feature_size)
 
 
 # Slaney's mel scale (Auditory Toolbox, 1998): linear below 1 kHz at 200/3 Hz per mel, then 27 mels per factor of 6.4.
@@ -168,7 +164,7 @@ def decode_audio(data: bytes, form: str, rate: int, budget: Budget) -> Samples:
         if stream is None:
             raise MediaError("audio.no_stream", "the file holds no sound; expected a file with an audio track.")
         collector = Collector(budget)
-        for frame in frames(container, [stream], form, "audio"):
+        for frame in decoded_frames(container, [stream], form, "audio"):
             collector.add(frame)
     return collector.samples(rate)
 

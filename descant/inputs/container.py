@@ -76,7 +76,7 @@ def _codec(stream: AudioStream | VideoStream) -> str:
     return "unknown" if context is None else context.codec.canonical_name
 
 
-def frames(
+def decoded_frames(
     container: InputContainer, streams: list[AudioStream | VideoStream], form: str, kind: MediaKind
 ) -> Iterator[AudioFrame | VideoFrame]:
     """Decoded frames of the streams, in file order. Raises MediaError "<kind>.truncated" when the file stops early."""

@@ -39,7 +39,7 @@ def image_grid(pixels: Pixels, inputs: InputsConfig) -> PixelGrid:
     pixels = resize(pixels, size)
     pixels = resize(pixels, smart_resize(*size, factor, inputs.min_pixels, inputs.max_pixels))
     frames = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    return patchify(normalise(frames, inputs), inputs)
+    return patchify(normalise_pixels(frames, inputs), inputs)
 
 
 def smart_resize(
@@ -77,7 +77,7 @@ def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     return np.array(picture)
 
 
-def normalise(frames: Tensor, inputs: InputsConfig) -> Tensor:
+def normalise_pixels(frames: Tensor, inputs: InputsConfig) -> Tensor:
     """(T, 3, H, W) with values 0..255 -> float32, (v / 255 - mean) / std per channel."""
     mean = torch.tensor(inputs.image_mean).view(1, 3, 1, 1)
     std = torch.tensor(inputs.image_std).view(1, 3, 1, 1)

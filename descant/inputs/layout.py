@@ -76,6 +76,7 @@ class AudioVideoSeg:
 
 Segment = TextSeg | AudioSeg | ImageSeg | VideoSeg | AudioVideoSeg
 
+
 @dataclass(frozen=True)
 class _Piece:
     """A run of tokens of one kind; pieces of one step share their base.

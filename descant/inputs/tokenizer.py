@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -146,56 +146,7 @@ class Incremental:
         return rest
 
 
-# ---------------------------------------------------------------- building one
-
-
-def byte_tokenizer(words: Sequence[str]) -> tokenizers.Tokenizer:
-    """A tokenizer in which every byte is a token, except that each of ``words`` standing alone is one token.
-
-    The words are reached by ``ignore_merges`` (a whole pre-token that is in the vocabulary is taken as it is) and not
-    by merge rules, because rules for "user" would build "us" and "use" inside other words. Special tokens come last.
-    """
-    vocab = {symbol: index for index, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    for word in words:
-        if not (word.isascii() and word.isalpha()) or word in vocab:
-            raise OptionError(
-                f"{word!r} cannot be a word of the byte tokenizer; expected ASCII letters, two or more, once"
-            )
-        vocab[word] = len(vocab)
-    backend = _bpe(vocab, [], ignore_merges=True)
-    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
-    return backend
-
-
-def write_tokenizer(backend: tokenizers.Tokenizer, folder: str | Path) -> None:
-    """Write ``tokenizer.json`` and the ``tokenizer_config.json`` with which other readers load it unchanged.
-
-    The class named there is the generic one: transformers' Qwen2Tokenizer would rebuild the model from vocabulary and
-    merges and lose ``ignore_merges``.
-    """
-    folder = Path(folder)
-    backend.save(str(folder / "tokenizer.json"), pretty=True)
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": IM_END,
-        "pad_token": END_OF_TEXT,
-        "model_max_length": 32768,
-        "padding_side": "left",
-        "clean_up_tokenization_spaces": False,
-        "extra_special_tokens": {
-            "image_token": IMAGE,
-            "audio_token": AUDIO,
-            "video_token": VIDEO,
-            "vision_bos_token": VISION_BOS,
-            "vision_eos_token": VISION_EOS,
-            "audio_bos_token": AUDIO_BOS,
-            "audio_eos_token": AUDIO_EOS,
-        },
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def _bpe(vocab: dict[str, int], merges: list[tuple[str, str]], *, ignore_merges: bool) -> tokenizers.Tokenizer:
+def bpe_backend(vocab: dict[str, int], merges: list[tuple[str, str]], *, ignore_merges: bool) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
     backend.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated")
@@ -246,7 +197,7 @@ def _from_vocab_and_merges(folder: Path) -> tokenizers.Tokenizer:
     pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     if not isinstance(vocab, dict) or any(len(pair) != 2 for pair in pairs):
         raise ConfigError(f"vocab.json or merges.txt in {folder} is damaged. Fetch the model's tokenizer files again.")
-    backend = _bpe(vocab, [(left, right) for left, right in pairs], ignore_merges=False)
+    backend = bpe_backend(vocab, [(left, right) for left, right in pairs], ignore_merges=False)
     for name, index, special in sorted(_added_tokens(folder), key=lambda row: row[1]):
         backend.add_special_tokens([AddedToken(name, special=special, normalized=False)])
         if backend.token_to_id(name) != index:

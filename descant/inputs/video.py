@@ -18,9 +18,9 @@ from av.video.stream import VideoStream
 from descant.config import InputsConfig
 from descant.errors import MediaError
 from descant.inputs.audio import Collector, Samples
-from descant.inputs.container import frames as decoded_frames
+from descant.inputs.container import decoded_frames as decoded_frames
 from descant.inputs.container import opened, picture_stream, sound_stream
-from descant.inputs.image import Pixels, normalise, patchify, resize, smart_resize
+from descant.inputs.image import Pixels, normalise_pixels, patchify, resize, smart_resize
 from descant.tokens import PixelGrid
 from descant.types import Budget, Clip
 
@@ -91,7 +91,7 @@ def video_grid(frames: Pixels, inputs: InputsConfig) -> PixelGrid:
 
 def fitted_grid(frames: Pixels, inputs: InputsConfig) -> PixelGrid:
     """Frames (T, H, W, 3) uint8 that have their final size -> patches."""
-    return patchify(normalise(torch.from_numpy(frames).permute(0, 3, 1, 2), inputs), inputs)
+    return patchify(normalise_pixels(torch.from_numpy(frames).permute(0, 3, 1, 2), inputs), inputs)
 
 
 def fit_frame(frame: Pixels, count: int, inputs: InputsConfig) -> Pixels:

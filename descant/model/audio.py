@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.functional import gelu  # the exact one (erf), as in Whisper
 
 from descant.config import AudioConfig
-from descant.nn.layers import Linear
+from descant.nn.linear import Linear
 
 
 def conv_frames(frames: int) -> int:

@@ -20,11 +20,11 @@ from descant.errors import ConfigError, OptionError, SessionError
 from descant.model.dit import Condition, DiT
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
-from descant.model.windows import Song, Window, sing_windows, solve_windows
+from descant.model.windows import SolverWindow, VocoderCall, call_vocoder, solve_windows
 from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
-EDGE = 8  # mel frames: most of what a vocoder hears of the frames after one, whatever its reach
+STAND_IN_FRAMES = 8  # mel frames: most of what a vocoder hears of the frames after one, whatever its reach
 MASK64 = (1 << 64) - 1
 
 
@@ -77,7 +77,7 @@ class VocoderState:
 
 
 @dataclass(frozen=True)
-class Strip:
+class VocoderInput:
     """One stream's next mel, on its way through the vocoder: mel (M, T), final, from ``state.start`` on; heard
     (M, T'): the same with its right context. ``until``: the frame up to which samples can go out."""
 
@@ -92,10 +92,10 @@ class Strip:
         return self.until == self.state.sung
 
     @property
-    def song(self) -> Song:
+    def song(self) -> VocoderCall:
         """What the vocoder is asked for: the new samples, and, when early, a frame past them for the fade."""
         state, until = self.state, self.until - self.state.start + int(self.early)
-        return Song(self.heard, state.sung - state.start, min(until, self.heard.shape[1]))
+        return VocoderCall(self.heard, state.sung - state.start, min(until, self.heard.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class CodecState:
 
 
 @dataclass(frozen=True)
-class Cut:
+class WindowPlan:
     """The next window of a stream: blocks to make final (the last may be partial), blocks to look ahead."""
 
     count: int
@@ -187,7 +187,7 @@ class Token2Wav(nn.Module):
         none = torch.zeros(0, device=self.device)
         return [next(moved) if cut else (none, s) for s, cut in zip(states, cuts, strict=True)]
 
-    def windows(self, due: Sequence[tuple[CodecState, Cut]]) -> list[tuple[Tensor, CodecState]]:
+    def windows(self, due: Sequence[tuple[CodecState, WindowPlan]]) -> list[tuple[Tensor, CodecState]]:
         """``step`` for streams that all have a window due."""
         frames, solved = self.cfg.dit.block_size, self.mel_windows(due)
         strips = [
@@ -209,30 +209,30 @@ class Token2Wav(nn.Module):
         """Blocks that have codes but no final mel, a partial one included."""
         return -(-len(state.codes) // self.codes_per_block)
 
-    def ready(self, state: CodecState) -> Cut | None:
+    def ready(self, state: CodecState) -> WindowPlan | None:
         """The next window but the last, or None while its codes and their look-ahead are incomplete."""
         return self.upcoming(state) if self.missing(state) <= 0 else None
 
-    def upcoming(self, state: CodecState) -> Cut:
+    def upcoming(self, state: CodecState) -> WindowPlan:
         """The next window, if codes go on coming."""
         d = state.decoding
-        return Cut(min(d.now, state.blocks), d.ahead) if state.blocks else Cut(d.first, d.first_ahead)
+        return WindowPlan(min(d.now, state.blocks), d.ahead) if state.blocks else WindowPlan(d.first, d.first_ahead)
 
     def missing(self, state: CodecState) -> int:
         """How many codes ``upcoming`` still lacks; 0 or less: none."""
         cut = self.upcoming(state)
         return (cut.count + cut.ahead) * self.codes_per_block - len(state.codes)
 
-    def next_cut(self, state: CodecState) -> Cut | None:
+    def next_cut(self, state: CodecState) -> WindowPlan | None:
         """The window that is due, if any; the last one may have no block, only sound that waited for its context."""
         if (cut := self.ready(state)) is not None:
             return cut
         left = self.left(state)
         if state.finished and (left or state.vocoder.sung < state.vocoder.end):
-            return Cut(left, 0, last=True)
+            return WindowPlan(left, 0, last=True)
         return None
 
-    def mel_windows(self, due: Sequence[tuple[CodecState, Cut]]) -> list[tuple[Tensor, CodecState]]:
+    def mel_windows(self, due: Sequence[tuple[CodecState, WindowPlan]]) -> list[tuple[Tensor, CodecState]]:
         """Of each stream the mel (M, T) of its window, the unfinished mel of the blocks ahead included, and the stream
         with the others final."""
         none = torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
@@ -247,14 +247,14 @@ class Token2Wav(nn.Module):
             moved.append((got.mel, replace(state, codes=codes, past=got.past, blocks=state.blocks + cut.count)))
         return moved
 
-    def window(self, state: CodecState, cut: Cut) -> Window:
+    def window(self, state: CodecState, cut: WindowPlan) -> SolverWindow:
         """What the DiT reads: the blocks now and ahead, from the noise of those very blocks."""
         cfg = self.cfg.dit
         codes = state.codes[: (cut.count + cut.ahead) * self.codes_per_block]
-        x0 = noise(state.seed, state.blocks, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
-        return Window(codes, state.voice, x0, state.decoding, state.past, keep=cut.count - 1)
+        x0 = block_noise(state.seed, state.blocks, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
+        return SolverWindow(codes, state.voice, x0, state.decoding, state.past, keep=cut.count - 1)
 
-    def strip(self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool) -> Strip:
+    def strip(self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool) -> VocoderInput:
         """final (M, T): the next mel; ahead (M, T'): the unfinished mel after it, read as right context when ``early``.
 
         Unless early, samples wait for ``vocoder.context`` final frames after them: then streamed == whole. Early with
@@ -263,22 +263,22 @@ class Token2Wav(nn.Module):
         context, end = self.vocoder.context, state.end + final.shape[1]
         mel = torch.cat([state.mel, final], dim=1)
         if not early or last:
-            return Strip(state, mel, mel, end if last else max(state.sung, end - context), early)
+            return VocoderInput(state, mel, mel, end if last else max(state.sung, end - context), early)
         if ahead.shape[1]:
-            return Strip(state, mel, torch.cat([mel, ahead[:, :context]], dim=1), end, early)
-        held = torch.cat([mel, mel[:, -1:].expand(-1, EDGE)], dim=1)
-        return Strip(state, mel, held, max(state.sung, end - EDGE), early)
+            return VocoderInput(state, mel, torch.cat([mel, ahead[:, :context]], dim=1), end, early)
+        held = torch.cat([mel, mel[:, -1:].expand(-1, STAND_IN_FRAMES)], dim=1)
+        return VocoderInput(state, mel, held, max(state.sung, end - STAND_IN_FRAMES), early)
 
-    def sing(self, strips: Sequence[Strip]) -> list[tuple[Tensor, VocoderState]]:
+    def sing(self, strips: Sequence[VocoderInput]) -> list[tuple[Tensor, VocoderState]]:
         """The samples (W,) of each strip, W >= 0, and what its stream goes on from."""
-        waves = iter(sing_windows(self.vocoder, [strip.song for strip in strips if not strip.silent]))
+        waves = iter(call_vocoder(self.vocoder, [strip.song for strip in strips if not strip.silent]))
         return [self.hold(strip) if strip.silent else self.join(strip, next(waves)) for strip in strips]
 
-    def hold(self, strip: Strip) -> tuple[Tensor, VocoderState]:
+    def hold(self, strip: VocoderInput) -> tuple[Tensor, VocoderState]:
         """No sample yet: the mel waits for its right context."""
         return strip.mel.new_zeros(0), replace(strip.state, mel=strip.mel)
 
-    def join(self, strip: Strip, wave: Tensor) -> tuple[Tensor, VocoderState]:
+    def join(self, strip: VocoderInput, wave: Tensor) -> tuple[Tensor, VocoderState]:
         """wave (W,), what ``strip.song`` asked for -> the samples that are new, joined to those before them."""
         state, hop = strip.state, self.vocoder.hop
         split = (strip.until - state.sung) * hop
@@ -299,7 +299,7 @@ class Token2Wav(nn.Module):
         limit = self.cfg.dit.max_position_embeddings
         if len(x0) > limit:
             raise OptionError(f"{len(x0)} mel frames in one solve; at most {limit}. Decode as a stream instead")
-        window = Window(codes.to(self.device), voice.for_decoding(decoding), x0, decoding)
+        window = SolverWindow(codes.to(self.device), voice.for_decoding(decoding), x0, decoding)
         return solve_windows(self.dit, [window])[0].mel
 
     @torch.no_grad()
@@ -324,7 +324,7 @@ class Token2Wav(nn.Module):
         return self.dit.text_embed.codec_embed.weight.device
 
 
-def noise(seed: int, first_block: int, frames: int, block_size: int, bins: int) -> Tensor:
+def block_noise(seed: int, first_block: int, frames: int, block_size: int, bins: int) -> Tensor:
     """Standard normal (T, M) float32 on the CPU, for ``frames`` frames from the start of ``first_block``.
 
     Each block has a generator of its own, seeded from (seed, block): a frame's noise is the same in every window.
@@ -332,12 +332,12 @@ def noise(seed: int, first_block: int, frames: int, block_size: int, bins: int) 
     count = -(-frames // block_size)
     blocks = []
     for block in range(first_block, first_block + count):
-        generator = torch.Generator().manual_seed(mix(seed, block))
+        generator = torch.Generator().manual_seed(mix_seed(seed, block))
         blocks.append(torch.randn(block_size, bins, generator=generator))
     return torch.cat(blocks)[:frames] if blocks else torch.zeros(0, bins)
 
 
-def mix(seed: int, block: int) -> int:
+def mix_seed(seed: int, block: int) -> int:
     """One 63-bit number from two (the finaliser of splitmix64), so that neighbouring pairs share nothing."""
     z = (seed * 0x9E3779B97F4A7C15 + (block + 1) * 0xD1B54A32D192ED03) & MASK64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64

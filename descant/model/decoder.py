@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from descant.config import DecoderConfig
 from descant.nn.attention import causal_mask, grouped_attention
 from descant.nn.cache import Cache, keys_values
-from descant.nn.layers import Fusible, Linear, RMSNorm, SwiGLU
+from descant.nn.fusion import Fusable, SwiGLU
+from descant.nn.linear import Linear
+from descant.nn.norm import RMSNorm
 from descant.nn.pages import PageStore, PageTable
 from descant.nn.rope import mrope, turn
 
@@ -27,7 +29,7 @@ class Step:
     cache: Cache | None
 
 
-class Attention(Fusible):
+class Attention(Fusable):
     """Grouped-query causal attention. q, k, v have biases, o has none."""
 
     def __init__(self, cfg: DecoderConfig):
@@ -39,7 +41,7 @@ class Attention(Fusible):
         self.v_proj = Linear(cfg.hidden_size, keys, bias=True)
         self.o_proj = Linear(query, cfg.hidden_size, bias=False)
 
-    def siblings(self) -> Sequence[nn.Linear]:
+    def fused_layers(self) -> Sequence[nn.Linear]:
         return self.q_proj, self.k_proj, self.v_proj
 
     def forward(self, x: Tensor, step: Step, layer: int) -> Tensor:
@@ -51,11 +53,11 @@ class Attention(Fusible):
     def projected(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Queries (B, T, Hq, D), keys and values (B, T, 2, Hk, D); queries and keys turned to their positions."""
         batch, new, _ = x.shape
-        if self.joint is None:
-            q, k, v = (layer(x).view(batch, new, -1, self.head_dim) for layer in self.siblings())
+        if self.fused is None:
+            q, k, v = (layer(x).view(batch, new, -1, self.head_dim) for layer in self.fused_layers())
             return turn(q, step.cos, step.sin), torch.stack((turn(k, step.cos, step.sin), v), dim=2)
-        query, keys, _ = (size // self.head_dim for size in self.joint.sizes)
-        heads = self.joint(x).view(batch, new, -1, self.head_dim)
+        query, keys, _ = (size // self.head_dim for size in self.fused.sizes)
+        heads = self.fused(x).view(batch, new, -1, self.head_dim)
         turning = heads.narrow(2, 0, query + keys)
         turning.copy_(turn(turning, step.cos, step.sin))  # in place: so keys and values lie side by side, as the cache
         return heads.narrow(2, 0, query), heads.narrow(2, query, 2 * keys).view(batch, new, 2, keys, self.head_dim)
@@ -93,9 +95,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList([Layer(cfg) for _ in range(cfg.num_hidden_layers)])
         self.norm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
 
-    def forward(
-        self, x: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None) -> Tensor:
         """x (B, T, D) with TMRoPE ids positions (3, B, T) -> hidden (B, T, D) after the final norm.
 
         cache: what was seen before; these T tokens are written into it.

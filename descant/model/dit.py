@@ -6,9 +6,9 @@ Axes: B batch, T mel frames, N blocks, K frames of a block, H heads, D width, C 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,16 @@ from torch import Tensor, nn
 
 from descant.config import DiTConfig
 from descant.model.speaker import Ecapa
-from descant.nn.layers import Fusible, GeluLinear, Linear, Settled
+from descant.nn.fusion import Fusable
+from descant.nn.linear import GeluLinear, Linear
+from descant.nn.prepare import Preparable
+from descant.nn.rope import inverse_frequencies
 
 Attend = Literal["blocks", "full"]
 TIME_DIM = 256  # width of the sinusoid of t
 TIME_SCALE = 1000.0  # t in [0, 1] is read as 0..1000, the range of diffusion step numbers
 NORM_EPS = 1e-6
+MAX_SCHEDULES = 16  # solver schedules whose times a prepared DiT keeps
 
 
 @dataclass(frozen=True)
@@ -100,19 +104,16 @@ class Rotary(nn.Module):
     def __init__(self, cfg: DiTConfig):
         super().__init__()
         self.head_dim, self.theta = cfg.head_dim, cfg.rope_theta
-        self.register_buffer("inv_freq", rotary_frequencies(cfg.head_dim, cfg.rope_theta))
+        frequencies = torch.empty(cfg.head_dim // 2)
+        if not frequencies.is_meta:  # there an arange would bring torch's compiler in
+            frequencies = inverse_frequencies(cfg.head_dim, cfg.rope_theta)
+        self.register_buffer("inv_freq", frequencies)
 
     def forward(self, frames: int, device: torch.device, before: int = 0) -> tuple[Tensor, Tensor]:
         """cos and sin (before + T, 1, head_dim / 2) float32 of frames -before..T-1."""
-        rates = rotary_frequencies(self.head_dim, self.theta, device)
+        rates = inverse_frequencies(self.head_dim, self.theta, device)
         angles = torch.arange(-before, frames, device=device, dtype=torch.float32)[:, None, None] * rates
         return angles.cos(), angles.sin()
-
-
-def rotary_frequencies(head_dim: int, theta: float, device: torch.device | None = None) -> Tensor:
-    """(head_dim / 2,) float32: theta ** (-2i / head_dim)."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-    return 1.0 / (theta**exponents)
 
 
 def rotate_first_head(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ def neighbours(x: Tensor, back: int, ahead: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Layout:
+class WindowLayout:
     """How the frames of a batch fall into blocks, and which of them are real.
 
     real: (B or 1, N, K) bool, or None when every frame is real. ``block`` None: one attention over all frames.
@@ -159,7 +160,7 @@ class Layout:
         return keys.expand(batch, -1, -1).reshape(batch * blocks, 1, 1, -1)
 
 
-class Attention(Fusible):
+class BlockAttention(Fusable):
     """Attention inside a block, and to ``back`` blocks before and ``ahead`` after it. x (B, T, D), T = N * K.
 
     Gives the output (B, T, D), and the keys and values (B, T, 2, H * d) before rotation: a block's share of them is the
@@ -175,11 +176,11 @@ class Attention(Fusible):
         self.to_v = Linear(cfg.hidden_size, inner)
         self.to_out = nn.ModuleList([Linear(inner, cfg.hidden_size)])  # a list: official key to_out.0
 
-    def siblings(self) -> Sequence[nn.Linear]:
+    def fused_layers(self) -> Sequence[nn.Linear]:
         return self.to_q, self.to_k, self.to_v
 
     def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], layout: Layout, past: Tensor | None = None
+        self, x: Tensor, angles: tuple[Tensor, Tensor], layout: WindowLayout, past: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """``angles``: those of x, and before them those of ``past`` if there is one."""
         batch, frames, _ = x.shape
@@ -203,9 +204,9 @@ class Attention(Fusible):
 
     def projected(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, T, D) -> queries (B, T, H * d), keys and values (B, T, 2, H * d)."""
-        if self.joint is None:
+        if self.fused is None:
             return self.to_q(x), torch.stack([self.to_k(x), self.to_v(x)], dim=2)
-        all_three = self.joint(x).view(*x.shape[:2], 3, -1)
+        all_three = self.fused(x).view(*x.shape[:2], 3, -1)
         return all_three[:, :, 0], all_three[:, :, 1:]
 
 
@@ -254,32 +255,34 @@ class FeedForward(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class DiTBlock(nn.Module):
     """Attention and MLP, each normalised, modulated and gated by the time."""
 
     def __init__(self, cfg: DiTConfig, index: int):
         super().__init__()
         back, ahead = int(index in cfg.look_backward_layers), int(index in cfg.look_ahead_layers)
         self.attn_norm = Modulation(cfg.hidden_size, 6)
-        self.attn = Attention(cfg, back, ahead)
+        self.attn = BlockAttention(cfg, back, ahead)
         self.ff = FeedForward(cfg)
 
     def forward(
-        self, x: Tensor, time: Tensor, angles: tuple[Tensor, Tensor], layout: Layout, past: Tensor | None = None
+        self, x: Tensor, time: Tensor, angles: tuple[Tensor, Tensor], layout: WindowLayout, past: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """time (B or 1, 6 * D) as ``attn_norm`` gives it; the second result: keys and values, see ``Attention``."""
+        """time (B or 1, 6 * D) as ``attn_norm`` gives it; the second result: keys and values of ``BlockAttention``."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.attn_norm.split(time)
         mixed, known = self.attn(modulated(x, scale_a, shift_a), angles, layout, past)
         x = torch.addcmul(x, gate_a, mixed)
         return torch.addcmul(x, gate_m, self.ff(modulated(x, scale_m, shift_m))), known
 
 
-class DiT(Settled):
+class DiT(Preparable):
     """x (B, T, M), t (B,), condition -> velocity (B, T, M) of the path from noise (t = 0) to mel (t = 1).
 
     Blocks are counted from the first frame of x, so x must start on a block boundary of the utterance.
     Gates and the output start at zero (adaLN-zero), so a fresh model predicts no motion.
     """
+
+    _schedules: dict[Hashable, list[Tensor]] | None = None
 
     def __init__(self, cfg: DiTConfig):
         super().__init__()
@@ -288,7 +291,7 @@ class DiT(Settled):
         self.text_embed = CodeEmbedding(cfg)
         self.input_embed = InputEmbedding(cfg)
         self.rotary_embed = Rotary(cfg)
-        self.transformer_blocks = nn.ModuleList(Block(cfg, i) for i in range(cfg.num_hidden_layers))
+        self.transformer_blocks = nn.ModuleList(DiTBlock(cfg, i) for i in range(cfg.num_hidden_layers))
         self.norm_out = Modulation(cfg.hidden_size, 2)
         self.proj_out = Linear(cfg.hidden_size, cfg.mel_dim)
         modulations = [m for m in self.modules() if isinstance(m, Modulation)]
@@ -346,11 +349,8 @@ class DiT(Settled):
             h, known = layer(h, time, angles, layout, next(pasts, None) if looks_back else None)
             if looks_back:
                 kept.append(known[:, keep * block : (keep + 1) * block])
-        return self.read(h[:, :frames], times[-1]), torch.stack(kept) if kept else self.no_past(h)
-
-    def no_past(self, h: Tensor) -> Tensor:
-        """What a DiT without a layer that looks back keeps, (0, B, 0, 2, 0)."""
-        return h.new_zeros(0, len(h), 0, 2, 0)
+        none = h.new_zeros(0, len(h), 0, 2, 0)  # of a DiT without a layer that looks back
+        return self.read(h[:, :frames], times[-1]), torch.stack(kept) if kept else none
 
     def embed(self, x: Tensor, condition: Tensor, attend: Attend) -> Tensor:
         """(B, T, D), T padded to whole blocks where blocks matter."""
@@ -360,8 +360,27 @@ class DiT(Settled):
     def times(self, t: Tensor) -> list[Tensor]:
         """What each block (B, 6 * D), and last the output (B, 2 * D), reads of the times t (B,)."""
         embedded = self.time_embed(t)
-        blocks = (block for block in self.transformer_blocks if isinstance(block, Block))
+        blocks = (block for block in self.transformer_blocks if isinstance(block, DiTBlock))
         return [*(block.attn_norm(embedded) for block in blocks), self.norm_out(embedded)]
+
+    def prepare(self) -> None:
+        """Keep what ``schedule_times`` computes from now on."""
+        self._schedules = {} if self._schedules is None else self._schedules
+
+    def schedule_times(self, schedule: Hashable, t: Tensor) -> list[Tensor]:
+        """``times`` of all moments t of a solver's schedule; computed once for each schedule when prepared."""
+        kept = self._schedules
+        if kept is None or torch.is_grad_enabled():
+            return self.times(t)
+        if schedule not in kept:
+            kept[schedule] = self.times(t)
+            for oldest in list(kept)[:-MAX_SCHEDULES]:
+                del kept[oldest]
+        return kept[schedule]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._schedules = None  # other weights: other times
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     def read(self, h: Tensor, time: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, M)."""
@@ -369,12 +388,12 @@ class DiT(Settled):
         out: Tensor = self.proj_out(modulated(h, scale, shift))
         return out
 
-    def layout(self, h: Tensor, frames: int, attend: Attend, lengths: Tensor | None) -> Layout:
+    def layout(self, h: Tensor, frames: int, attend: Attend, lengths: Tensor | None) -> WindowLayout:
         """h (B, T padded, D); ``frames`` of them were given, ``lengths`` of those are real."""
         block, padded = self.cfg.block_size, h.shape[1]
         if lengths is None and padded == frames:
-            return Layout(block, None, attend)
+            return WindowLayout(block, None, attend)
         if lengths is None:
             lengths = torch.full((1,), frames, device=h.device)
         real = torch.arange(padded, device=h.device)[None] < lengths[:, None]
-        return Layout(block, real if attend == "full" else real.view(-1, padded // block, block), attend)
+        return WindowLayout(block, real if attend == "full" else real.view(-1, padded // block, block), attend)

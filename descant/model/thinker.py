@@ -13,7 +13,7 @@ from descant.model.audio import AudioEncoder
 from descant.model.decoder import Decoder
 from descant.model.vision import VisionEncoder
 from descant.nn.cache import Cache
-from descant.nn.layers import Linear, linear
+from descant.nn.linear import Linear, linear
 from descant.tokens import EncoderInput, PixelGrid, PromptTokens, place_features
 
 

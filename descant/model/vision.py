@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from descant.config import VisionConfig
 from descant.errors import SessionError
 from descant.nn.attention import segment_attention
-from descant.nn.layers import Linear, RMSNorm, SwiGLU
+from descant.nn.fusion import SwiGLU
+from descant.nn.linear import Linear
+from descant.nn.norm import RMSNorm
 from descant.nn.rope import axial, rotate
 
 Grid = tuple[int, int, int]  # t, h, w in patches
@@ -24,7 +26,7 @@ _THETA = 10000.0
 
 
 @dataclass(frozen=True)
-class Layout:
+class PatchLayout:
     """An order of merge units in which every attention segment is contiguous and equal lengths are neighbours.
 
     order (U,) int64: unit i of this layout is unit order[i] of the prompt;
@@ -35,14 +37,14 @@ class Layout:
     runs: tuple[tuple[int, int], ...]
 
 
-def layout(segments: Tensor, patches_per_unit: int) -> Layout:
+def layout(segments: Tensor, patches_per_unit: int) -> PatchLayout:
     """segments (U,): the segment that each merge unit belongs to -> the layout that makes them contiguous."""
     _, member, sizes = torch.unique(segments, return_inverse=True, return_counts=True)
     by_segment = member.argsort(stable=True)
     order = by_segment[sizes[member[by_segment]].argsort(stable=True)]
     lengths, counts = sizes.sort().values.unique_consecutive(return_counts=True)
     runs = zip(counts.tolist(), (lengths * patches_per_unit).tolist(), strict=True)
-    return Layout(order, tuple(runs))
+    return PatchLayout(order, tuple(runs))
 
 
 def window_units(cfg: VisionConfig) -> int:

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from descant.config import VocosConfig
-from descant.nn.layers import Linear
+from descant.nn.linear import Linear
 
 LOG_MAGNITUDE_MAX = math.log(100.0)  # exp of an untrained head must not overflow
-NORM_EPS = 1e-6
+VOCOS_NORM_EPS = 1e-6
 
 
 class ConvNeXt(nn.Module):
@@ -25,7 +25,7 @@ class ConvNeXt(nn.Module):
         super().__init__()
         width = cfg.hidden_size
         self.dwconv = nn.Conv1d(width, width, cfg.kernel_size, padding=cfg.kernel_size // 2, groups=width)
-        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(width, eps=VOCOS_NORM_EPS)
         self.pwconv1 = Linear(width, cfg.intermediate_size)
         self.pwconv2 = Linear(cfg.intermediate_size, width)
         self.gamma = nn.Parameter(torch.full((width,), 1.0 / cfg.num_layers))
@@ -44,9 +44,9 @@ class Vocos(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.embed = nn.Conv1d(cfg.mel_dim, cfg.hidden_size, cfg.kernel_size, padding=cfg.kernel_size // 2)
-        self.norm = nn.LayerNorm(cfg.hidden_size, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(cfg.hidden_size, eps=VOCOS_NORM_EPS)
         self.blocks = nn.ModuleList(ConvNeXt(cfg) for _ in range(cfg.num_layers))
-        self.final_norm = nn.LayerNorm(cfg.hidden_size, eps=NORM_EPS)
+        self.final_norm = nn.LayerNorm(cfg.hidden_size, eps=VOCOS_NORM_EPS)
         self.head = Linear(cfg.hidden_size, cfg.n_fft + 2)
 
     @property

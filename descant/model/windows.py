@@ -21,12 +21,12 @@ from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
 from descant.types import Decoding
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+GroupItem = TypeVar("GroupItem")
+GroupResult = TypeVar("GroupResult")
 
 
 @dataclass(frozen=True)
-class Window:
+class SolverWindow:
     """One solve of the DiT: codes (C,) int64, voice (G, D) as ``Token2Wav.voice_rows`` gives it, unscaled noise
     x0 (T, M), T = C * repeats. past: what ``Solved.past`` of the window before was; None: the utterance starts here.
     keep: the block whose past is wanted."""
@@ -46,7 +46,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Solved:
+class SolvedWindow:
     """mel (M, T) of one window; past: for each evaluation of the solve (L, G, K, 2, D), at each of the L layers that
     look back the keys and values of the block to ``keep``, in the branches that were computed. The window after it
     goes on from them, so nothing that was solved is solved again."""
@@ -55,33 +55,33 @@ class Solved:
     past: tuple[Tensor, ...]
 
 
-def solve_windows(dit: DiT, windows: Sequence[Window]) -> list[Solved]:
+def solve_windows(dit: DiT, windows: Sequence[SolverWindow]) -> list[SolvedWindow]:
     """What each window gives, in order: one solve for each geometry."""
     return in_groups(windows, [w.geometry for w in windows], lambda group: solve_together(dit, group))
 
 
-def solve_together(dit: DiT, group: Sequence[Window]) -> list[Solved]:
+def solve_together(dit: DiT, group: Sequence[SolverWindow]) -> list[SolvedWindow]:
     """Windows of one geometry."""
     d, device = group[0].decoding, group[0].voice.device
     times = schedule(d.points, d.sway).to(device)
     voices = torch.stack([w.voice for w in group], dim=1)  # (G, B, D)
     pasts = [w.past for w in group if w.past is not None]
-    field = Field(
+    field = VelocityField(
         dit,
         condition(dit, torch.stack([w.codes for w in group]), voices),
         strength(group, device),
-        dit.once((d.points, d.sway, d.solver), lambda: dit.times(moments(times, d.solver))),
+        dit.schedule_times((d.points, d.sway, d.solver), moments(times, d.solver)),
         None if group[0].past is None else [torch.stack(own, dim=2) for own in zip(*pasts, strict=True)],
         group[0].keep,
     )
     x0 = torch.stack([w.x0.to(device) * w.decoding.noise_scale for w in group])
     mels, past = field.follow(x0, times, d.solver)
     # copies: a view would keep the past of the whole batch in memory
-    return [Solved(mel, tuple(known[:, :, i].clone() for known in past)) for i, mel in enumerate(mels.mT)]
+    return [SolvedWindow(mel, tuple(known[:, :, i].clone() for known in past)) for i, mel in enumerate(mels.mT)]
 
 
 @dataclass(frozen=True)
-class Song:
+class VocoderCall:
     """A mel (M, T), context included, and the frames of it whose samples are wanted."""
 
     mel: Tensor
@@ -89,10 +89,10 @@ class Song:
     end: int
 
 
-def sing_windows(vocoder: BigVGAN | Vocos, songs: Sequence[Song]) -> list[Tensor]:
+def call_vocoder(vocoder: BigVGAN | Vocos, songs: Sequence[VocoderCall]) -> list[Tensor]:
     """Samples (W,) in [-1, 1] of each song, in order: one call for each length and share."""
 
-    def together(group: Sequence[Song]) -> Sequence[Tensor]:
+    def together(group: Sequence[VocoderCall]) -> Sequence[Tensor]:
         wave: Tensor = vocoder(torch.stack([song.mel for song in group]), group[0].begin, group[0].end)
         return wave.clamp(-1.0, 1.0).unbind()
 
@@ -100,13 +100,15 @@ def sing_windows(vocoder: BigVGAN | Vocos, songs: Sequence[Song]) -> list[Tensor
 
 
 def in_groups(
-    items: Sequence[Item], keys: Sequence[Hashable], together: Callable[[Sequence[Item]], Sequence[Result]]
-) -> list[Result]:
+    items: Sequence[GroupItem],
+    keys: Sequence[Hashable],
+    together: Callable[[Sequence[GroupItem]], Sequence[GroupResult]],
+) -> list[GroupResult]:
     """``together`` for the items of each key; its results in the order of ``items``."""
     places: dict[Hashable, list[int]] = {}
     for place, key in enumerate(keys):
         places.setdefault(key, []).append(place)
-    results: dict[int, Result] = {}
+    results: dict[int, GroupResult] = {}
     for group in places.values():
         results.update(zip(group, together([items[place] for place in group]), strict=True))
     return [results[place] for place in range(len(items))]
@@ -121,7 +123,7 @@ def condition(dit: DiT, codes: Tensor, voices: Tensor) -> Tensor:
     return torch.stack([spoken, *(null[:, None].expand_as(spoken) for null in voices[1:])])
 
 
-def strength(windows: Sequence[Window], device: torch.device) -> Tensor:
+def strength(windows: Sequence[SolverWindow], device: torch.device) -> Tensor:
     """(B, 1, 1): the guidance of each window."""
     return torch.tensor([w.decoding.guidance for w in windows], device=device)[:, None, None]
 
@@ -132,7 +134,7 @@ def guided(spoken: Tensor, lead: Tensor, guidance: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Field:
+class VelocityField:
     """The velocity of all branches of all windows, in one batch.
 
     condition (G, B, T, D), guidance (B, 1, 1); times: ``DiT.times`` of all evaluations, which do not depend on x;

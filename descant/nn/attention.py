@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 from itertools import accumulate, chain, repeat
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # a torch that is older
-    varlen_attn = None  # type: ignore[assignment]
+
+@cache
+def varlen_attention() -> Callable[..., Tensor] | None:
+    """torch's attention over segments of any length, one kernel for all; None where torch is older.
+
+    It is imported when it is asked for, on CUDA alone: with it comes torch's compiler, which takes a second.
+    """
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn  # type: ignore[return-value]
 
 
 def causal_mask(new: int, past: int, valid: Tensor | None, device: torch.device) -> Tensor | None:
@@ -57,9 +65,9 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, runs: Sequence[tuple[int,
     without padding; sum of segments * length = N. Returns (N, H * D).
     """
     heads, dim = q.shape[1:]
-    if len(runs) > 1 and has_varlen(q.device, q.dtype, dim):
+    if len(runs) > 1 and can_varlen(q.device, q.dtype, dim) and (attend := varlen_attention()) is not None:
         ends, longest = borders(tuple(runs), q.device), max(length for _, length in runs)
-        return varlen_attn(q, k, v, ends, ends, longest, longest).flatten(1)  # type: ignore[union-attr]
+        return attend(q, k, v, ends, ends, longest, longest).flatten(1)
     outs: list[Tensor] = []
     start = 0
     for segments, length in runs:
@@ -72,9 +80,9 @@ def segment_attention(q: Tensor, k: Tensor, v: Tensor, runs: Sequence[tuple[int,
     return outs[0] if len(outs) == 1 else torch.cat(outs)
 
 
-def has_varlen(device: torch.device, dtype: torch.dtype, dim: int) -> bool:
-    """Whether torch's attention over segments of any length, one kernel for all, is there: half precision on CUDA."""
-    if varlen_attn is None or device.type != "cuda":
+def can_varlen(device: torch.device, dtype: torch.dtype, dim: int) -> bool:
+    """True where the kernels of ``varlen_attention`` run: half precision on CUDA."""
+    if device.type != "cuda":
         return False
     if dtype not in (torch.float16, torch.bfloat16) or dim % 8 or dim > 256:
         return False

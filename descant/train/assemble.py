@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from descant.errors import ConfigError
-from descant.inputs.tokenizer import byte_tokenizer, write_tokenizer
+from descant.export.checkpoint import save_checkpoint
+from descant.export.tokenizer import byte_tokenizer, write_tokenizer
 from descant.train.cards import data_card, model_card
 from descant.train.examples import NANO_INPUTS, NANO_WORDS
-from descant.train.loop import Context, load_weights
-from descant.train.recipe import build
+from descant.train.loop import StageContext, load_module
+from descant.train.recipe import read_dataclass
 from descant.types import Sampling, Voice
-from descant.weights.checkpoint import Checkpoint, save_checkpoint
+from descant.weights.checkpoint import Checkpoint
 from descant.weights.generation import GenerationDefaults, default_generation
 from descant.weights.parts import build_parts
 
@@ -38,12 +39,12 @@ class AssembleOptions:
     speech_max_tokens: int = 600
 
 
-def assemble(context: Context) -> None:
+def assemble(context: StageContext) -> None:
     """Write the model folder ``runs/<stage>/model``: float16 weights, configs, tokenizer, the voice and two cards.
 
     What a person wrote into ``runs/notes.md`` about the run goes into the model card.
     """
-    options = build(AssembleOptions, context.stage.options, f"stages.{context.stage.name}.options")
+    options = read_dataclass(AssembleOptions, context.stage.options, f"stages.{context.stage.name}.options")
     folder = context.folder / "model"
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(byte_tokenizer(NANO_WORDS), folder)
@@ -58,7 +59,7 @@ def assemble(context: Context) -> None:
     print(f"{context.stage.name}: wrote {folder}", flush=True)
 
 
-def gather(context: Context, options: AssembleOptions, folder: Path) -> Checkpoint:
+def gather(context: StageContext, options: AssembleOptions, folder: Path) -> Checkpoint:
     """The recipe's model with the weights that its stages trained."""
     config = context.recipe.model
     built = build_parts(config)
@@ -69,7 +70,7 @@ def gather(context: Context, options: AssembleOptions, folder: Path) -> Checkpoi
     if set(options.parts) != set(modules):
         raise ConfigError(f"stages.{context.stage.name}.options.parts: expected exactly {', '.join(modules)}")
     for name, module in modules.items():
-        module.load_state_dict(load_weights(context.runs / options.parts[name], name))
+        module.load_state_dict(load_module(context.runs / options.parts[name], name))
     spoken = load_file(context.runs / options.parts["dit"] / "voice.safetensors")
     voice = Voice(options.voice, options.bos_token, spoken["vector"], spoken["ref_mel"])
     generation = default_generation(config)
@@ -85,7 +86,7 @@ def gather(context: Context, options: AssembleOptions, folder: Path) -> Checkpoi
     return Checkpoint(config, NANO_INPUTS, generation, built.thinker, built.talker, built.token2wav, voices, folder)
 
 
-def _record(context: Context, name: str) -> dict[str, Any]:
+def _record(context: StageContext, name: str) -> dict[str, Any]:
     """What a stage wrote about itself; empty where it has not run."""
     path = context.runs / name / "final.json"
     record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-RATE = 16000  # Hz
+CLIP_RATE_HZ = 16000  # Hz
 
 
 def speed(samples: np.ndarray, factor: float) -> np.ndarray:
@@ -18,7 +18,7 @@ def speed(samples: np.ndarray, factor: float) -> np.ndarray:
 def band_limit(samples: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
     """What a telephone or a small loudspeaker lets through."""
     spectrum = np.fft.rfft(samples)
-    hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
+    hertz = np.fft.rfftfreq(len(samples), 1 / CLIP_RATE_HZ)
     spectrum[(hertz < low_hz) | (hertz > high_hz)] *= 0.03
     heard: np.ndarray = np.fft.irfft(spectrum, len(samples)).astype(np.float32)
     return heard
@@ -43,7 +43,7 @@ def distort(samples: np.ndarray, rng: Generator) -> np.ndarray:
     if rng.random() < 0.25:
         out = band_limit(out, rng.uniform(50, 250), rng.uniform(3000, 7000))
     out = out / (float(np.abs(out).max()) + 1e-6) * rng.uniform(0.1, 0.95)
-    pad = (int(rng.uniform(0, 0.15) * RATE), int(rng.uniform(0, 0.15) * RATE))
+    pad = (int(rng.uniform(0, 0.15) * CLIP_RATE_HZ), int(rng.uniform(0, 0.15) * CLIP_RATE_HZ))
     out = np.pad(out, pad)
     if rng.random() < 0.6:
         out = noisy(out, rng.uniform(5, 30), rng)

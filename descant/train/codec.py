@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from descant.model.codec_encoder import Codebook, CodecEncoder, CodecEncoderConfig, ConvBlock
-from descant.train.loop import Context, Metrics, Task, generator, load_weights, numpy_rng
-from descant.train.recipe import build
+from descant.train.codec_encoder import Codebook, CodecEncoder, CodecEncoderConfig, ConvBlock
+from descant.train.loop import Metrics, StageContext, Task, generator, load_module, numpy_rng
+from descant.train.recipe import read_dataclass
 from descant.train.speech_data import Corpus, Crops
 
 FRAMES_PER_CODE = 4  # 100 mel frames a second, 25 codes a second
@@ -44,7 +44,8 @@ class CodecDecoder(nn.Module):
 
     def __init__(self, cfg: CodecEncoderConfig, phones: int):
         super().__init__()
-        width, block = cfg.hidden_size, (cfg.hidden_size, cfg.intermediate_size, cfg.kernel_size)
+        width = cfg.hidden_size
+        block = (cfg.hidden_size, cfg.intermediate_size, cfg.kernel_size)
         self.rise = nn.Linear(cfg.latent_dim, width)
         self.blocks1 = nn.Sequential(ConvBlock(*block), ConvBlock(*block))
         self.phones = nn.Linear(width, FRAMES_PER_CODE * phones)
@@ -55,7 +56,8 @@ class CodecDecoder(nn.Module):
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """latents (B, C, Z) -> phone logits (B, 4 C, P), mel (B, 4 C, M)."""
         x = self.blocks1(self.rise(latents))
-        batch, frames = x.shape[0], x.shape[1] * FRAMES_PER_CODE
+        batch = x.shape[0]
+        frames = x.shape[1] * FRAMES_PER_CODE
         wide = F.gelu(self.spread(x)).view(batch, frames, -1)
         return self.phones(x).view(batch, frames, -1), self.mel(self.blocks2(wide))
 
@@ -89,17 +91,20 @@ def revive(book: Codebook, latents: Tensor, below: float, rng: torch.Generator) 
     dead = (book.counts < below).nonzero()[:, 0]
     chosen = latents[torch.randint(len(latents), (len(dead),), generator=rng)]
     typical = book.counts.mean()
-    book.entries[dead], book.sums[dead], book.counts[dead] = chosen, chosen * typical, typical
+    book.entries[dead] = chosen
+    book.sums[dead] = chosen * typical
+    book.counts[dead] = typical
     return len(dead)
 
 
 class CodecTask(Task[tuple[Tensor, Tensor]]):
     """Batches are crops: mel (B, T, M) and phone labels (B, T)."""
 
-    def __init__(self, context: Context):
+    def __init__(self, context: StageContext):
         stage = context.stage
-        self.stage, self.folder = stage, context.folder
-        self.options = options = build(CodecOptions, stage.options, f"stages.{stage.name}.options")
+        self.stage = stage
+        self.folder = context.folder
+        self.options = options = read_dataclass(CodecOptions, stage.options, f"stages.{stage.name}.options")
         self.corpus = Corpus([context.need("speech")])
         self.crops = Crops(self.corpus, self.corpus.select(held_out=False), options.crop_frames)
         torch.manual_seed(stage.seed)
@@ -119,7 +124,8 @@ class CodecTask(Task[tuple[Tensor, Tensor]]):
 
     def prepare(self, step: int) -> None:
         self.step = step
-        options, book = self.options, self.encoder.codebook
+        options = self.options
+        book = self.encoder.codebook
         if step != options.warm_steps:
             return
         rng = generator(self.stage.seed, step, 1)
@@ -137,7 +143,8 @@ class CodecTask(Task[tuple[Tensor, Tensor]]):
 
     def quantise(self, latents: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """latents (B, C, Z) -> what the decoder reads, and the commitment loss; moves the codebook."""
-        options, book = self.options, self.encoder.codebook
+        options = self.options
+        book = self.encoder.codebook
         if self.step < options.warm_steps:
             noise = torch.randn(latents.shape, generator=rng)
             return latents + options.noise * noise, latents.new_zeros(())
@@ -162,7 +169,9 @@ class CodecTask(Task[tuple[Tensor, Tensor]]):
 
     def evaluate(self) -> Metrics:
         """Through the codes, on held-out sentences: phone accuracy and mel L1; how evenly codes are used."""
-        right, wrong, frames = 0.0, 0.0, 0
+        right = 0.0
+        wrong = 0.0
+        frames = 0
         uses = torch.zeros(self.options.encoder.num_codes)
         for number in self.corpus.select(held_out=True):
             mel, phones = self._tensors([(number, 0, self.corpus.utterances[number][1].frames)])
@@ -203,13 +212,14 @@ class Codes:
         return np.asarray(self.all[begin : begin + count], dtype=np.int64)
 
 
-def load_codec(context: Context) -> tuple[CodecEncoder, CodecDecoder]:
+def load_codec(context: StageContext) -> tuple[CodecEncoder, CodecDecoder]:
     """The trained codec of the needed codec stage, frozen."""
     folder = context.need("codec")
-    options = build(CodecOptions, context.recipe.stage(folder.name).options, f"stages.{folder.name}.options")
+    options = read_dataclass(CodecOptions, context.recipe.stage(folder.name).options, f"stages.{folder.name}.options")
     speech = next(n for n in context.recipe.stage(folder.name).needs if context.recipe.stage(n).task == "speech")
     phones = json.loads((context.runs / speech / "provenance.json").read_text())["phones"]
-    encoder, decoder = CodecEncoder(options.encoder), CodecDecoder(options.encoder, len(phones))
-    encoder.load_state_dict(load_weights(folder, "encoder"))
-    decoder.load_state_dict(load_weights(folder, "decoder"))
+    encoder = CodecEncoder(options.encoder)
+    decoder = CodecDecoder(options.encoder, len(phones))
+    encoder.load_state_dict(load_module(folder, "encoder"))
+    decoder.load_state_dict(load_module(folder, "decoder"))
     return encoder.requires_grad_(False).eval(), decoder.requires_grad_(False).eval()

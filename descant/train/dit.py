@@ -18,8 +18,8 @@ from descant.errors import ConfigError
 from descant.model.dit import Condition, DiT
 from descant.model.ode import schedule, solve
 from descant.train.codec import FRAMES_PER_CODE, Codes
-from descant.train.loop import Context, Metrics, Task, generator, numpy_rng
-from descant.train.recipe import build
+from descant.train.loop import Metrics, StageContext, Task, generator, numpy_rng
+from descant.train.recipe import read_dataclass
 from descant.train.speech_data import Corpus, Crops
 
 REF_SEED = 20  # of the voice's vector: any constant will do while there is one voice
@@ -36,7 +36,7 @@ class DiTOptions:
     noise_scale: float = 0.5  # at sampling
 
 
-def dit_config(context: Context) -> DiTConfig:
+def dit_config(context: StageContext) -> DiTConfig:
     token2wav = context.recipe.model.token2wav
     if token2wav is None:
         raise ConfigError(f"recipe {context.recipe.name}: the task dit needs model.token2wav")
@@ -59,16 +59,19 @@ def voice_vector(width: int) -> Tensor:
 class DiTTask(Task[tuple[Tensor, Tensor]]):
     """Batches are crops: mel (B, T, M) and codes (B, C). The voice's constants are saved beside the weights."""
 
-    def __init__(self, context: Context):
-        self.stage, self.cfg, self.folder = context.stage, dit_config(context), context.folder
-        self.options = build(DiTOptions, self.stage.options, f"stages.{self.stage.name}.options")
+    def __init__(self, context: StageContext):
+        self.stage = context.stage
+        self.cfg = dit_config(context)
+        self.folder = context.folder
+        self.options = read_dataclass(DiTOptions, self.stage.options, f"stages.{self.stage.name}.options")
         self.corpus = Corpus([context.need("speech")])
         self.codes = Codes(context.need("codec"), self.corpus)
         self.crops = Crops(self.corpus, self.corpus.select(held_out=False), self.options.crop_frames)
         torch.manual_seed(self.stage.seed)
         self.dit = DiT(self.cfg)
         self.modules = {"dit": self.dit}
-        vector, ref = voice_vector(self.cfg.enc_emb_dim), reference(self.corpus, self.options.ref_frames)
+        vector = voice_vector(self.cfg.enc_emb_dim)
+        ref = reference(self.corpus, self.options.ref_frames)
         self.vectors = torch.stack([vector, torch.zeros_like(vector)])  # row 0: the voice, row 1: nobody
         self.refs = torch.stack([ref, torch.zeros_like(ref)])
 
@@ -97,7 +100,8 @@ class DiTTask(Task[tuple[Tensor, Tensor]]):
     def sample(self, codes: Tensor, rng: torch.Generator, guidance: float) -> Tensor:
         """codes (1, C) -> mel (1, T, M) by a whole-utterance Euler solve."""
         given = Condition(codes, self.vectors[:1], self.refs[:1])
-        with_codes, without = self.dit.condition(given), self.dit.condition(given.null())
+        with_codes = self.dit.condition(given)
+        without = self.dit.condition(given.null())
 
         def velocity(t: Tensor, x: Tensor) -> Tensor:
             if guidance == 0:

@@ -53,7 +53,8 @@ def fraction(*key: str | int) -> float:
 def held_out(task: str, core: tuple[str | int, ...], form: int, wrapper: int) -> bool:
     """Whether the question ``core`` (what is asked) in this form and wrapper belongs to the test split."""
     if task == "plus":
-        a, b = int(core[0]), int(core[1])
+        a = int(core[0])
+        b = int(core[1])
         return a < b and fraction("plus", a, b) < 0.3
     if task == "next":
         return int(core[0]) in _HELD_NUMBERS
@@ -62,7 +63,8 @@ def held_out(task: str, core: tuple[str | int, ...], form: int, wrapper: int) ->
 
 def held_out_pair(colour: str, shape: str) -> bool:
     """Whether pictures of this colour and shape are kept for the test split (9 of 64; each half stays common)."""
-    c, s = phrases.COLOURS.index(colour), phrases.SHAPES.index(shape)
+    c = phrases.COLOURS.index(colour)
+    s = phrases.SHAPES.index(shape)
     return (c * 3 + s) % len(phrases.SHAPES) == 0 or (colour, shape) == ("red", "star")
 
 
@@ -115,7 +117,8 @@ def reply(task: str, core: tuple[str | int, ...]) -> str:
     if task == "chat":
         return _CHAT[str(core[0])][0]
     if task in ("plus", "minus"):
-        a, b = int(core[0]), int(core[1])
+        a = int(core[0])
+        b = int(core[1])
         if task == "plus":  # the larger number is named first: a sum has one sentence, however it was asked for
             a, b = max(a, b), min(a, b)
         total = a + b if task == "plus" else a - b
@@ -129,7 +132,7 @@ def reply(task: str, core: tuple[str | int, ...]) -> str:
     return _sentence(f"after {word.title()} comes {after.title()}")
 
 
-def question(task: str, core: tuple[str | int, ...], form: int, wrapper: int) -> str:
+def question_words(task: str, core: tuple[str | int, ...], form: int, wrapper: int) -> str:
     """The words of a text question, as they are spoken."""
     template = _FORMS[task][form]
     if task == "chat":
@@ -159,21 +162,22 @@ def _draw_core(task: str, rng: random.Random) -> tuple[str | int, ...]:
 
 
 def sample(task: str, rng: random.Random, split: Split) -> tuple[str, str]:
-    """One (question, reply) of a text task; the question is spoken words, see `typed` for how people write it."""
+    """One (question, reply) of a text task; the question is spoken words, see `as_typed` for how people write it."""
     if task not in _CORES:
         raise OptionError(f"unknown text task {task!r}; choose one of {', '.join(TEXT_TASKS)}")
     while True:
         core = _draw_core(task, rng)
-        form, wrapper = rng.randrange(len(_FORMS[task])), draw_wrapper(rng)
+        form = rng.randrange(len(_FORMS[task]))
+        wrapper = draw_wrapper(rng)
         if held_out(task, core, form, wrapper) == (split == "test"):
-            return question(task, core, form, wrapper), reply(task, core)
+            return question_words(task, core, form, wrapper), reply(task, core)
 
 
 _DIGITS = {number(n): str(n) for n in range(101)}
 _NUMBER = re.compile(r"\b(" + "|".join(sorted(_DIGITS, key=len, reverse=True)) + r")\b")
 
 
-def typed(words: str, rng: random.Random, digits: float = 0.0) -> str:
+def as_typed(words: str, rng: random.Random, digits: float = 0.0) -> str:
     """A spoken question as somebody might type it: capitals, punctuation and, with probability ``digits``, digits."""
     if rng.random() < digits:
         words = _NUMBER.sub(lambda m: _DIGITS[m.group(0)], words)
@@ -229,14 +233,15 @@ def replies(split: Split) -> list[str]:
     return sorted(found | {video_reply(s, c) for s in range(VIDEO_SECONDS) for c in phrases.VIDEO_COLOURS})
 
 
-def normalise(text: str) -> str:
+def normalise_words(text: str) -> str:
     """Lower case, letters only, single spaces: what two right answers must agree in."""
     return " ".join(re.sub(r"[^a-z0-9 ]+", " ", text.lower()).split())
 
 
 def correct(task: str, answer: str, expected: str) -> bool:
     """Whether an answer says exactly what was expected, capitals and punctuation apart; of a video only the colour."""
-    said, wanted = normalise(answer), normalise(expected)
+    said = normalise_words(answer)
+    wanted = normalise_words(expected)
     if task == VIDEO_TASK:
         return said.split()[-1:] == wanted.split()[-1:]
     return said == wanted

@@ -20,18 +20,18 @@ from descant.inputs.image import image_grid
 from descant.inputs.video import video_grid
 from descant.train import domain, phrases, pictures, sounds, videos
 from descant.train.augment import distort, mask_mel
-from descant.train.examples import Desk
-from descant.train.loop import Context, Metrics, Task
+from descant.train.examples import ExampleEncoder
+from descant.train.loop import Metrics, StageContext, Task
 from descant.train.questions import Clips
-from descant.train.recipe import build
-from descant.train.setting import clips_of, desk_of, new_thinker
+from descant.train.recipe import read_dataclass
+from descant.train.setting import clips_of, encoder_of, new_thinker
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"  # class 0 of the CTC head is its blank, class i + 1 is letter i
 
 
 def spell(text: str) -> list[int]:
     """The classes of a text without digits."""
-    return [LETTERS.index(c) + 1 for c in domain.normalise(text)]
+    return [LETTERS.index(c) + 1 for c in domain.normalise_words(text)]
 
 
 def read_off(classes: Sequence[int]) -> str:
@@ -44,7 +44,8 @@ def distance(a: str, b: str) -> int:
     """Levenshtein's, in characters."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
-        corner, row[0] = row[0], i
+        corner = row[0]
+        row[0] = i
         for j, y in enumerate(b, 1):
             corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
     return row[-1]
@@ -73,7 +74,7 @@ class HearingOptions:
 
 
 @dataclass(frozen=True)
-class Heard:
+class HeardClip:
     """A clip's log-mel (M, F) and what is known of it: the classes of its letters, or its kind of sound."""
 
     mel: Tensor
@@ -81,27 +82,28 @@ class Heard:
     kind: int  # -1: speech
 
 
-class HearingTask(Task[list[Heard]]):
+class HearingTask(Task[list[HeardClip]]):
     """CTC on spoken questions, cross entropy on kinds of sounds."""
 
-    def __init__(self, context: Context):
+    def __init__(self, context: StageContext):
         self.stage = context.stage
-        self.options = build(HearingOptions, self.stage.options or {}, f"stages.{self.stage.name}.options")
-        self.clips, self.test = clips_of(context, "train"), clips_of(context, "test")
+        self.options = read_dataclass(HearingOptions, self.stage.options or {}, f"stages.{self.stage.name}.options")
+        self.clips = clips_of(context, "train")
+        self.test = clips_of(context, "test")
         if self.clips is None and self.options.sounds < 1:
             raise ConfigError(
                 f"stage {self.stage.name!r} has no spoken questions: name the stage that makes them under needs, "
                 "or set options.sounds to 1.0"
             )
-        self.desk = desk_of(context)
+        self.desk = encoder_of(context)
         self.thinker = new_thinker(context)
         self.encoder = self.thinker.audio
         self.letters = nn.Linear(self.encoder.cfg.output_dim, len(LETTERS) + 1)
-        self.kinds = nn.Linear(self.encoder.cfg.output_dim, len(sounds.KINDS))
+        self.kinds = nn.Linear(self.encoder.cfg.output_dim, len(sounds.SOUND_KINDS))
         self.modules = {"thinker": nn.ModuleDict({"audio": self.encoder}), "letters": self.letters, "kinds": self.kinds}
-        self._group: tuple[int, list[list[Heard]]] = (-1, [])
+        self._group: tuple[int, list[list[HeardClip]]] = (-1, [])
 
-    def batch(self, step: int) -> list[Heard]:
+    def batch(self, step: int) -> list[HeardClip]:
         group, place = divmod(step, self.options.sort)
         if self._group[0] != group:
             total = self.stage.batch * self.options.sort
@@ -111,17 +113,17 @@ class HearingTask(Task[list[Heard]]):
             self._group = (group, batches)
         return self._group[1][place]
 
-    def _draw(self, number: int) -> Heard:
+    def _draw(self, number: int) -> HeardClip:
         rng = np.random.default_rng([self.stage.seed, number])
         if self.clips is None or rng.random() < self.options.sounds:
-            kind = int(rng.integers(len(sounds.KINDS)))
-            samples = sounds.make(sounds.KINDS[kind], rng, rng.uniform(0.8, 2.0))
-            return Heard(log_mel(samples, self.desk.inputs), (), kind)
+            kind = int(rng.integers(len(sounds.SOUND_KINDS)))
+            samples = sounds.make_sound(sounds.SOUND_KINDS[kind], rng, rng.uniform(0.8, 2.0))
+            return HeardClip(log_mel(samples, self.desk.inputs), (), kind)
         i = int(rng.integers(len(self.clips)))
         mel = log_mel(distort(self.clips[i], rng), self.desk.inputs).numpy()
-        return Heard(torch.from_numpy(mask_mel(mel, rng)), tuple(spell(self.clips.spoken[i].text)), -1)
+        return HeardClip(torch.from_numpy(mask_mel(mel, rng)), tuple(spell(self.clips.spoken[i].text)), -1)
 
-    def loss(self, batch: list[Heard], rng: torch.Generator) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: list[HeardClip], rng: torch.Generator) -> tuple[Tensor, Metrics]:
         rows = self.encoder([heard.mel for heard in batch])
         speech = [i for i, heard in enumerate(batch) if heard.kind < 0]
         noises = [i for i, heard in enumerate(batch) if heard.kind >= 0]
@@ -140,16 +142,18 @@ class HearingTask(Task[list[Heard]]):
         errors = letters = 0
         for i in range(min(limit, len(clips))):
             rows = self.encoder([log_mel(clips[i], self.desk.inputs)])[0]
-            text = domain.normalise(clips.spoken[i].text)
+            text = domain.normalise_words(clips.spoken[i].text)
             errors += distance(read_off(self.letters(rows).argmax(-1).tolist()), text)
             letters += len(text)
         return errors / letters
 
     def evaluate(self) -> Metrics:
-        rng, right, count = np.random.default_rng([self.stage.seed, 2**40]), 0, self.options.evaluated
+        rng = np.random.default_rng([self.stage.seed, 2**40])
+        right = 0
+        count = self.options.evaluated
         for i in range(count):
-            kind = i % len(sounds.KINDS)
-            rows = self.encoder([log_mel(sounds.make(sounds.KINDS[kind], rng), self.desk.inputs)])[0]
+            kind = i % len(sounds.SOUND_KINDS)
+            rows = self.encoder([log_mel(sounds.make_sound(sounds.SOUND_KINDS[kind], rng), self.desk.inputs)])[0]
             right += int(self.kinds(rows.mean(0)).argmax()) == kind
         figures = {"event": right / count}
         return figures if self.test is None else {"cer": self.hear(self.test, count), **figures}
@@ -180,9 +184,9 @@ class SeeingTask(Task[list[Seen]]):
     """Colour, shape and count of the whole picture, and the shape centred in each cell of it (what a picture's mean
     says is learnt far sooner once each part knows its own). One example in five is a second of video."""
 
-    def __init__(self, context: Context):
+    def __init__(self, context: StageContext):
         self.stage = context.stage
-        self.desk: Desk = desk_of(context)
+        self.desk: ExampleEncoder = encoder_of(context)
         self.thinker = new_thinker(context)
         self.encoder = self.thinker.vision
         width = self.encoder.cfg.out_hidden_size
@@ -198,13 +202,13 @@ class SeeingTask(Task[list[Seen]]):
         rng = random.Random(f"seeing/{self.stage.seed}/{split}/{number}")
         merge = self.desk.inputs.merge_size
         if split == "train" and number % 5 == 0:
-            clip = videos.draw(rng)
+            clip = videos.draw_video(rng)
             second = rng.randrange(videos.SECONDS)
             grid = video_grid(np.stack([videos.frame(clip, second)] * 2), self.desk.inputs)
             unknown = torch.full((len(grid.patches) // merge**2,), -1)
             return Seen(grid.patches, grid.grid, (phrases.COLOURS.index(clip.colours[second]), -1, -1), unknown)
-        scene = pictures.draw(rng, split, unnamed=0.5 if split == "train" else 0.0)
-        grid = image_grid(pictures.render(scene), self.desk.inputs)
+        scene = pictures.draw_picture(rng, split, unnamed=0.5 if split == "train" else 0.0)
+        grid = image_grid(pictures.render_scene(scene), self.desk.inputs)
         colour = -1 if scene.colour == pictures.UNNAMED else phrases.COLOURS.index(scene.colour)
         labels = (colour, phrases.SHAPES.index(scene.shape), scene.count - 1)
         return Seen(grid.patches, grid.grid, labels, centres(scene, grid.grid[1] // merge, grid.grid[2] // merge))

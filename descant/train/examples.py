@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from descant.config import InputsConfig, ThinkerConfig
+from descant.export.tokenizer import byte_tokenizer
 from descant.inputs.prompt import PromptBuilder
-from descant.inputs.tokenizer import IM_END, Tokenizer, byte_tokenizer
+from descant.inputs.tokenizer import IM_END, Tokenizer
 from descant.model.decoder import new_table
 from descant.model.thinker import Thinker
 from descant.nn.pages import PagedBatch
@@ -56,7 +57,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Desk:
+class ExampleEncoder:
     """What is needed to lay out examples."""
 
     tokenizer: Tokenizer
@@ -77,7 +78,7 @@ class Desk:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainExample:
     """An example ready to be learnt: the prompt with its reply appended, and the reply's ids as labels (T,)."""
 
     task: str
@@ -89,13 +90,14 @@ class Lesson:
         return len(self.labels)
 
 
-def lesson(desk: Desk, example: Example) -> Lesson:
+def encode_example(desk: ExampleEncoder, example: Example) -> TrainExample:
     """Append the reply. The stop token is a label but never an input, as in generation."""
-    prompt, reply = desk.prompt(example), desk.reply(example.reply)
+    prompt = desk.prompt(example)
+    reply = desk.reply(example.reply)
     whole = prompt.with_reply(reply[:-1])
     labels = torch.full((len(whole),), IGNORE)
     labels[len(prompt) - 1 :] = torch.tensor(reply)
-    return Lesson(example.task, whole, labels, example.heard)
+    return TrainExample(example.task, whole, labels, example.heard)
 
 
 def hidden_of(thinker: Thinker, rows: Sequence[Tensor], prompts: Sequence[PromptTokens]) -> Tensor:
@@ -108,7 +110,7 @@ def hidden_of(thinker: Thinker, rows: Sequence[Tensor], prompts: Sequence[Prompt
 
 
 def reply_losses(
-    thinker: Thinker, rows: Sequence[Tensor], lessons: Sequence[Lesson], together: int = 8
+    thinker: Thinker, rows: Sequence[Tensor], lessons: Sequence[TrainExample], together: int = 8
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of each reply token; rows: the embedded prompts, in the order of the lessons.
 
@@ -116,7 +118,8 @@ def reply_losses(
     Returns (losses (K,), index of the lesson of each of the K tokens (K,)).
     """
     order = sorted(range(len(lessons)), key=lambda i: len(lessons[i]))
-    losses, owners = [], []
+    losses = []
+    owners = []
     for start in range(0, len(order), together):
         group = order[start : start + together]
         hidden = hidden_of(thinker, [rows[i] for i in group], [lessons[i].prompt for i in group])
@@ -129,7 +132,9 @@ def reply_losses(
 
 
 @torch.inference_mode()
-def answers(thinker: Thinker, desk: Desk, examples: Sequence[Example], max_tokens: int = 140) -> list[str]:
+def greedy_replies(
+    thinker: Thinker, desk: ExampleEncoder, examples: Sequence[Example], max_tokens: int = 140
+) -> list[str]:
     """Greedy replies to examples of equal or unequal length, one after the other."""
     stop = desk.reply("")[0]
     texts = []

@@ -30,7 +30,7 @@ Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Context:
+class StageContext:
     """What a task is built from: the recipe, its own stage, and the folder of all runs."""
 
     recipe: Recipe
@@ -104,7 +104,8 @@ class Average:
     """An exponential moving average of parameters, with the usual quick start: decay <= (1 + n) / (10 + n)."""
 
     def __init__(self, parameters: list[nn.Parameter], decay: float):
-        self.parameters, self.decay = parameters, decay
+        self.parameters = parameters
+        self.decay = decay
         self.values = [p.detach().clone() for p in parameters]
 
     @torch.no_grad()
@@ -130,7 +131,9 @@ def new_optimizer(task: Task[Any], stage: Stage) -> torch.optim.Optimizer:
     matrices = matrices_of(task.modules.values()) - slow.keys() if stage.muon else set()
     groups: dict[tuple[bool, bool, float], dict[str, Any]] = {}
     for parameter in task.trained():
-        is_matrix, plain, factor = parameter in matrices, parameter.ndim <= 1, slow.get(parameter, 1.0)
+        is_matrix = parameter in matrices
+        plain = parameter.ndim <= 1
+        factor = slow.get(parameter, 1.0)
         group = {"params": [], "weight_decay": 0.0 if plain else stage.weight_decay, "factor": factor}
         if is_matrix:
             group.update(matrices=True, scale=stage.muon)
@@ -145,7 +148,9 @@ class Run(Generic[Batch]):
     """One stage on its way: the task, its optimiser, its average and the step it has reached."""
 
     def __init__(self, task: Task[Batch], stage: Stage, folder: Path):
-        self.task, self.stage, self.folder = task, stage, folder
+        self.task = task
+        self.stage = stage
+        self.folder = folder
         self.parameters = task.trained()
         self.optimizer = new_optimizer(task, stage)
         self.average = Average(self.parameters, stage.ema) if stage.ema else None
@@ -198,7 +203,8 @@ class Run(Generic[Batch]):
             self.optimizer.load_state_dict(state["optimizer"])
             if self.average:
                 self.average.values = [value.clone() for value in state["average"]]
-            self.step, self.seconds = state["step"], state["seconds"]
+            self.step = state["step"]
+            self.seconds = state["seconds"]
         rows = log.read_text().splitlines() if log.exists() else []
         kept = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= self.step]
         log.write_text("".join(row + "\n" for row in kept))
@@ -220,7 +226,8 @@ class Run(Generic[Batch]):
                 now = time.perf_counter()
                 self.seconds += now - begun
                 self.log(_summary(window, now - begun, learning_rate(self.stage, self.step - 1)))
-                window, begun = [], time.perf_counter()
+                window = []
+                begun = time.perf_counter()
             if self.step % self.stage.save_every == 0 or self.step == goal:
                 self.save()
         return self.step >= self.stage.steps
@@ -234,7 +241,7 @@ class Run(Generic[Batch]):
         with torch.inference_mode():
             metrics = self.task.evaluate()
             self.task.finish()
-        save_weights(self.folder / "final.safetensors", self.task.modules)
+        save_modules(self.folder / "final.safetensors", self.task.modules)
         record = {"steps": self.step, "seconds": round(self.seconds, 1), "metrics": metrics}
         (self.folder / "final.json").write_text(json.dumps(record, indent=1))
         print(self.stage.name, "finished", json.dumps(record), flush=True)
@@ -248,7 +255,7 @@ def _summary(window: list[Metrics], seconds: float, rate: float) -> Metrics:
     return {**means, "lr": rate, "steps_s": len(window) / seconds, "units_s": units * len(window) / seconds}
 
 
-def save_weights(path: Path, modules: Mapping[str, nn.Module]) -> None:
+def save_modules(path: Path, modules: Mapping[str, nn.Module]) -> None:
     """All parameters and buffers as safetensors with keys "module.key", written atomically."""
     tensors = {f"{n}.{k}": v.contiguous().clone() for n, m in modules.items() for k, v in m.state_dict().items()}
     fresh = path.with_suffix(".tmp")
@@ -256,7 +263,7 @@ def save_weights(path: Path, modules: Mapping[str, nn.Module]) -> None:
     fresh.replace(path)
 
 
-def load_weights(folder: Path, module: str) -> dict[str, Tensor]:
+def load_module(folder: Path, module: str) -> dict[str, Tensor]:
     """The final weights of one module of a finished stage."""
     path = folder / "final.safetensors"
     if not path.exists():

@@ -12,7 +12,7 @@ from descant.errors import OptionError
 from descant.train import domain, phrases, pictures, sounds, videos
 from descant.train.augment import distort, noisy, speed
 from descant.train.examples import Example
-from descant.train.questions import RATE, Clips, Spoken, word_list
+from descant.train.questions import QUESTION_RATE_HZ, Clips, SpokenQuestion, word_list
 from descant.types import READ_ALOUD, TRANSCRIBE, Audio, Clip, Image, Message, Part, Video, user
 
 
@@ -34,20 +34,20 @@ class Source:
             self.by_task.setdefault(spoken.task, []).append(i)
 
 
-def draw(source: Source, shares: Mapping[str, float], seed: int, number: int) -> Example:
+def draw_example(source: Source, shares: Mapping[str, float], seed: int, number: int) -> Example:
     """Example ``number`` of a stream; shares: task -> weight, in any unit."""
     rng = random.Random(f"mixture/{seed}/{source.split}/{number}")
     task = rng.choices(list(shares), list(shares.values()))[0]
-    return make(source, task, rng)
+    return make_example(source, task, rng)
 
 
-def make(source: Source, task: str, rng: random.Random) -> Example:
+def make_example(source: Source, task: str, rng: random.Random) -> Example:
     """One example of a task: a text task of `domain`, or "asked:TASK" (spoken), "aloud:TASK" (spoken, about a picture),
     "colour", "shape", "count", "describe", "sound", "video", "say" or "write"."""
     kind, _, name = task.partition(":")
     if task in domain.TEXT_TASKS:
         words, reply = domain.sample(task, rng, source.split)
-        return Example(task, user(domain.typed(words, rng, digits=0.1 if source.split == "train" else 0.0)), reply)
+        return Example(task, user(domain.as_typed(words, rng, digits=0.1 if source.split == "train" else 0.0)), reply)
     if kind == "asked":
         clip, spoken = _speech(source, name, rng)
         return Example(task, user(clip), spoken.reply, _mask(source, rng), spoken.text)
@@ -66,14 +66,14 @@ def make(source: Source, task: str, rng: random.Random) -> Example:
     raise OptionError(f"unknown task {task!r} in a mixture")
 
 
-def _speech(source: Source, task: str, rng: random.Random) -> tuple[Audio, Spoken]:
+def _speech(source: Source, task: str, rng: random.Random) -> tuple[Audio, SpokenQuestion]:
     if source.clips is None or task not in source.by_task:
         raise OptionError(f"no spoken clips of task {task!r}; make them with the data stage")
     i = rng.choice(source.by_task[task])
     samples = source.clips[i]
     if source.distorted:
         samples = distort(samples, np.random.default_rng(rng.randrange(2**31)))
-    return Audio(samples, RATE), source.clips.spoken[i]
+    return Audio(samples, QUESTION_RATE_HZ), source.clips.spoken[i]
 
 
 def _mask(source: Source, rng: random.Random) -> int | None:
@@ -87,33 +87,33 @@ def _turn(media: Part, question: Part | str, rng: random.Random, media_first: fl
 
 def _picture(source: Source, task: str, attribute: str, rng: random.Random) -> Example:
     colourless = source.split == "train" and attribute in ("shape", "count")
-    scene = pictures.draw(rng, source.split, unnamed=0.5 if colourless else 0.0)
-    said = pictures.draw(rng, source.split) if source.shuffled else scene
+    scene = pictures.draw_picture(rng, source.split, unnamed=0.5 if colourless else 0.0)
+    said = pictures.draw_picture(rng, source.split) if source.shuffled else scene
     reply = domain.picture_reply(attribute, said.colour, said.shape, said.count)
-    shown = Image(pictures.render(scene))
+    shown = Image(pictures.render_scene(scene))
     if task.startswith("aloud:"):
         clip, spoken = _speech(source, attribute, rng)
         return Example(task, _turn(shown, clip, rng, 0.7), reply, _mask(source, rng), spoken.text)
-    words = domain.typed(domain.picture_question(attribute, rng), rng)
+    words = domain.as_typed(domain.picture_question(attribute, rng), rng)
     return Example(task, _turn(shown, words, rng, 0.6), reply)
 
 
 def _sound(source: Source, rng: random.Random) -> Example:
-    kind = rng.choice(sounds.KINDS)
+    kind = rng.choice(sounds.SOUND_KINDS)
     numpy_rng = np.random.default_rng(rng.randrange(2**31))
-    samples = sounds.make(kind, numpy_rng, rng.uniform(1.2, 2.0))
+    samples = sounds.make_sound(kind, numpy_rng, rng.uniform(1.2, 2.0))
     if source.distorted and kind != "silence" and rng.random() < 0.5:
         samples = noisy(speed(samples, numpy_rng.uniform(0.95, 1.05)), numpy_rng.uniform(15, 40), numpy_rng)
-    said = rng.choice(sounds.KINDS) if source.shuffled else kind
-    words = domain.typed(rng.choice(phrases.ASK_SOUND), rng)
-    return Example("sound", _turn(Audio(samples, RATE), words, rng, 0.6), domain.sound_reply(said))
+    said = rng.choice(sounds.SOUND_KINDS) if source.shuffled else kind
+    words = domain.as_typed(rng.choice(phrases.ASK_SOUND), rng)
+    return Example("sound", _turn(Audio(samples, QUESTION_RATE_HZ), words, rng, 0.6), domain.sound_reply(said))
 
 
 def _video(source: Source, rng: random.Random) -> Example:
-    clip = videos.draw(rng)
-    words = domain.typed(rng.choice(phrases.ASK_VIDEO), rng)
+    clip = videos.draw_video(rng)
+    words = domain.as_typed(rng.choice(phrases.ASK_VIDEO), rng)
     second = rng.randrange(videos.SECONDS) if source.shuffled else int(clip.beep_s)
-    film = Video(Clip(videos.frames(clip), videos.FPS, videos.sound(clip)), use_audio=True)
+    film = Video(Clip(videos.video_frames(clip), videos.FPS, videos.sound(clip)), use_audio=True)
     return Example("video", _turn(film, words, rng, 0.75), domain.video_reply(second, clip.colours[second]))
 
 

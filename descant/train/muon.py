@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_A, _B, _C = 3.4445, -4.7750, 2.0315  # coefficients of the quintic, tuned by the authors for a steep slope at zero
+_A = 3.4445
+_B = -4.7750
+_C = 2.0315  # coefficients of the quintic, tuned by the authors for a steep slope at zero
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from descant.train import domain, phrases
 
 RGB = tuple[int, int, int]
-SIDE = 112  # pixels: nano looks at about this many
+PICTURE_PIXELS = 112  # pixels: nano looks at about this many
 UNNAMED = ""
 _CONTRAST = 110  # least distance of an unnamed colour from the background, in RGB steps
 _OVERSAMPLE = 2  # drawn larger and scaled down, so that edges are smooth
@@ -79,14 +79,15 @@ def _place(count: int, rng: random.Random) -> tuple[tuple[float, float, float, f
         radius = rng.uniform(0.62 * largest, largest)
         boxes: list[tuple[float, float, float, float]] = []
         for _ in range(60):
-            x, y = rng.uniform(radius, 1 - radius), rng.uniform(radius, 1 - radius)
+            x = rng.uniform(radius, 1 - radius)
+            y = rng.uniform(radius, 1 - radius)
             if all(math.hypot(x - a, y - b) > 2.15 * radius for a, b, _, _ in boxes):
                 boxes.append((x, y, radius, rng.uniform(-0.2, 0.2)))
             if len(boxes) == count:
                 return tuple(boxes)
 
 
-def draw(rng: random.Random, split: domain.Split, unnamed: float = 0.0) -> Scene:
+def draw_picture(rng: random.Random, split: domain.Split, unnamed: float = 0.0) -> Scene:
     """A random scene whose (colour, shape) pair belongs to ``split``; counts 1 to 6 equally often.
 
     unnamed: share of scenes in a colour without a name. Without them a pair that is never shown is learnt as a pair
@@ -95,7 +96,8 @@ def draw(rng: random.Random, split: domain.Split, unnamed: float = 0.0) -> Scene
     if unnamed and rng.random() < unnamed:
         return scene(UNNAMED, rng.choice(phrases.SHAPES), rng.randrange(1, 7), rng)
     while True:
-        colour, shape = rng.choice(phrases.COLOURS), rng.choice(phrases.SHAPES)
+        colour = rng.choice(phrases.COLOURS)
+        shape = rng.choice(phrases.SHAPES)
         if domain.held_out_pair(colour, shape) == (split == "test"):
             break
     return scene(colour, shape, rng.randrange(1, 7), rng)
@@ -105,7 +107,7 @@ def scene(colour: str, shape: str, count: int, rng: random.Random) -> Scene:
     """A random scene with the given content."""
     top = _backdrop(colour, rng)
     bottom = _backdrop(colour, rng) if rng.random() < 0.3 else top
-    side = rng.choice((SIDE, SIDE, SIDE, 160, 224))
+    side = rng.choice((PICTURE_PIXELS, PICTURE_PIXELS, PICTURE_PIXELS, 160, 224))
     width = side if rng.random() < 0.8 else round(side * rng.uniform(0.75, 1.35))
     rgb = _any_colour(top, bottom, rng) if colour == UNNAMED else tint(colour, rng)
     return Scene(colour, shape, _place(count, rng), rgb, (top, bottom), rng.choice((0, 4, 8, 16)),
@@ -124,7 +126,8 @@ def _outline(shape: str) -> list[tuple[float, float]]:
         turns = [(math.pi * k / 5 - math.pi / 2, 1.0 if k % 2 == 0 else 0.42) for k in range(10)]
         return [(r * math.cos(t), r * math.sin(t)) for t, r in turns]
     if shape == "cross":
-        a, b = 0.3, 1.0
+        a = 0.3
+        b = 1.0
         arm = ((-a, -b), (a, -b), (a, -a))  # the other arms are this one turned
         quarters = ((1, 0), (0, 1), (-1, 0), (0, -1))  # (cosine, sine) of each turn
         return [(x * c - y * s, x * s + y * c) for c, s in quarters for x, y in arm]
@@ -136,7 +139,7 @@ def _outline(shape: str) -> list[tuple[float, float]]:
     return [(reach * math.cos(2 * math.pi * k / 48), reach * math.sin(2 * math.pi * k / 48)) for k in range(48)]
 
 
-def render(what: Scene) -> np.ndarray:
+def render_scene(what: Scene) -> np.ndarray:
     """(H, W, 3) uint8."""
     width, height = (s * _OVERSAMPLE for s in what.size)
     side = min(width, height)
@@ -148,8 +151,11 @@ def render(what: Scene) -> np.ndarray:
         canvas = ends.resize((width, height), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(canvas)
     for x, y, radius, turn in what.boxes:
-        cx, cy, r = x * (width - side) + x * side, y * height, radius * side
-        c, s = math.cos(turn), math.sin(turn)
+        cx = x * (width - side) + x * side
+        cy = y * height
+        r = radius * side
+        c = math.cos(turn)
+        s = math.sin(turn)
         outline = [(cx + r * (px * c - py * s), cy + r * (px * s + py * c)) for px, py in _outline(what.shape)]
         if what.shape == "ring":
             pen.line([*outline, *outline[:3]], fill=what.rgb, width=max(2, round(0.42 * r)), joint="curve")

@@ -20,16 +20,16 @@ import numpy as np
 
 from descant.errors import OptionError
 from descant.train import domain
-from descant.train.loop import Context
-from descant.train.recipe import build as build_options
-from descant.train.speech_data import read_wav
+from descant.train.loop import StageContext
+from descant.train.recipe import read_dataclass as build_options
+from descant.train.speech_data import read_mono
 
-RATE = 16000  # Hz, the rate of every clip
+QUESTION_RATE_HZ = 16000  # Hz, the rate of every clip
 FLITE = ("slt", "rms", "kal16", "kal")
 ESPEAK_ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbclan")
 ESPEAK_TIMBRES = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5")
 UNHEARD = ("flite:awb", "espeak:en-gb-scotland+m3:150:50")  # never in training
-TASKS = (  # (task, share of the clips)
+SPOKEN_TASKS = (  # (task, share of the clips)
     ("chat", 0.19), ("plus", 0.18), ("minus", 0.15), ("opposite", 0.13), ("next", 0.12), ("day", 0.03),
     ("month", 0.03), ("colour", 0.03), ("shape", 0.03), ("count", 0.03), ("words", 0.08),
 )  # fmt: skip
@@ -42,7 +42,7 @@ PROVENANCE = (
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpokenQuestion:
     """One clip: its words, the right reply, and "engine:voice[:rate:pitch]"."""
 
     task: str
@@ -61,7 +61,8 @@ def draw_voice(rng: random.Random) -> str:
     """A voice of training: one of four of flite, or one of many pseudo-speakers of espeak-ng."""
     if rng.random() < 0.5:
         return f"flite:{rng.choice(FLITE)}"
-    accent, timbre = rng.choice(ESPEAK_ACCENTS), rng.choice(ESPEAK_TIMBRES)
+    accent = rng.choice(ESPEAK_ACCENTS)
+    timbre = rng.choice(ESPEAK_TIMBRES)
     return f"espeak:{accent}+{timbre}:{rng.randrange(125, 190)}:{rng.randrange(30, 75)}"
 
 
@@ -74,24 +75,24 @@ def draw_text(task: str, rng: random.Random, split: domain.Split) -> tuple[str, 
     return domain.sample(task, rng, split)
 
 
-def plan(count: int, seed: int, split: domain.Split, voices: Sequence[str] = ()) -> list[Spoken]:
+def plan(count: int, seed: int, split: domain.Split, voices: Sequence[str] = ()) -> list[SpokenQuestion]:
     """What ``count`` clips say. ``voices``: take turns among these instead of drawing from the voices of training."""
     clips = []
     for i in range(count):
         rng = random.Random(f"questions/{seed}/{split}/{i}")
-        task = rng.choices([t for t, _ in TASKS], [w for _, w in TASKS])[0]
+        task = rng.choices([t for t, _ in SPOKEN_TASKS], [w for _, w in SPOKEN_TASKS])[0]
         text, reply = draw_text(task, rng, split)
         voice = voices[i % len(voices)] if voices else draw_voice(rng)
-        clips.append(Spoken(task, text, reply, voice))
+        clips.append(SpokenQuestion(task, text, reply, voice))
     return clips
 
 
-def trim(samples: np.ndarray, margin_s: float = 0.06) -> np.ndarray:
+def trim_clip(samples: np.ndarray, margin_s: float = 0.06) -> np.ndarray:
     """Cut the silence around the speech, keeping a margin."""
     loud = np.flatnonzero(np.abs(samples) > 0.01)
     if len(loud) == 0:
         return samples
-    margin = int(margin_s * RATE)
+    margin = int(margin_s * QUESTION_RATE_HZ)
     return samples[max(0, loud[0] - margin) : loud[-1] + margin]
 
 
@@ -112,7 +113,7 @@ def synthesise(text: str, voice: str) -> np.ndarray:
         if shutil.which(command[0]) is None:
             raise OptionError(f"{command[0]} is not installed; on Debian type: sudo apt-get install flite espeak-ng")
         subprocess.run(command, check=True, capture_output=True)
-        return trim(read_wav(wav, RATE))
+        return trim_clip(read_mono(wav, QUESTION_RATE_HZ))
 
 
 class Clips:
@@ -125,7 +126,7 @@ class Clips:
             raise OptionError(f"no spoken questions in {folder}; make them with the data stage of the recipe")
         rows = [json.loads(line) for line in index.read_text().splitlines()]
         self.spans = [(row.pop("start"), row.pop("length")) for row in rows]
-        self.spoken = [Spoken(**row) for row in rows]
+        self.spoken = [SpokenQuestion(**row) for row in rows]
         self._samples = np.memmap(folder / "samples.i16", dtype="<i2", mode="r")
 
     def __len__(self) -> int:
@@ -137,10 +138,11 @@ class Clips:
         return np.asarray(self._samples[start : start + length], dtype=np.float32) / 32768
 
 
-def build(folder: Path, clips: Sequence[Spoken]) -> Iterator[int]:
+def build_questions(folder: Path, clips: Sequence[SpokenQuestion]) -> Iterator[int]:
     """Make the clips that ``folder`` lacks; yields how many are there, after each one."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples_path, index_path = folder / "samples.i16", folder / "index.jsonl"
+    samples_path = folder / "samples.i16"
+    index_path = folder / "index.jsonl"
     done = index_path.read_text().splitlines(keepends=True) if index_path.exists() else []
     done = [line for line in done if line.endswith("\n")]  # a kill may have cut the last line
     end = sum(json.loads(done[-1])[k] for k in ("start", "length")) if done else 0
@@ -168,7 +170,7 @@ class QuestionsOptions:
     unheard: int = 300
 
 
-def make_questions(context: Context) -> None:
+def make_questions(context: StageContext) -> None:
     """The data stage: three folders of clips. What training hears and what it is tested on never share a question."""
     stage = context.stage
     options = build_options(QuestionsOptions, stage.options or {}, f"stages.{stage.name}.options")
@@ -179,9 +181,9 @@ def make_questions(context: Context) -> None:
     }
     seconds = {}
     for name, clips in sets.items():
-        for done in build(context.folder / name, clips):
+        for done in build_questions(context.folder / name, clips):
             if done % 500 == 0 or done == len(clips):
                 print(f"{stage.name}: {name} {done} of {len(clips)}", flush=True)
-        seconds[name] = round(sum(length for _, length in Clips(context.folder / name).spans) / RATE)
+        seconds[name] = round(sum(length for _, length in Clips(context.folder / name).spans) / QUESTION_RATE_HZ)
     record = {"clips": {name: len(clips) for name, clips in sets.items()}, "seconds": seconds, "provenance": PROVENANCE}
     (context.folder / "final.json").write_text(json.dumps(record, indent=1))

@@ -15,7 +15,7 @@ import yaml
 from descant.config import OmniConfig
 from descant.errors import ConfigError
 
-T = TypeVar("T")
+RecipeType = TypeVar("RecipeType")
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ def read_recipe(path: Path) -> Recipe:
     if not isinstance(data, dict) or set(data) != {"name", "model", "stages"}:
         raise ConfigError(f"{path}: expected exactly the keys name, model and stages")
     stages = {
-        name: build(Stage, {**body, "name": name}, f"{path.name}: stages.{name}")
+        name: read_dataclass(Stage, {**body, "name": name}, f"{path.name}: stages.{name}")
         for name, body in data["stages"].items()
     }
-    recipe = Recipe(data["name"], build(OmniConfig, data["model"], f"{path.name}: model"), stages)
+    recipe = Recipe(data["name"], read_dataclass(OmniConfig, data["model"], f"{path.name}: model"), stages)
     recipe.order()
     return recipe
 
 
-def build(kind: type[T], data: object, where: str) -> T:
+def read_dataclass(kind: type[RecipeType], data: object, where: str) -> RecipeType:
     """A dataclass from a mapping, nested ones included; every problem names the key under ``where``."""
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected a mapping with the keys of {kind.__name__}, got {data!r}")
@@ -112,13 +112,14 @@ def build(kind: type[T], data: object, where: str) -> T:
 
 
 def _value(kind: Any, value: object, where: str) -> Any:
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    origin = typing.get_origin(kind)
+    args = typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return _member(args, value, where)
     if origin is tuple:
         return _items(args, value, where)
     if is_dataclass(kind):
-        return build(typing.cast("type[Any]", kind), value, where)
+        return read_dataclass(typing.cast("type[Any]", kind), value, where)
     if origin is not None or kind is Any:  # Mapping[str, Any]: a task reads it later
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -146,5 +147,5 @@ def _member(args: tuple[Any, ...], value: object, where: str) -> Any:
         fitting = [a for a in choices if is_dataclass(a) and set(value) <= {f.name for f in fields(a)}]
         if not fitting:
             raise ConfigError(f"{where}: these keys fit none of {', '.join(a.__name__ for a in choices)}")
-        return build(typing.cast("type[Any]", fitting[0]), value, where)
+        return read_dataclass(typing.cast("type[Any]", fitting[0]), value, where)
     return _value(choices[0], value, where)

@@ -38,7 +38,7 @@ _SHAPES = (
 
 
 @dataclass(frozen=True)
-class Line:
+class SpeechLine:
     """A sentence to be spoken. kind: "reply" (the domain's), "phrase" (built like one) or "words" (a list)."""
 
     text: str
@@ -61,29 +61,33 @@ class _Bag:
     """Draws words so that each comes equally often: a shuffled deck, shuffled anew when it runs out."""
 
     def __init__(self, words: Sequence[str], rng: np.random.Generator):
-        self.words, self.rng, self.deck = list(words), rng, [""][:0]
+        self.words = list(words)
+        self.rng = rng
+        self.deck = [""][:0]
 
     def draw(self, count: int) -> list[str]:
         while len(self.deck) < count:
             self.deck += [self.words[i] for i in self.rng.permutation(len(self.words))]
-        drawn, self.deck = self.deck[:count], self.deck[count:]
+        drawn = self.deck[:count]
+        self.deck = self.deck[count:]
         return drawn
 
 
-def reply_lines() -> list[Line]:
+def reply_lines() -> list[SpeechLine]:
     """All replies of the domain; those that only held-out questions ask for are held out."""
     train = domain.replies("train")
     unseen = sorted(set(domain.replies("test")) - set(train))
-    return [Line(text, "reply", False) for text in train] + [Line(text, "reply", True) for text in unseen]
+    return [SpeechLine(text, "reply", False) for text in train] + [SpeechLine(text, "reply", True) for text in unseen]
 
 
-def phrase_lines(count: int, seed: int, known: Sequence[str]) -> list[Line]:
+def phrase_lines(count: int, seed: int, known: Sequence[str]) -> list[SpeechLine]:
     """``count`` unique sentences in the shapes of replies with other words in them; none of them is in ``known``."""
     rng = np.random.default_rng([seed, 2])
-    own = _Bag(sorted({w for text in known for w in domain.normalise(text).split() if len(w) > 1}), rng)
+    own = _Bag(sorted({w for text in known for w in domain.normalise_words(text).split() if len(w) > 1}), rng)
     open_words = _Bag(frequent_words(), rng)
     shapes = [shape for shape, weight in _SHAPES for _ in range(weight)]
-    taken, lines = set(known), [Line("", "", False)][:0]
+    taken = set(known)
+    lines = [SpeechLine("", "", False)][:0]
     while len(lines) < count:
         words = shapes[rng.integers(len(shapes))]
         while "{" in words:
@@ -92,22 +96,22 @@ def phrase_lines(count: int, seed: int, known: Sequence[str]) -> list[Line]:
         text = sentence(words)
         if text not in taken:
             taken.add(text)
-            lines.append(Line(text, "phrase", len(lines) % HELD_OUT_EVERY == 0))
+            lines.append(SpeechLine(text, "phrase", len(lines) % HELD_OUT_EVERY == 0))
     return lines
 
 
-def word_lines(count: int, seed: int, longest: int = 8) -> list[Line]:
+def word_lines(count: int, seed: int, longest: int = 8) -> list[SpeechLine]:
     """``count`` unique lists of 2 to ``longest`` words, every frequent word equally often."""
     rng = np.random.default_rng([seed, 1])
     bag = _Bag(frequent_words(), rng)
-    lines: dict[str, Line] = {}
+    lines: dict[str, SpeechLine] = {}
     while len(lines) < count:
         text = sentence(" ".join(bag.draw(int(rng.integers(2, longest + 1)))))
-        lines[text] = Line(text, "words", len(lines) % HELD_OUT_EVERY == 0)
+        lines[text] = SpeechLine(text, "words", len(lines) % HELD_OUT_EVERY == 0)
     return list(lines.values())
 
 
-def speech_lines(phrases: int, words: int, seed: int, replies: bool = True, longest: int = 8) -> list[Line]:
+def speech_lines(phrases: int, words: int, seed: int, replies: bool = True, longest: int = 8) -> list[SpeechLine]:
     """The whole script of the teacher voice, shuffled so that every stretch of it has all kinds."""
     own = reply_lines() if replies else []
     lines = own + phrase_lines(phrases, seed, [line.text for line in own]) + word_lines(words, seed, longest)

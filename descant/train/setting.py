@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from descant.model.thinker import Thinker
-from descant.nn.layers import init_normal
-from descant.train.examples import NANO_INPUTS, Desk, nano_tokenizer
-from descant.train.loop import Context
+from descant.nn.init import init_normal
+from descant.train.examples import NANO_INPUTS, ExampleEncoder, nano_tokenizer
+from descant.train.loop import StageContext
 from descant.train.questions import Clips
 
 
-def new_thinker(context: Context) -> Thinker:
+def new_thinker(context: StageContext) -> Thinker:
     """The recipe's Thinker with fresh weights, the same for every stage and seed."""
     torch.manual_seed(0)
     thinker = Thinker(context.recipe.model.thinker)
@@ -19,11 +19,11 @@ def new_thinker(context: Context) -> Thinker:
     return thinker
 
 
-def desk_of(context: Context) -> Desk:
-    return Desk(nano_tokenizer(), NANO_INPUTS, context.recipe.model.thinker)
+def encoder_of(context: StageContext) -> ExampleEncoder:
+    return ExampleEncoder(nano_tokenizer(), NANO_INPUTS, context.recipe.model.thinker)
 
 
-def clips_of(context: Context, name: str) -> Clips | None:
+def clips_of(context: StageContext, name: str) -> Clips | None:
     """The spoken questions that a needed stage made, or None where no such stage is needed."""
     for need in context.stage.needs:
         if context.recipe.stage(need).task == "questions":

@@ -12,17 +12,17 @@ from numpy.random import Generator
 
 from descant.train import phrases
 
-RATE = 16000  # Hz
-KINDS = tuple(kind for kind, _ in phrases.SOUNDS)
+SOUND_RATE_HZ = 16000  # Hz
+SOUND_KINDS = tuple(kind for kind, _ in phrases.SOUNDS)
 
 
 def _clock(seconds: float) -> np.ndarray:
-    return np.arange(int(seconds * RATE)) / RATE
+    return np.arange(int(seconds * SOUND_RATE_HZ)) / SOUND_RATE_HZ
 
 
 def _fade(samples: np.ndarray, seconds: float = 0.008) -> np.ndarray:
     """Soft edges, so that a tone does not click."""
-    n = min(int(seconds * RATE), len(samples) // 2)
+    n = min(int(seconds * SOUND_RATE_HZ), len(samples) // 2)
     out = samples.copy()
     if n:
         ramp = np.linspace(0.0, 1.0, n)
@@ -33,9 +33,9 @@ def _fade(samples: np.ndarray, seconds: float = 0.008) -> np.ndarray:
 
 def _lay(parts: list[tuple[float, np.ndarray]], seconds: float) -> np.ndarray:
     """Mix parts, each at its start in seconds, into one clip; what hangs over is cut."""
-    clip = np.zeros(int(seconds * RATE))
+    clip = np.zeros(int(seconds * SOUND_RATE_HZ))
     for start, part in parts:
-        at = int(start * RATE)
+        at = int(start * SOUND_RATE_HZ)
         room = clip[at : at + len(part)]
         room += part[: len(room)]
     return clip
@@ -46,35 +46,41 @@ def tone(hertz: float, seconds: float) -> np.ndarray:
 
 
 def _beep(rng: Generator, seconds: float) -> np.ndarray:
-    hertz, length, gap = rng.uniform(500, 2000), rng.uniform(0.12, 0.35), rng.uniform(0.1, 0.3)
+    hertz = rng.uniform(500, 2000)
+    length = rng.uniform(0.12, 0.35)
+    gap = rng.uniform(0.1, 0.3)
     starts = np.arange(rng.uniform(0, 0.2), seconds - length, length + gap)[: rng.integers(1, 5)]
     return _lay([(s, tone(hertz, length)) for s in starts], seconds)
 
 
 def _chirp(rng: Generator, seconds: float) -> np.ndarray:
     """A bird: short quick sweeps, high up."""
-    low, high, length = rng.uniform(2200, 3200), rng.uniform(4000, 6500), rng.uniform(0.05, 0.12)
+    low = rng.uniform(2200, 3200)
+    high = rng.uniform(4000, 6500)
+    length = rng.uniform(0.05, 0.12)
     t = _clock(length) / length
     sweep = low + (high - low) * (t if rng.random() < 0.5 else np.sin(np.pi * t))
-    call = _fade(np.sin(2 * np.pi * np.cumsum(sweep) / RATE)) * np.sin(np.pi * t)
+    call = _fade(np.sin(2 * np.pi * np.cumsum(sweep) / SOUND_RATE_HZ)) * np.sin(np.pi * t)
     starts = np.arange(rng.uniform(0, 0.1), seconds - length, length + rng.uniform(0.05, 0.15))
     return _lay([(s, call) for s in starts if rng.random() < 0.85], seconds)
 
 
 def _siren(rng: Generator, seconds: float) -> np.ndarray:
     """A tone that climbs and falls slowly."""
-    middle, depth, period = rng.uniform(600, 1000), rng.uniform(0.25, 0.4), rng.uniform(0.6, 1.4)
+    middle = rng.uniform(600, 1000)
+    depth = rng.uniform(0.25, 0.4)
+    period = rng.uniform(0.6, 1.4)
     phase = 2 * np.pi * (_clock(seconds) / period + rng.random())
     hertz = middle * (1 + depth * np.sin(phase))
-    turns = 2 * np.pi * np.cumsum(hertz) / RATE
+    turns = 2 * np.pi * np.cumsum(hertz) / SOUND_RATE_HZ
     return np.sin(turns) + 0.3 * np.sin(2 * turns) + 0.15 * np.sin(3 * turns)
 
 
 def _rain(rng: Generator, seconds: float) -> np.ndarray:
     """Steady noise with a soft roll-off, and drops on top."""
-    noise = rng.standard_normal(int(seconds * RATE))
+    noise = rng.standard_normal(int(seconds * SOUND_RATE_HZ))
     spectrum = np.fft.rfft(noise)
-    hertz = np.fft.rfftfreq(len(noise), 1 / RATE)
+    hertz = np.fft.rfftfreq(len(noise), 1 / SOUND_RATE_HZ)
     steady = np.fft.irfft(spectrum / (1 + hertz / rng.uniform(1500, 6000)), len(noise))
     drops = np.where(rng.random(len(noise)) < 0.001, rng.standard_normal(len(noise)), 0) * np.std(steady) * 4
     rain: np.ndarray = steady + drops
@@ -83,7 +89,7 @@ def _rain(rng: Generator, seconds: float) -> np.ndarray:
 
 def _click(rng: Generator, seconds: float) -> np.ndarray:
     """Short dry ticks in a steady beat."""
-    n = int(rng.uniform(0.002, 0.006) * RATE)
+    n = int(rng.uniform(0.002, 0.006) * SOUND_RATE_HZ)
     tick = rng.standard_normal(n) * np.exp(-np.arange(n) / (0.25 * n))
     starts = np.arange(rng.uniform(0, 0.2), seconds - 0.01, rng.uniform(0.18, 0.5))
     return _lay([(s, tick) for s in starts], seconds)
@@ -91,7 +97,8 @@ def _click(rng: Generator, seconds: float) -> np.ndarray:
 
 def _bell(rng: Generator, seconds: float) -> np.ndarray:
     """A strike that rings: partials of a church bell, not harmonic, the higher the sooner gone."""
-    hertz, decay = rng.uniform(350, 900), rng.uniform(0.5, 1.2)
+    hertz = rng.uniform(350, 900)
+    decay = rng.uniform(0.5, 1.2)
     t = _clock(seconds)
     ring = np.zeros_like(t)
     for ratio, level in ((0.5, 0.4), (1.0, 1.0), (1.19, 0.6), (1.56, 0.4), (2.0, 0.7), (2.66, 0.4), (4.1, 0.25)):
@@ -106,7 +113,7 @@ def _drum(rng: Generator, seconds: float) -> np.ndarray:
     """A low thump with a falling pitch."""
     t = _clock(0.3)
     hertz = rng.uniform(55, 100) * (1 + 1.5 * np.exp(-t / 0.03))
-    thump = np.sin(2 * np.pi * np.cumsum(hertz) / RATE) * np.exp(-t / rng.uniform(0.06, 0.12))
+    thump = np.sin(2 * np.pi * np.cumsum(hertz) / SOUND_RATE_HZ) * np.exp(-t / rng.uniform(0.06, 0.12))
     thump += 0.15 * rng.standard_normal(len(t)) * np.exp(-t / 0.012)
     starts = np.arange(rng.uniform(0, 0.15), seconds - 0.15, rng.uniform(0.25, 0.6))
     return _lay([(s, thump) for s in starts], seconds)
@@ -116,17 +123,22 @@ def _whistle(rng: Generator, seconds: float) -> np.ndarray:
     """One long breathy tone that glides and trembles."""
     length = seconds * rng.uniform(0.7, 0.95)
     t = _clock(length)
-    start, end = rng.uniform(1100, 1800), rng.uniform(1900, 2800)
+    start = rng.uniform(1100, 1800)
+    end = rng.uniform(1900, 2800)
     if rng.random() < 0.5:
         start, end = end, start
     hertz = start + (end - start) * t / length + 40 * np.sin(2 * np.pi * rng.uniform(5, 8) * t)
     air = np.convolve(rng.standard_normal(len(t)), np.ones(4) / 4, "same")
-    return _lay([(rng.uniform(0, 0.1), _fade(np.sin(2 * np.pi * np.cumsum(hertz) / RATE) + 0.06 * air, 0.05))], seconds)
+    return _lay(
+        [(rng.uniform(0, 0.1), _fade(np.sin(2 * np.pi * np.cumsum(hertz) / SOUND_RATE_HZ) + 0.06 * air, 0.05))], seconds
+    )
 
 
 def _string(rng: Generator, seconds: float) -> np.ndarray:
     """A plucked string: harmonics of one note, the higher the sooner gone."""
-    hertz, decay, pluck = rng.uniform(110, 330), rng.uniform(0.4, 0.9), rng.uniform(0.12, 0.3)
+    hertz = rng.uniform(110, 330)
+    decay = rng.uniform(0.4, 0.9)
+    pluck = rng.uniform(0.12, 0.3)
     t = _clock(1.2)
     note = np.zeros_like(t)
     for k in range(1, 16):
@@ -136,7 +148,7 @@ def _string(rng: Generator, seconds: float) -> np.ndarray:
 
 
 def _silence(rng: Generator, seconds: float) -> np.ndarray:
-    return np.zeros(int(seconds * RATE))
+    return np.zeros(int(seconds * SOUND_RATE_HZ))
 
 
 _MAKERS: dict[str, Callable[[Generator, float], np.ndarray]] = {
@@ -145,7 +157,7 @@ _MAKERS: dict[str, Callable[[Generator, float], np.ndarray]] = {
 }  # fmt: skip
 
 
-def make(kind: str, rng: Generator, seconds: float = 1.6) -> np.ndarray:
+def make_sound(kind: str, rng: Generator, seconds: float = 1.6) -> np.ndarray:
     """A clip (W,) of one kind; every kind lies on the same faint floor of noise, silence too."""
     clip = _MAKERS[kind](rng, seconds)
     peak = float(np.abs(clip).max())

@@ -23,11 +23,12 @@ import numpy as np
 import soxr
 import torch
 
+from descant.config import OUTPUT_RATE_HZ
 from descant.errors import ConfigError, OptionError
-from descant.train.loop import Context
-from descant.train.mel import HOP, RATE, normalised_mel
-from descant.train.recipe import build
-from descant.train.sentences import Line, speech_lines
+from descant.train.loop import StageContext
+from descant.train.mel import HOP_SAMPLES, normalised_mel
+from descant.train.recipe import read_dataclass
+from descant.train.sentences import SpeechLine, speech_lines
 from descant.train.tones import Tones
 
 BLOCK = 24  # mel frames: the DiT's block of 240 ms
@@ -66,7 +67,7 @@ class Teacher(Protocol):
     def provenance(self) -> dict[str, str]: ...
 
 
-def read_wav(path: Path, rate: int) -> np.ndarray:
+def read_mono(path: Path, rate: int) -> np.ndarray:
     """A 16-bit mono file of a synthesiser -> samples (W,) float32 at ``rate`` Hz."""
     with wave.open(str(path)) as file:
         own = file.getframerate()
@@ -93,7 +94,7 @@ class Flite:
             path = str(Path(folder) / "line.wav")
             command = [self.program, "-voice", self.voice, "-psdur", "-o", path, "-t", text + " "]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            samples = read_wav(Path(path), RATE)
+            samples = read_mono(Path(path), OUTPUT_RATE_HZ)
         phones = [(name, float(end)) for name, end in re.findall(r"(\w+):([\d.]+)", printed)]
         return samples, phones
 
@@ -113,14 +114,14 @@ def trim(samples: np.ndarray, phones: list[tuple[str, float]]) -> tuple[np.ndarr
     first = phones[0][1] if phones[0][0] == PAUSE else 0.0
     last = phones[-2][1] if phones[-1][0] == PAUSE and len(phones) > 1 else phones[-1][1]
     begin = max(0.0, first - LEAD_S)
-    end = min(len(samples) / RATE, last + TAIL_S)
-    cut = samples[round(begin * RATE) : round(end * RATE)]
+    end = min(len(samples) / OUTPUT_RATE_HZ, last + TAIL_S)
+    cut = samples[round(begin * OUTPUT_RATE_HZ) : round(end * OUTPUT_RATE_HZ)]
     return cut, [(name, stop - begin) for name, stop in phones]
 
 
 def frame_labels(phones: list[tuple[str, float]], names: tuple[str, ...], frames: int) -> np.ndarray:
     """One label for each frame (its centre's phone): (frames,) uint8; after the last phone comes silence (label 0)."""
-    centres = (np.arange(frames) + 0.5) * HOP / RATE
+    centres = (np.arange(frames) + 0.5) * HOP_SAMPLES / OUTPUT_RATE_HZ
     which = np.searchsorted([end for _, end in phones], centres, side="right")
     ids = np.array([names.index(name) for name, _ in phones] + [0], dtype=np.uint8)
     return ids[np.minimum(which, len(phones))]
@@ -136,13 +137,13 @@ class MelScale:
     high_hz: float = 8000.0
 
 
-def write_corpus(folder: Path, lines: Sequence[Line], teacher: Teacher, scale: MelScale) -> None:
+def write_corpus(folder: Path, lines: Sequence[SpeechLine], teacher: Teacher, scale: MelScale) -> None:
     """Speaks every line once, in order; a second call goes on where the first was stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     index = folder / "index.jsonl"
     done = _complete_rows(index)
     frames = done[-1].start + done[-1].frames if done else 0
-    widths = {"audio.i16": HOP * 2, "mel.f16": scale.bins * 2, "phones.u8": 1}  # bytes a frame
+    widths = {"audio.i16": HOP_SAMPLES * 2, "mel.f16": scale.bins * 2, "phones.u8": 1}  # bytes a frame
     for name, width in widths.items():
         (folder / name).touch()
         os.truncate(folder / name, frames * width)
@@ -174,12 +175,12 @@ def _complete_rows(index: Path) -> list[Utterance]:
     return [Utterance(**json.loads(row)) for row in whole.splitlines()]
 
 
-def _speak_line(line: Line, teacher: Teacher) -> tuple[np.ndarray, np.ndarray, int]:
+def _speak_line(line: SpeechLine, teacher: Teacher) -> tuple[np.ndarray, np.ndarray, int]:
     """-> audio (W,) int16 padded to whole blocks, one phone label a frame, frames before the padding."""
     samples, phones = trim(*teacher.speak(line.text))
-    spoken = -(-len(samples) // HOP)
+    spoken = -(-len(samples) // HOP_SAMPLES)
     frames = -(-spoken // BLOCK) * BLOCK
-    padded = np.zeros(frames * HOP, dtype=np.float32)
+    padded = np.zeros(frames * HOP_SAMPLES, dtype=np.float32)
     padded[: len(samples)] = samples
     audio = np.clip(np.round(padded * 32767), -32768, 32767).astype("<i2")
     return audio, frame_labels(phones, teacher.phones, frames), spoken
@@ -197,7 +198,7 @@ class Corpus:
             rows = _complete_rows(folder / "index.jsonl")
             record = json.loads((folder / "provenance.json").read_text())
             self.phone_names = tuple(record["phones"])
-            self._audio.append(np.memmap(folder / "audio.i16", dtype="<i2", mode="r").reshape(-1, HOP))
+            self._audio.append(np.memmap(folder / "audio.i16", dtype="<i2", mode="r").reshape(-1, HOP_SAMPLES))
             self._mel.append(np.memmap(folder / "mel.f16", dtype="<f2", mode="r").reshape(-1, record["mel"]["bins"]))
             self._phones.append(np.memmap(folder / "phones.u8", dtype=np.uint8, mode="r"))
             self.utterances += [(number, row) for row in rows]
@@ -259,14 +260,14 @@ class SpeechOptions:
     longest: int = 8
 
 
-def make_speech(context: Context) -> None:
+def make_speech(context: StageContext) -> None:
     """The task "speech": the whole script in the teacher's voice."""
-    options = build(SpeechOptions, context.stage.options, f"stages.{context.stage.name}.options")
+    options = read_dataclass(SpeechOptions, context.stage.options, f"stages.{context.stage.name}.options")
     teachers: dict[str, Callable[[], Teacher]] = {"flite": Flite, "tones": Tones}
     if options.teacher not in teachers:
         raise ConfigError(f"unknown teacher {options.teacher!r}; known are {', '.join(teachers)}")
     lines = speech_lines(options.phrases, options.words, context.stage.seed, options.replies, options.longest)
     write_corpus(context.folder, lines, teachers[options.teacher](), options.mel)
     corpus = Corpus([context.folder])
-    seconds = sum(u.frames for _, u in corpus.utterances) * HOP / RATE
+    seconds = sum(u.frames for _, u in corpus.utterances) * HOP_SAMPLES / OUTPUT_RATE_HZ
     (context.folder / "final.json").write_text(json.dumps({"lines": len(lines), "seconds": seconds}))

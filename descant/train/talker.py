@@ -16,31 +16,23 @@ from torch import Tensor
 from descant.config import TalkerConfig
 from descant.errors import ConfigError
 from descant.model.decoder import new_table
-from descant.model.talker import (
-    Talker,
-    opening_rows,
-    prompt_rows,
-    reply_rows,
-    step_row,
-    tail_rows,
-    teacher_rows,
-    text_stream,
-)
+from descant.model.talker import Talker, prompt_rows, reply_rows, step_row, tail_rows
 from descant.model.thinker import Thinker
-from descant.nn.layers import init_normal
+from descant.nn.init import init_normal
 from descant.nn.pages import PagedBatch
 from descant.tokens import PromptTokens
 from descant.train import domain, phrases
 from descant.train.codec import Codes, load_codec
-from descant.train.examples import Example, hidden_of, lesson
-from descant.train.loop import Context, Metrics, Task, load_weights
-from descant.train.mixture import Source, draw, make
-from descant.train.recipe import build
-from descant.train.setting import clips_of, desk_of, new_thinker
+from descant.train.examples import Example, encode_example, hidden_of
+from descant.train.loop import Metrics, StageContext, Task, load_module
+from descant.train.mixture import Source, draw_example, make_example
+from descant.train.recipe import read_dataclass
+from descant.train.setting import clips_of, encoder_of, new_thinker
 from descant.train.speech_data import Corpus
+from descant.train.teacher import opening_rows, teacher_rows, text_stream
 from descant.types import READ_ALOUD, user
 
-KINDS = ("reply", "phrase", "words")  # shares that are not tasks of the mixture: lines of the corpus to read aloud
+LINE_KINDS = ("reply", "phrase", "words")  # shares that are not tasks of the mixture: lines of the corpus to read aloud
 SHORT_QUESTIONS = sorted({ask for _, _, asks in phrases.CHAT for ask in asks if len(ask) <= 12})
 MAX_CODES = 400  # 16 s: where a free-running evaluation gives up
 
@@ -64,7 +56,7 @@ class TalkerOptions:
 
 
 @dataclass(frozen=True)
-class Spoken:
+class SpokenAnswer:
     """A prompt with its reply appended, the number of reply tokens, and what is said: codes (C,), the end code last."""
 
     prompt: PromptTokens
@@ -76,7 +68,7 @@ class Spoken:
 
 
 @dataclass(frozen=True)
-class Rows:
+class AnswerStates:
     """What the Thinker gives of one answer: h + e of the prompt (P, E) and of the reply (G, E), and their places."""
 
     prompt: Tensor
@@ -86,58 +78,60 @@ class Rows:
 
 
 @torch.no_grad()
-def thinker_rows(thinker: Thinker, prompts: list[PromptTokens], replies: list[int]) -> list[Rows]:
+def thinker_rows(thinker: Thinker, prompts: list[PromptTokens], replies: list[int]) -> list[AnswerStates]:
     """One pass of the frozen Thinker over prompts with their replies appended, the last ``replies`` tokens of each."""
     embeds = thinker.embed(prompts)
     hidden = hidden_of(thinker, embeds, prompts)
     rows = []
     for prompt, embed, h, count in zip(prompts, embeds, hidden, replies, strict=True):
-        asked, whole = len(prompt) - count, len(prompt)
+        asked = len(prompt) - count
+        whole = len(prompt)
         question = prompt_rows(embed[:asked], h[:asked], prompt.filled()[:asked])
         answer = reply_rows(embed[asked:], h[asked:whole])
-        rows.append(Rows(question, answer, prompt.positions[:, :asked], int(prompt.positions[:, asked:].min())))
+        rows.append(AnswerStates(question, answer, prompt.positions[:, :asked], int(prompt.positions[:, asked:].min())))
     return rows
 
 
-def talker_config(context: Context) -> TalkerConfig:
+def talker_config(context: StageContext) -> TalkerConfig:
     if context.recipe.model.talker is None:
         raise ConfigError(f"recipe {context.recipe.name}: the task talker needs model.talker")
     return context.recipe.model.talker
 
 
-class TalkerTask(Task[list[Spoken]]):
+class TalkerTask(Task[list[SpokenAnswer]]):
     """Cross entropy of the codes of teacher-forced answers; batches of about equal length."""
 
-    def __init__(self, context: Context):
-        self.stage, self.cfg = context.stage, talker_config(context)
-        self.options = options = build(TalkerOptions, self.stage.options, f"stages.{self.stage.name}.options")
+    def __init__(self, context: StageContext):
+        self.stage = context.stage
+        self.cfg = talker_config(context)
+        self.options = options = read_dataclass(TalkerOptions, self.stage.options, f"stages.{self.stage.name}.options")
         self.corpus = Corpus([context.need("speech")])
         self.codes = Codes(context.need("codec"), self.corpus)
         self.encoder, self.decoder = load_codec(context)
         self.thinker = new_thinker(context)
-        self.thinker.load_state_dict(load_weights(context.runs / options.thinker, "thinker"))
+        self.thinker.load_state_dict(load_module(context.runs / options.thinker, "thinker"))
         self.thinker.requires_grad_(False).eval()
         torch.manual_seed(self.stage.seed)
         self.talker = Talker(self.cfg)
         init_normal(self.talker)
         if options.start is not None:
-            self.talker.load_state_dict(load_weights(context.runs / options.start, "talker"))
+            self.talker.load_state_dict(load_module(context.runs / options.start, "talker"))
         self.modules = {"talker": self.talker}
-        self.desk = desk_of(context)
+        self.desk = encoder_of(context)
         self.source = Source("train", clips_of(context, "train"))
         self.spoken_by = {u.text: i for i, (_, u) in enumerate(self.corpus.utterances) if not u.held_out}
-        self.lines = {kind: self.corpus.select(held_out=False, kind=kind) for kind in KINDS}
+        self.lines = {kind: self.corpus.select(held_out=False, kind=kind) for kind in LINE_KINDS}
         unspoken = set(domain.replies("train")) - set(self.spoken_by)
-        if unspoken and set(options.shares) - set(KINDS):
+        if unspoken and set(options.shares) - set(LINE_KINDS):
             raise ConfigError(
                 f"{len(unspoken)} replies of the domain were never spoken, such as {min(unspoken)!r}: make the "
                 "stage speech again, or take only lines to read aloud as shares"
             )
-        self._group: tuple[int, list[list[Spoken]]] = (-1, [])
+        self._group: tuple[int, list[list[SpokenAnswer]]] = (-1, [])
 
     # ---------------------------------------------------------------- examples
 
-    def batch(self, step: int) -> list[Spoken]:
+    def batch(self, step: int) -> list[SpokenAnswer]:
         """``sort`` batches are drawn at once and dealt out by length, so that little is padding."""
         group, place = divmod(step, self.options.sort)
         if self._group[0] != group:
@@ -149,49 +143,52 @@ class TalkerTask(Task[list[Spoken]]):
             self._group = (group, batches)
         return self._group[1][place]
 
-    def example(self, number: int) -> Spoken:
+    def example(self, number: int) -> SpokenAnswer:
         """Example ``number``: a dialogue of the domain, or a line to read aloud."""
         rng = random.Random(f"talker/{self.stage.seed}/{number}")
         shares = self.options.shares
         task = rng.choices(list(shares), list(shares.values()))[0]
-        if task in KINDS:
+        if task in LINE_KINDS:
             line = rng.choice(self.lines[task])
             asked = rng.choice(SHORT_QUESTIONS) if rng.random() < self.options.bare else READ_ALOUD
             return self.read_aloud(line, asked, plain=rng.random() < self.options.plain)
-        dialogue = draw(self.source, {task: 1.0}, self.stage.seed, number)
+        dialogue = draw_example(self.source, {task: 1.0}, self.stage.seed, number)
         while dialogue.reply not in self.spoken_by:  # a sentence that the corpus keeps for its held-out figures
-            dialogue = make(self.source, task, rng)
+            dialogue = make_example(self.source, task, rng)
         return self.spoken(dialogue, self.spoken_by[dialogue.reply])
 
-    def read_aloud(self, line: int, asked: str = READ_ALOUD, plain: bool = False) -> Spoken:
+    def read_aloud(self, line: int, asked: str = READ_ALOUD, plain: bool = False) -> SpokenAnswer:
         """A line of the corpus, said after ``asked``; ``plain``: in lower case, without its full stop."""
         text = self.corpus.utterances[line][1].text
         if plain:
             text = text.lower().rstrip(".")
         return self.spoken(Example("say", user(asked.format(text=text)), text), line)
 
-    def spoken(self, example: Example, line: int) -> Spoken:
+    def spoken(self, example: Example, line: int) -> SpokenAnswer:
         """An example with the codes of the utterance ``line``."""
-        learnt = lesson(self.desk, example)
+        learnt = encode_example(self.desk, example)
         codes = torch.cat([torch.from_numpy(self.codes.of(line)), torch.tensor([self.cfg.codec_end_id])])
-        return Spoken(learnt.prompt, len(self.desk.reply(example.reply)) - 1, codes)
+        return SpokenAnswer(learnt.prompt, len(self.desk.reply(example.reply)) - 1, codes)
 
     # ---------------------------------------------------------------- the loss
 
-    def answer_rows(self, rows: Rows, codes: Tensor, tail: Tensor) -> Tensor:
+    def answer_rows(self, rows: AnswerStates, codes: Tensor, tail: Tensor) -> Tensor:
         """All rows of an answer that says ``codes`` (C,), (P + C + 1, E)."""
         voice = self.thinker.embed_tokens(torch.tensor(self.options.voice))
         opening = opening_rows(self.talker, rows.prompt, voice, rows.reply[0])
         return teacher_rows(self.talker, opening, text_stream(rows.reply, tail, len(codes) - 1), codes)
 
-    def loss(self, batch: list[Spoken], rng: torch.Generator) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: list[SpokenAnswer], rng: torch.Generator) -> tuple[Tensor, Metrics]:
         read = thinker_rows(self.thinker, [one.prompt for one in batch], [one.reply for one in batch])
         tail = tail_rows(self.thinker, self.cfg)
         longest = max(map(len, batch))
-        inputs, positions, wanted = [], [], []
+        inputs = []
+        positions = []
+        wanted = []
         for one, rows in zip(batch, read, strict=True):
             made = self.answer_rows(rows, self.corrupted(one.codes, rng), tail)
-            asked, padding = rows.prompt.shape[0], longest - len(made)
+            asked = rows.prompt.shape[0]
+            padding = longest - len(made)
             inputs.append(F.pad(made, (0, 0, 0, padding)))
             after = torch.arange(longest - asked) + rows.next_position
             positions.append(torch.cat([rows.positions, after.expand(3, -1)], dim=1))
@@ -199,7 +196,8 @@ class TalkerTask(Task[list[Spoken]]):
         labels = torch.stack(wanted)
         hidden = self.talker.decoder(self.talker.proj(torch.stack(inputs)), torch.stack(positions, dim=1))
         learnt = labels != -100
-        guesses, right = self.talker.codec_head(hidden[learnt]), labels[learnt]  # the head where it counts, only
+        guesses = self.talker.codec_head(hidden[learnt])
+        right = labels[learnt]  # the head where it counts, only
         loss = F.cross_entropy(guesses, right)
         accuracy = float((guesses.argmax(-1) == right).float().mean())
         return loss, {"accuracy": accuracy, "units": float(len(right))}
@@ -212,9 +210,10 @@ class TalkerTask(Task[list[Spoken]]):
     # ---------------------------------------------------------------- held-out figures
 
     @torch.inference_mode()
-    def say(self, example: Spoken) -> Tensor:
+    def say(self, example: SpokenAnswer) -> Tensor:
         """Greedy codes (C,) of an answer, the end code left out."""
-        cfg, talker = self.cfg, self.talker
+        cfg = self.cfg
+        talker = self.talker
         rows = thinker_rows(self.thinker, [example.prompt], [example.reply])[0]
         tail = tail_rows(self.thinker, cfg)
         voice = self.thinker.embed_tokens(torch.tensor(self.options.voice))
@@ -246,8 +245,10 @@ class TalkerTask(Task[list[Spoken]]):
     def evaluate(self) -> Metrics:
         """Phone errors per phone, free-running and greedy, by kind of held-out line; the codec's own errors beside."""
         figures: Metrics = {}
-        for kind in KINDS:
-            errors, floor, phones = 0, 0, 0
+        for kind in LINE_KINDS:
+            errors = 0
+            floor = 0
+            phones = 0
             for line in self.corpus.select(held_out=True, kind=kind)[: self.options.evaluated]:
                 true = collapse(self.corpus.phones(line).tolist())
                 errors += edits(self.phones_of(self.say(self.read_aloud(line))), true)
@@ -267,7 +268,8 @@ def edits(a: list[int], b: list[int]) -> int:
     """Levenshtein distance."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
-        corner, row[0] = row[0], i
+        corner = row[0]
+        row[0] = i
         for j, y in enumerate(b, 1):
             corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
     return row[-1]

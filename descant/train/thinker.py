@@ -13,11 +13,11 @@ from descant.errors import ConfigError, WeightsError
 from descant.model.thinker import Thinker
 from descant.train import domain
 from descant.train.encoders import LETTERS, ctc_loss, spell
-from descant.train.examples import Lesson, answers, lesson, reply_losses
-from descant.train.loop import Context, Metrics, Task, load_weights
-from descant.train.mixture import Source, draw, make
-from descant.train.recipe import build
-from descant.train.setting import clips_of, desk_of, new_thinker
+from descant.train.examples import TrainExample, encode_example, greedy_replies, reply_losses
+from descant.train.loop import Metrics, StageContext, Task, load_module
+from descant.train.mixture import Source, draw_example, make_example
+from descant.train.recipe import read_dataclass
+from descant.train.setting import clips_of, encoder_of, new_thinker
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ThinkerOptions:
 PARTS = ("audio", "vision", "decoder")
 
 
-def begin_with(context: Context, thinker: Thinker, start: Mapping[str, str]) -> None:
+def begin_with(context: StageContext, thinker: Thinker, start: Mapping[str, str]) -> None:
     """Load parts from finished stages; ``start`` maps a part to the name of its stage."""
     for part, stage in start.items():
         if part not in PARTS or stage not in context.stage.needs:
@@ -47,40 +47,43 @@ def begin_with(context: Context, thinker: Thinker, start: Mapping[str, str]) -> 
                 f"stage {context.stage.name!r}: start has {part}: {stage}; expected one of {', '.join(PARTS)} "
                 "and the name of a stage in needs"
             )
-        weights = load_weights(context.runs / stage, "thinker")
+        weights = load_module(context.runs / stage, "thinker")
         own = {key[len(part) + 1 :]: value for key, value in weights.items() if key.startswith(part + ".")}
         if not own:
             raise WeightsError(f"stage {stage!r} trained no part {part!r}")
         thinker.get_submodule(part).load_state_dict(own)
 
 
-class ThinkerTask(Task[list[Lesson]]):
+class ThinkerTask(Task[list[TrainExample]]):
     """Cross entropy of the replies in a mixture of tasks; every batch holds all kinds."""
 
-    def __init__(self, context: Context):
+    def __init__(self, context: StageContext):
         self.stage = context.stage
-        self.options = build(ThinkerOptions, self.stage.options, f"stages.{self.stage.name}.options")
+        self.options = read_dataclass(ThinkerOptions, self.stage.options, f"stages.{self.stage.name}.options")
         self.thinker = new_thinker(context)
         begin_with(context, self.thinker, self.options.start)
         self.modules: dict[str, nn.Module] = {"thinker": self.thinker}
         self.letters: nn.Linear | None = None
         if self.options.letters:
             self.letters = nn.Linear(self.thinker.cfg.audio.output_dim, len(LETTERS) + 1)
-            self.letters.load_state_dict(load_weights(context.runs / self.options.letters, "letters"))
+            self.letters.load_state_dict(load_module(context.runs / self.options.letters, "letters"))
             self.modules["letters"] = self.letters
-        self.desk = desk_of(context)
+        self.desk = encoder_of(context)
         self.source = Source("train", clips_of(context, "train"), shuffled=self.options.shuffled)
         self.held_out = Source("test", clips_of(context, "test"), distorted=False)
 
     def slowed(self) -> Mapping[nn.Module, float]:
         return {self.thinker.get_submodule(part): factor for part, factor in self.options.slow.items()}
 
-    def batch(self, step: int) -> list[Lesson]:
-        size, options = self.stage.batch, self.options
+    def batch(self, step: int) -> list[TrainExample]:
+        size = self.stage.batch
+        options = self.options
         numbers = range(step * size, (step + 1) * size)
-        return [lesson(self.desk, draw(self.source, options.shares, self.stage.seed, n)) for n in numbers]
+        return [
+            encode_example(self.desk, draw_example(self.source, options.shares, self.stage.seed, n)) for n in numbers
+        ]
 
-    def loss(self, batch: list[Lesson], rng: torch.Generator) -> tuple[Tensor, Metrics]:
+    def loss(self, batch: list[TrainExample], rng: torch.Generator) -> tuple[Tensor, Metrics]:
         rows = self.thinker.embed([one.prompt for one in batch])
         losses, _ = reply_losses(self.thinker, rows, batch)
         loss = losses.mean()
@@ -91,7 +94,7 @@ class ThinkerTask(Task[list[Lesson]]):
         spelt = self._spelling([rows[i] for i in spoken], [batch[i] for i in spoken])
         return loss + self.options.ctc * spelt, {**metrics, "ctc": float(spelt.detach())}
 
-    def _spelling(self, rows: Sequence[Tensor], spoken: Sequence[Lesson]) -> Tensor:
+    def _spelling(self, rows: Sequence[Tensor], spoken: Sequence[TrainExample]) -> Tensor:
         """CTC of what was said, on the rows that the ears gave for it."""
         assert self.letters is not None
         clips = [r[one.prompt.indices("audio")] for r, one in zip(rows, spoken, strict=True)]
@@ -102,8 +105,8 @@ class ThinkerTask(Task[list[Lesson]]):
         figures: Metrics = {}
         for task in self.options.shares:
             rng = random.Random(f"evaluate/{task}")
-            examples = [make(self.held_out, task, rng) for _ in range(self.options.evaluated)]
-            said = answers(self.thinker, self.desk, examples)
+            examples = [make_example(self.held_out, task, rng) for _ in range(self.options.evaluated)]
+            said = greedy_replies(self.thinker, self.desk, examples)
             right = sum(domain.correct(task, s, e.reply) for s, e in zip(said, examples, strict=True))
             figures[task] = right / len(examples)
         return figures

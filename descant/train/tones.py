@@ -6,7 +6,7 @@ import string
 
 import numpy as np
 
-from descant.train.mel import RATE
+from descant.config import OUTPUT_RATE_HZ
 
 LETTER_S = 0.04  # seconds: one code, so that text and speech run in step and a minute's training is enough
 PAUSE_S = 0.04  # at both ends
@@ -20,11 +20,11 @@ class Tones:
 
     def speak(self, text: str) -> tuple[np.ndarray, list[tuple[str, float]]]:
         """Letters of ``text`` one after the other; everything else is a pause of one letter's length."""
-        sounds = [np.zeros(round(PAUSE_S * RATE), dtype=np.float32)]
+        sounds = [np.zeros(round(PAUSE_S * OUTPUT_RATE_HZ), dtype=np.float32)]
         phones = [("pau", PAUSE_S)]
         for letter in text.lower().rstrip("."):
             known = letter in string.ascii_lowercase
-            sounds.append(letter_sound(letter) if known else np.zeros(round(LETTER_S * RATE), np.float32))
+            sounds.append(letter_sound(letter) if known else np.zeros(round(LETTER_S * OUTPUT_RATE_HZ), np.float32))
             phones.append((letter if known else "pau", phones[-1][1] + LETTER_S))
         sounds.append(sounds[0])
         phones.append(("pau", phones[-1][1] + PAUSE_S))
@@ -38,7 +38,7 @@ def letter_sound(letter: str) -> np.ndarray:
     """Samples (W,) float32: harmonics of PITCH under two peaks, at one of 6 low and one of 5 high places."""
     low, high = divmod(ord(letter) - ord("a"), 5)
     peaks = (400.0 + 250.0 * low, 2400.0 + 900.0 * high)  # Hz
-    t = np.arange(round(LETTER_S * RATE)) / RATE
+    t = np.arange(round(LETTER_S * OUTPUT_RATE_HZ)) / OUTPUT_RATE_HZ
     frequencies = np.arange(1, 40) * PITCH
     gains = np.exp(-(((frequencies - np.array(peaks)[:, None]) / 200.0) ** 2)).sum(0)
     wave: np.ndarray = (gains[:, None] * np.sin(2 * np.pi * frequencies[:, None] * t)).sum(0)

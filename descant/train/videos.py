@@ -18,13 +18,13 @@ from descant.train import domain, phrases, pictures, sounds
 
 SECONDS = domain.VIDEO_SECONDS
 FPS = 2  # frames a second, as the model samples
-SIDE = 56  # pixels
+VIDEO_PIXELS = 56  # pixels
 BEEP_S = 0.25
 MARGIN_S = 0.15  # between the beep and a change of colour
 
 
 @dataclass(frozen=True)
-class Clip:
+class DrawnVideo:
     """What happens in a video. colours: one a second; beep_s: when the beep starts."""
 
     colours: tuple[str, ...]
@@ -40,18 +40,19 @@ class Clip:
         return self.colours[int(self.beep_s)]
 
 
-def draw(rng: random.Random) -> Clip:
+def draw_video(rng: random.Random) -> DrawnVideo:
     """A random video; every second is as likely to hold the beep."""
     colours = tuple(rng.sample(phrases.VIDEO_COLOURS, SECONDS))
     beep = rng.randrange(SECONDS) + rng.uniform(MARGIN_S, 1 - MARGIN_S - BEEP_S)
     grey = rng.randrange(30, 220)
-    left, top = rng.uniform(0.0, 0.2), rng.uniform(0.0, 0.2)
+    left = rng.uniform(0.0, 0.2)
+    top = rng.uniform(0.0, 0.2)
     box = (left, top, rng.uniform(0.8, 1.0), rng.uniform(0.8, 1.0))
     tints = tuple(pictures.tint(c, rng) for c in colours)
-    return Clip(colours, tints, (grey, grey, grey), box, beep, rng.uniform(600, 1800), rng.randrange(2**31))
+    return DrawnVideo(colours, tints, (grey, grey, grey), box, beep, rng.uniform(600, 1800), rng.randrange(2**31))
 
 
-def frame(what: Clip, second: int, side: int = SIDE) -> np.ndarray:
+def frame(what: DrawnVideo, second: int, side: int = VIDEO_PIXELS) -> np.ndarray:
     """(side, side, 3) uint8: the field of that second's colour."""
     canvas = np.empty((side, side, 3), dtype=np.uint8)
     canvas[:] = what.background
@@ -60,29 +61,29 @@ def frame(what: Clip, second: int, side: int = SIDE) -> np.ndarray:
     return canvas
 
 
-def frames(what: Clip) -> np.ndarray:
+def video_frames(what: DrawnVideo) -> np.ndarray:
     """(SECONDS * FPS, SIDE, SIDE, 3) uint8, at FPS."""
     return np.stack([frame(what, i // FPS) for i in range(SECONDS * FPS)])
 
 
-def sound(what: Clip) -> np.ndarray:
+def sound(what: DrawnVideo) -> np.ndarray:
     """(SECONDS * 16000,) float32: the beep on a faint floor of noise."""
     rng = np.random.default_rng(what.noise_seed)
-    clip = 10 ** rng.uniform(-4.0, -2.6) * rng.standard_normal(SECONDS * sounds.RATE)
+    clip = 10 ** rng.uniform(-4.0, -2.6) * rng.standard_normal(SECONDS * sounds.SOUND_RATE_HZ)
     beep = sounds.tone(what.hertz, BEEP_S) * rng.uniform(0.2, 0.8)
-    at = int(what.beep_s * sounds.RATE)
+    at = int(what.beep_s * sounds.SOUND_RATE_HZ)
     clip[at : at + len(beep)] += beep
     return np.clip(clip, -1.0, 1.0).astype(np.float32)
 
 
-def write(what: Clip, path: Path, side: int = 112, fps: int = 10) -> None:
+def write_video(what: DrawnVideo, path: Path, side: int = 112, fps: int = 10) -> None:
     """A file that any player shows: MPEG-4 video and AAC sound."""
     with av.open(str(path), "w") as file:
         picture = file.add_stream("mpeg4", rate=fps, options={"qscale": "2"})
         picture.width = picture.height = side
         picture.pix_fmt = "yuv420p"
         picture.time_base = Fraction(1, fps)
-        track = file.add_stream("aac", rate=sounds.RATE, layout="mono")
+        track = file.add_stream("aac", rate=sounds.SOUND_RATE_HZ, layout="mono")
         for i in range(SECONDS * fps):
             shot = av.VideoFrame.from_ndarray(frame(what, i // fps, side), format="rgb24")
             shot.pts = i
@@ -90,6 +91,7 @@ def write(what: Clip, path: Path, side: int = 112, fps: int = 10) -> None:
         file.mux(picture.encode(None))
         pcm = (sound(what) * 32767).astype(np.int16)
         voice = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
-        voice.sample_rate, voice.pts = sounds.RATE, 0
+        voice.sample_rate = sounds.SOUND_RATE_HZ
+        voice.pts = 0
         file.mux(track.encode(voice))
         file.mux(track.encode(None))

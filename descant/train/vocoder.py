@@ -15,9 +15,9 @@ from torch import Tensor
 from descant.config import VocosConfig
 from descant.errors import ConfigError
 from descant.model.vocos import Vocos
-from descant.train.loop import Context, Metrics, Task, numpy_rng
-from descant.train.mel import HOP, normalised_mel
-from descant.train.recipe import build
+from descant.train.loop import Metrics, StageContext, Task, numpy_rng
+from descant.train.mel import HOP_SAMPLES, normalised_mel
+from descant.train.recipe import read_dataclass
 from descant.train.speech_data import Corpus, Crops
 
 RESOLUTIONS = ((512, 120), (768, 180), (1280, 300), (2048, 480))  # (n_fft, hop) in samples at 24 kHz
@@ -41,13 +41,14 @@ def magnitudes(samples: Tensor, n_fft: int, hop: int) -> Tensor:
 
 def spectral_loss(guess: Tensor, target: Tensor, n_fft: int, hop: int) -> Tensor:
     """Spectral convergence plus log-magnitude L1 (arXiv 1910.11480) at one resolution; both (B, W)."""
-    made, real = magnitudes(guess, n_fft, hop), magnitudes(target, n_fft, hop)
+    made = magnitudes(guess, n_fft, hop)
+    real = magnitudes(target, n_fft, hop)
     convergence = (made - real).norm(dim=(1, 2)) / real.norm(dim=(1, 2)).clamp_min(0.1)
     loss: Tensor = convergence.mean() + F.l1_loss(made.clamp_min(FLOOR).log(), real.clamp_min(FLOOR).log())
     return loss
 
 
-def vocoder_config(context: Context) -> VocosConfig:
+def vocoder_config(context: StageContext) -> VocosConfig:
     """The Vocos of the recipe; the official BigVGAN has no trainer here."""
     token2wav = context.recipe.model.token2wav
     if token2wav is None or not isinstance(token2wav.vocoder, VocosConfig):
@@ -60,9 +61,10 @@ def vocoder_config(context: Context) -> VocosConfig:
 class VocoderTask(Task[tuple[Tensor, Tensor]]):
     """Batches are crops: mel (B, T, M) normalised, and samples (B, 240 T)."""
 
-    def __init__(self, context: Context):
-        self.stage, self.cfg = context.stage, vocoder_config(context)
-        self.options = build(VocoderOptions, self.stage.options, f"stages.{self.stage.name}.options")
+    def __init__(self, context: StageContext):
+        self.stage = context.stage
+        self.cfg = vocoder_config(context)
+        self.options = read_dataclass(VocoderOptions, self.stage.options, f"stages.{self.stage.name}.options")
         self.corpus = Corpus([context.need("speech")])
         self.crops = Crops(self.corpus, self.corpus.select(held_out=False), self.options.crop_frames)
         torch.manual_seed(self.stage.seed)
@@ -87,7 +89,7 @@ class VocoderTask(Task[tuple[Tensor, Tensor]]):
         chosen = torch.randperm(len(RESOLUTIONS), generator=rng)[: self.options.resolutions_a_step]
         spectral = torch.stack([spectral_loss(made, audio, *RESOLUTIONS[int(i)]) for i in chosen]).mean()
         metrics = {"mel": float(mel_loss.detach()) * self.cfg.mel_std, "spectral": float(spectral.detach())}
-        return spectral + self.options.mel_weight * mel_loss, {**metrics, "units": audio.numel() / HOP / 100}
+        return spectral + self.options.mel_weight * mel_loss, {**metrics, "units": audio.numel() / HOP_SAMPLES / 100}
 
     def evaluate(self) -> Metrics:
         """Mean |difference| of log amplitude mel, natural log, on held-out sentences."""

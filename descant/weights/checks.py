@@ -29,7 +29,7 @@ def _below(table: Table, name: str, value: int, limit: int, what: str) -> None:
         raise table.error(name, f"is {value}; expected an id below {limit} ({what})")
 
 
-def decoder(table: Table, c: DecoderConfig) -> None:
+def check_decoder(table: Table, c: DecoderConfig) -> None:
     _multiple(table, "num_attention_heads", c.num_attention_heads, c.num_key_value_heads, "num_key_value_heads")
     _multiple(table, "head_dim", c.head_dim, 2, "rotary pairs")
     if sum(c.mrope_section) * 2 != c.head_dim:
@@ -39,7 +39,7 @@ def decoder(table: Table, c: DecoderConfig) -> None:
         )
 
 
-def audio(table: Table, c: AudioConfig) -> None:
+def check_audio(table: Table, c: AudioConfig) -> None:
     _multiple(table, "d_model", c.d_model, c.encoder_attention_heads, "encoder_attention_heads")
     _multiple(table, "d_model", c.d_model, 2, "sine and cosine halves of the positions")
     if c.n_window > c.max_source_positions:
@@ -48,7 +48,7 @@ def audio(table: Table, c: AudioConfig) -> None:
         )
 
 
-def vision(table: Table, c: VisionConfig) -> None:
+def check_vision(table: Table, c: VisionConfig) -> None:
     _multiple(table, "hidden_size", c.hidden_size, c.num_heads, "num_heads")
     _multiple(table, "hidden_size", c.hidden_size, 4 * c.num_heads, "row and column rotary pairs of every head")
     unit = c.patch_size * c.spatial_merge_size
@@ -58,7 +58,7 @@ def vision(table: Table, c: VisionConfig) -> None:
             raise table.error("fullatt_block_indexes", f"has {index}; expected indexes below depth = {c.depth}")
 
 
-def thinker(table: Table, c: ThinkerConfig) -> None:
+def check_thinker(table: Table, c: ThinkerConfig) -> None:
     for part, name, width in (
         ("audio_config", "output_dim", c.audio.output_dim),
         ("vision_config", "out_hidden_size", c.vision.out_hidden_size),
@@ -89,14 +89,15 @@ def _media_ids(table: Table, ids: MediaIds, vocab: int) -> None:
         seen[value] = name
 
 
-def talker(table: Table, c: TalkerConfig, thinker: ThinkerConfig) -> None:
+def check_talker(table: Table, c: TalkerConfig, thinker: ThinkerConfig) -> None:
     hidden = thinker.text.hidden_size
     if c.decoder.embedding_size != hidden:
         raise table.error(
             "embedding_size", f"is {c.decoder.embedding_size}; expected the Thinker's hidden_size = {hidden}"
         )
     if c.ids != thinker.ids:
-        ours, theirs = dataclasses.asdict(c.ids), dataclasses.asdict(thinker.ids)
+        ours = dataclasses.asdict(c.ids)
+        theirs = dataclasses.asdict(thinker.ids)
         name = next(n for n in ours if ours[n] != theirs[n])
         raise table.error(
             _OFFICIAL_ID.get(name, name), f"is {ours[name]}; expected {theirs[name]} as in thinker_config (one prompt)"
@@ -123,14 +124,14 @@ _OFFICIAL_ID = {
 }
 
 
-def dit(table: Table, c: DiTConfig) -> None:
+def check_dit(table: Table, c: DiTConfig) -> None:
     _multiple(table, "head_dim", c.head_dim, 2, "rotary pairs")
     _multiple(table, "hidden_size", c.hidden_size, 2, "sine and cosine halves")
     _multiple(table, "block_size", c.block_size, c.repeats, "repeats: a block is a whole number of codes")
-    ecapa(table, c.ecapa)
+    check_ecapa(table, c.ecapa)
 
 
-def ecapa(table: Table, c: EcapaConfig) -> None:
+def check_ecapa(table: Table, c: EcapaConfig) -> None:
     for name, values in (("enc_kernel_sizes", c.kernel_sizes), ("enc_dilations", c.dilations)):
         if len(values) != len(c.channels):
             raise table.error(name, f"has {len(values)} entries; expected {len(c.channels)} as in enc_channels")
@@ -145,7 +146,7 @@ def ecapa(table: Table, c: EcapaConfig) -> None:
         )
 
 
-def bigvgan(table: Table, c: BigVGANConfig) -> None:
+def check_bigvgan(table: Table, c: BigVGANConfig) -> None:
     for name, values, other, size in (
         ("upsample_kernel_sizes", c.upsample_kernel_sizes, "upsample_rates", len(c.upsample_rates)),
         ("resblock_dilation_sizes", c.resblock_dilation_sizes, "resblock_kernel_sizes", len(c.resblock_kernel_sizes)),
@@ -162,7 +163,7 @@ def bigvgan(table: Table, c: BigVGANConfig) -> None:
     _multiple(table, "upsample_initial_channel", c.upsample_initial_channel, halvings, "halved at every upsample")
 
 
-def token2wav(table: Table, c: Token2WavConfig) -> None:
+def check_token2wav(table: Table, c: Token2WavConfig) -> None:
     if c.vocoder.mel_dim != c.dit.mel_dim:
         raise table.error(
             "dit_config.mel_dim", f"is {c.dit.mel_dim}; expected {c.vocoder.mel_dim}, the mel_dim of the vocoder"

@@ -24,25 +24,14 @@ from descant.config import (
     VocosConfig,
 )
 from descant.weights import checks, inert
-from descant.weights.configwrite import write_config
-from descant.weights.generation import GenerationDefaults, read_generation, write_generation
-from descant.weights.inputsfile import read_inputs, write_inputs
 from descant.weights.plain import read_plain
 from descant.weights.strict import Table, read_json
 
-__all__ = [
-    "GenerationDefaults",
-    "read_config",
-    "read_generation",
-    "read_inputs",
-    "write_config",
-    "write_generation",
-    "write_inputs",
-]
-
 # the ids of the official vocabulary, for files that leave them out (transformers 5 drops them on saving)
-OFFICIAL_VISION_START, OFFICIAL_VISION_END = 151652, 151653
-OFFICIAL_PAD, OFFICIAL_EOS = 151643, 151645
+OFFICIAL_VISION_START = 151652
+OFFICIAL_VISION_END = 151653
+OFFICIAL_PAD = 151643
+OFFICIAL_EOS = 151645
 
 
 def read_config(folder: str | Path) -> OmniConfig:
@@ -52,13 +41,15 @@ def read_config(folder: str | Path) -> OmniConfig:
 
 def parse_config(top: Table) -> OmniConfig:
     """The whole file as an OmniConfig. talker and token2wav are None where sound is off or the Talker is absent."""
-    _known(top, inert.TOP)
+    _known(top, inert.TOP_KEYS)
     top.expect("model_type", "qwen2_5_omni")
     _refuse_quantised(top)
-    talker_table, wav_table = top.maybe_table("talker_config"), top.maybe_table("token2wav_config")
+    talker_table = top.maybe_table("talker_config")
+    wav_table = top.maybe_table("token2wav_config")
     speaks = top.flag("enable_audio_output", True) and talker_table is not None
     thinker = _thinker(top.table("thinker_config"), talker_table)
-    talker, token2wav = None, None
+    talker = None
+    token2wav = None
     if speaks and talker_table is not None:
         talker = _talker(talker_table, thinker)
         token2wav = _token2wav(wav_table if wav_table is not None else top.table("token2wav_config"))
@@ -68,7 +59,7 @@ def parse_config(top: Table) -> OmniConfig:
 
 def _known(table: Table, names: tuple[str, ...]) -> None:
     """The keys that change nothing; and the base class's switches that would, if they were on."""
-    table.ignore(*inert.BASE, *names)
+    table.ignore(*inert.BASE_KEYS, *names)
     for switch in ("add_cross_attention", "is_decoder", "is_encoder_decoder", "tie_encoder_decoder"):
         table.expect(switch, False)
     table.expect("pruned_heads", {})
@@ -84,7 +75,8 @@ def _refuse_quantised(top: Table) -> None:
 
 def _rope(table: Table, axes: bool) -> tuple[float, tuple[int, ...]]:
     """(theta, mrope_section) from the old pair of keys or from the new object; () where ``axes`` is off."""
-    new, old = table.maybe_table("rope_parameters"), table.maybe_table("rope_scaling")
+    new = table.maybe_table("rope_parameters")
+    old = table.maybe_table("rope_scaling")
     found: list[tuple[float | None, tuple[int, ...] | None]] = []
     for part in (new, old):
         if part is None:
@@ -115,7 +107,8 @@ def _decoder(table: Table, embedding_size: int, tie: bool) -> DecoderConfig:
     theta, section = _rope(table, axes=True)
     if len(section) != 3:
         raise table.error("rope_scaling.mrope_section", f"is {list(section)}; expected three integers (T, H, W)")
-    hidden, heads = table.integer("hidden_size"), table.integer("num_attention_heads")
+    hidden = table.integer("hidden_size")
+    heads = table.integer("num_attention_heads")
     layers = table.integer("num_hidden_layers")
     table.expect("hidden_act", "silu")
     table.expect("use_sliding_window", False)
@@ -135,7 +128,7 @@ def _decoder(table: Table, embedding_size: int, tie: bool) -> DecoderConfig:
         max_position_embeddings=table.integer("max_position_embeddings"),
         tie_word_embeddings=tie,
     )
-    checks.decoder(table, config)
+    checks.check_decoder(table, config)
     return config
 
 
@@ -169,10 +162,10 @@ def _special(text: Table, thinker: Table, name: str, official: int) -> int:
 
 
 def _thinker(table: Table, talker: Table | None) -> ThinkerConfig:
-    _known(table, inert.THINKER)
+    _known(table, inert.THINKER_KEYS)
     table.expect("model_type", "qwen2_5_omni_thinker")
     text_table = table.table("text_config")
-    _known(text_table, inert.TEXT)
+    _known(text_table, inert.TEXT_KEYS)
     text_table.expect("model_type", "qwen2_5_omni_text", "qwen2")
     # the Thinker's own flag decides; older files have only the text body's
     tie = table.flag("tie_word_embeddings", text_table.flag("tie_word_embeddings", False))
@@ -192,13 +185,13 @@ def _thinker(table: Table, talker: Table | None) -> ThinkerConfig:
         pad_id=pad_id,
         eos_id=eos_id,
     )
-    checks.thinker(table, config)
+    checks.check_thinker(table, config)
     table.close()
     return config
 
 
 def _audio(table: Table) -> AudioConfig:
-    _known(table, inert.AUDIO)
+    _known(table, inert.AUDIO_KEYS)
     table.expect("model_type", "qwen2_5_omni_audio_encoder")
     table.expect("activation_function", "gelu")
     table.expect("scale_embedding", False)
@@ -212,13 +205,13 @@ def _audio(table: Table) -> AudioConfig:
         n_window=table.integer("n_window", AudioConfig.n_window),
         max_source_positions=table.integer("max_source_positions", AudioConfig.max_source_positions),
     )
-    checks.audio(table, config)
+    checks.check_audio(table, config)
     table.close()
     return config
 
 
 def _vision(table: Table, thinker: Table) -> VisionConfig:
-    _known(table, inert.VISION)
+    _known(table, inert.VISION_KEYS)
     table.expect("model_type", "qwen2_5_omni_vision_encoder")
     table.expect("hidden_act", "silu")
     clock = thinker.integer("position_id_per_seconds", MediaIds.position_id_per_seconds)
@@ -241,13 +234,13 @@ def _vision(table: Table, thinker: Table) -> VisionConfig:
         window_size=table.integer("window_size", VisionConfig.window_size),
         in_channels=table.integer("in_channels", VisionConfig.in_channels, aliases=("in_chans",)),
     )
-    checks.vision(table, config)
+    checks.check_vision(table, config)
     table.close()
     return config
 
 
 def _talker(table: Table, thinker: ThinkerConfig) -> TalkerConfig:
-    _known(table, inert.TALKER)
+    _known(table, inert.TALKER_KEYS)
     table.expect("model_type", "qwen2_5_omni_talker")
     table.expect("spatial_merge_size", thinker.vision.spatial_merge_size)
     table.expect("tie_word_embeddings", False)
@@ -261,13 +254,13 @@ def _talker(table: Table, thinker: ThinkerConfig) -> TalkerConfig:
         codec_pad_id=table.integer("tts_codec_pad_token_id", minimum=0),
         codec_mask_id=table.integer("tts_codec_mask_token_id", minimum=0),
     )
-    checks.talker(table, config, thinker)
+    checks.check_talker(table, config, thinker)
     table.close()
     return config
 
 
 def _token2wav(table: Table) -> Token2WavConfig:
-    _known(table, inert.TOKEN2WAV)
+    _known(table, inert.TOKEN2WAV_KEYS)
     table.expect("model_type", "qwen2_5_omni_token2wav")
     dit = _dit(table.table("dit_config"))
     vocos = table.maybe_table("vocos_config")
@@ -278,13 +271,13 @@ def _token2wav(table: Table) -> Token2WavConfig:
     else:
         vocoder = _bigvgan(table.table("bigvgan_config"))
     config = Token2WavConfig(dit, vocoder)
-    checks.token2wav(table, config)
+    checks.check_token2wav(table, config)
     table.close()
     return config
 
 
 def _dit(table: Table) -> DiTConfig:
-    _known(table, inert.DIT)
+    _known(table, inert.DIT_KEYS)
     table.expect("model_type", "qwen2_5_omni_dit")
     hidden = table.integer("hidden_size", aliases=("dim",))
     heads = table.integer("num_attention_heads", aliases=("heads",))
@@ -317,13 +310,13 @@ def _dit(table: Table) -> DiTConfig:
         rope_theta=theta,
         max_position_embeddings=table.integer("max_position_embeddings", DiTConfig.max_position_embeddings),
     )
-    checks.dit(table, config)
+    checks.check_dit(table, config)
     table.close()
     return config
 
 
 def _bigvgan(table: Table) -> BigVGANConfig:
-    _known(table, inert.BIGVGAN)
+    _known(table, inert.BIGVGAN_KEYS)
     table.expect("model_type", "qwen2_5_omni_bigvgan")
     table.expect("use_bias_at_final", False)
     dilations: object = table.data.get("resblock_dilation_sizes")
@@ -339,6 +332,6 @@ def _bigvgan(table: Table) -> BigVGANConfig:
         resblock_kernel_sizes=table.integers("resblock_kernel_sizes"),
         resblock_dilation_sizes=tuple(rows.integers(str(i)) for i in range(len(dilations))),
     )
-    checks.bigvgan(table, config)
+    checks.check_bigvgan(table, config)
     table.close()
     return config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from descant.errors import OptionError, WeightsError
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+MODELS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # what a model folder needs; pickles other than the voices, and code, are never fetched
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "spk_dict.pt"]
@@ -16,7 +16,7 @@ KNOWN = ("Qwen/Qwen2.5-Omni-3B", "Qwen/Qwen2.5-Omni-7B")
 
 def embedded() -> list[str]:
     """Names of the models that came with this installation."""
-    return sorted(path.parent.name for path in ASSETS.glob("*/config.json"))
+    return sorted(path.parent.name for path in MODELS_FOLDER.glob("*/config.json"))
 
 
 def resolve(name: str | Path) -> Path:
@@ -27,7 +27,7 @@ def resolve(name: str | Path) -> Path:
     """
     text = str(name)
     if isinstance(name, str) and text in embedded():
-        return ASSETS / text
+        return MODELS_FOLDER / text
     folder = Path(text).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():

@@ -17,12 +17,12 @@ from descant.config import OmniConfig
 from descant.types import Decoding, Latency, Sampling
 from descant.weights import inert
 from descant.weights.plain import read_value
-from descant.weights.strict import Table, read_json, write_json
+from descant.weights.strict import Table, read_json
 
-NAME = "generation_config.json"
+GENERATION_FILE = "generation_config.json"
 
 # defaults of the reference's generate(); a base model's file says nothing about the Talker
-TALKER = Sampling(temperature=0.9, top_k=40, top_p=0.8, repetition_penalty=1.05, max_tokens=4096)
+TALKER_PREFIX = Sampling(temperature=0.9, top_k=40, top_p=0.8, repetition_penalty=1.05, max_tokens=4096)
 THINKER_MAX_TOKENS = 1024
 REFERENCE_TOP_K = 50  # transformers' default where sampling is on and top_k is not given
 
@@ -52,7 +52,7 @@ def default_generation(config: OmniConfig) -> GenerationDefaults:
     talker = config.talker
     return GenerationDefaults(
         text=Sampling(max_tokens=THINKER_MAX_TOKENS),
-        speech=TALKER,
+        speech=TALKER_PREFIX,
         stop_ids=(config.thinker.eos_id,),
         stop_codes=() if talker is None else (talker.codec_pad_id, talker.codec_end_id),
         suppressed_codes=() if talker is None else (talker.codec_start_id,),
@@ -67,11 +67,11 @@ def read_generation(folder: str | Path, config: OmniConfig | None = None) -> Gen
 
         config = read_config(folder)
     base = default_generation(config)
-    path = Path(folder) / NAME
+    path = Path(folder) / GENERATION_FILE
     if not path.exists():
         return base
-    table = Table(read_json(path), NAME)
-    table.ignore(*inert.GENERATION)
+    table = Table(read_json(path), GENERATION_FILE)
+    table.ignore(*inert.GENERATION_KEYS)
     for prefix in ("", "thinker_", "talker_"):
         table.expect(f"{prefix}num_beams", 1)
         table.expect(f"{prefix}num_return_sequences", 1)
@@ -146,20 +146,3 @@ def _check_ids(table: Table, g: GenerationDefaults, config: OmniConfig) -> None:
         for value in ids:
             if value >= vocab:
                 raise table.error(name, f"has {value}; expected ids below the vocabulary's {vocab}")
-
-
-def write_generation(g: GenerationDefaults, folder: str | Path) -> None:
-    """Write ``folder``/generation_config.json, so that ``read_generation(folder) == g``."""
-    data: dict[str, object] = {"eos_token_id": list(g.stop_ids)}
-    for prefix, s in (("", g.text), ("talker_", g.speech)):
-        data[f"{prefix}do_sample"] = s.temperature > 0
-        if s.temperature > 0:
-            data.update({f"{prefix}temperature": s.temperature, f"{prefix}top_k": s.top_k, f"{prefix}top_p": s.top_p})
-        data[f"{prefix}repetition_penalty"] = s.repetition_penalty
-        data[f"{prefix}max_new_tokens"] = s.max_tokens
-    if g.stop_codes:
-        data["talker_eos_token_id"] = list(g.stop_codes)
-        data["talker_suppress_tokens"] = list(g.suppressed_codes)
-    if g.overrides:
-        data["descant"] = {"decoding": {latency: dict(row) for latency, row in g.overrides.items()}}
-    write_json(Path(folder) / NAME, data)

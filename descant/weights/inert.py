@@ -10,7 +10,7 @@ def _keys(names: str) -> tuple[str, ...]:
 
 
 # attributes of the general config base class (transformers 4.x and 5) and of its text generation
-BASE = _keys(
+BASE_KEYS = _keys(
     "_attn_implementation_autoset _commit_hash _name_or_path architectures attn_implementation bad_words_ids "
     "begin_suppress_tokens chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id "
     "diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty "
@@ -23,35 +23,37 @@ BASE = _keys(
 )
 
 # one list per object of config.json, on top of BASE
-TOP = _keys("enable_talker hidden_size bos_token_id eos_token_id pad_token_id tie_word_embeddings")
-TEXT = _keys(
+TOP_KEYS = _keys("enable_talker hidden_size bos_token_id eos_token_id pad_token_id tie_word_embeddings")
+TEXT_KEYS = _keys(
     "attention_dropout init_std initializer_range max_window_layers sliding_window use_cache bos_token_id rope_type"
 )
-THINKER = _keys(
+THINKER_KEYS = _keys(
     "bos_token_id ignore_index init_std initializer_range user_token_id vision_token_id vision_pad_token_id use_cache"
 )
-AUDIO = _keys(
+AUDIO_KEYS = _keys(
     "activation_dropout attention_dropout dropout encoder_layerdrop init_std initializer_range "
     "bos_token_id eos_token_id pad_token_id tie_word_embeddings"
 )
-VISION = _keys("init_std initializer_range bos_token_id eos_token_id pad_token_id tie_word_embeddings")
-TALKER = _keys(
+VISION_KEYS = _keys("init_std initializer_range bos_token_id eos_token_id pad_token_id tie_word_embeddings")
+TALKER_KEYS = _keys(
     "attention_dropout bos_token_id eos_token_id init_std initializer_range max_window_layers pad_token_id "
     "sliding_window tts_text_start_token_id use_cache"
 )
-TOKEN2WAV = _keys("bos_token_id eos_token_id pad_token_id tie_word_embeddings")
-DIT = _keys("dropout enc_global_context enc_lin_neurons bos_token_id eos_token_id pad_token_id tie_word_embeddings")
-BIGVGAN = _keys("bos_token_id eos_token_id pad_token_id tie_word_embeddings")
+TOKEN2WAV_KEYS = _keys("bos_token_id eos_token_id pad_token_id tie_word_embeddings")
+DIT_KEYS = _keys(
+    "dropout enc_global_context enc_lin_neurons bos_token_id eos_token_id pad_token_id tie_word_embeddings"
+)
+BIGVGAN_KEYS = _keys("bos_token_id eos_token_id pad_token_id tie_word_embeddings")
 
 # preprocessor_config.json and processor_config.json
-INPUTS = _keys(
+INPUTS_KEYS = _keys(
     "auto_map crop_size data_format default_to_square device disable_grouping feature_extractor_type "
     "image_processor_type input_data_format model_input_names num_frames pad_size padding_side processor_class "
     "return_metadata return_tensors video_metadata video_processor_type"
 )
 
 # generation_config.json
-GENERATION = _keys(
+GENERATION_KEYS = _keys(
     "_from_model_config bos_token_id cache_implementation chat_format max_length max_window_size output_attentions "
     "output_hidden_states output_logits output_scores pad_token_id return_dict_in_generate transformers_version "
     "use_cache talker_pad_token_id thinker_pad_token_id"

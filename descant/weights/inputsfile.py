@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from descant.config import InputsConfig
-from descant.errors import ConfigError
 from descant.weights import inert
 from descant.weights.plain import read_value
-from descant.weights.strict import Table, read_json, write_json
+from descant.weights.strict import Table, read_json
 
-NAME, NEW_NAME = "preprocessor_config.json", "processor_config.json"
+INPUTS_FILE = "preprocessor_config.json"
+NEW_NAME = "processor_config.json"
 OWN = (
     "video_min_pixels",
     "video_max_pixels",
@@ -35,9 +35,9 @@ BICUBIC = 3  # Pillow's number
 def read_inputs(folder: str | Path) -> InputsConfig:
     """Read how this model wants its media. Raises ConfigError on unknown keys and on forms that are not implemented."""
     folder = Path(folder)
-    if not (folder / NAME).exists() and (folder / NEW_NAME).exists():
+    if not (folder / INPUTS_FILE).exists() and (folder / NEW_NAME).exists():
         return _read_new(Table(read_json(folder / NEW_NAME), NEW_NAME))
-    table = Table(read_json(folder / NAME), NAME)
+    table = Table(read_json(folder / INPUTS_FILE), INPUTS_FILE)
     values = {**_image(table), **_audio(table), **_own(table)}
     table.close()
     return _checked(table, dataclasses.replace(InputsConfig(), **values))
@@ -62,7 +62,7 @@ def _read_new(top: Table) -> InputsConfig:
 
 
 def _image(table: Table) -> dict[str, Any]:
-    table.ignore(*inert.INPUTS)
+    table.ignore(*inert.INPUTS_KEYS)
     for flag in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
         table.expect(flag, True)
     table.expect("do_center_crop", False)
@@ -94,14 +94,15 @@ def _pixels(table: Table, official: InputsConfig) -> tuple[int, int]:
         edges = size.integer("shortest_edge", low), size.integer("longest_edge", high)
         size.close()
         # transformers 4 wrote stale edges beside the two keys that it obeyed
-        low, high = (low if named[0] else edges[0]), (high if named[1] else edges[1])
+        low = low if named[0] else edges[0]
+        high = high if named[1] else edges[1]
     if low > high:
         raise table.error("min_pixels", f"is {low}; expected at most max_pixels = {high}")
     return low, high
 
 
 def _audio(table: Table) -> dict[str, Any]:
-    table.ignore(*inert.INPUTS)
+    table.ignore(*inert.INPUTS_KEYS)
     table.expect("dither", 0, 0.0)
     table.expect("padding_value", 0, 0.0)
     table.expect("return_attention_mask", True)
@@ -141,30 +142,3 @@ def _checked(table: Table, c: InputsConfig) -> InputsConfig:
     if min(c.image_std) <= 0:
         raise table.error("image_std", f"is {list(c.image_std)}; expected positive numbers")
     return c
-
-
-def write_inputs(cfg: InputsConfig, folder: str | Path) -> None:
-    """Write ``folder``/preprocessor_config.json, so that ``read_inputs(folder) == cfg``."""
-    if cfg.max_audio_s != int(cfg.max_audio_s):
-        raise ConfigError(f"max_audio_s is {cfg.max_audio_s}; the file holds whole seconds. Round it.")
-    values = dataclasses.asdict(cfg)
-    seconds = int(cfg.max_audio_s)
-    data: dict[str, object] = {
-        "processor_class": "Qwen2_5OmniProcessor",
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "feature_extractor_type": "WhisperFeatureExtractor",
-        "chunk_length": seconds,
-        "n_samples": seconds * cfg.sampling_rate,
-        "nb_max_frames": seconds * cfg.sampling_rate // cfg.hop_length,
-        "dither": 0.0,
-        "padding_side": "left",
-        "padding_value": 0.0,
-        "return_attention_mask": True,
-    }
-    for name in ("sampling_rate", "n_fft", "hop_length", "feature_size", "patch_size", "temporal_patch_size"):
-        data[name] = values[name]
-    for name in ("merge_size", "min_pixels", "max_pixels"):
-        data[name] = values[name]
-    data["image_mean"], data["image_std"] = list(cfg.image_mean), list(cfg.image_std)
-    data["descant"] = {name: values[name] for name in OWN}
-    write_json(Path(folder) / NAME, data)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from descant.config import OmniConfig
 from descant.model.codec import Token2Wav
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
-from descant.nn.layers import prepare
+from descant.nn.init import shapes_only
+from descant.nn.prepare import prepare
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Parts:
         return {name: part for name, part in parts.items() if part is not None}
 
     def prepare(self) -> None:
-        """Make the modules fast for answering, once, when the weights are there; see ``layers.prepare``."""
+        """Make the modules fast for answering, once, when the weights are there; see ``nn.prepare``."""
         for part in self.named().values():
             prepare(part)
 
@@ -58,5 +58,5 @@ def build_parts(config: OmniConfig) -> Parts:
 
 def build_on_meta(config: OmniConfig) -> Parts:
     """Modules whose tensors have shapes and no memory."""
-    with torch.device("meta"):
+    with shapes_only():
         return build_parts(config)

@@ -7,10 +7,10 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from descant.weights.strict import Table
 
-T = TypeVar("T")
+PlainType = TypeVar("PlainType")
 
 
-def read_plain(kind: type[T], table: Table) -> T:
+def read_plain(kind: type[PlainType], table: Table) -> PlainType:
     """``kind`` (a dataclass of int, float, str, tuples and optional strings) from an object with its field names."""
     hints = get_type_hints(kind)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
@@ -45,12 +45,3 @@ def read_value(table: Table, name: str, hint: Any) -> Any:
         value: object = table.data[name]
         return table.numbers(name, (), len(value) if isinstance(value, list) else 0)
     raise table.error(name, f"has a type that this reader does not know: {hint}")
-
-
-def write_plain(value: object) -> dict[str, object]:
-    """The object that ``read_plain`` reads back."""
-    out: dict[str, object] = {}
-    for field in dataclasses.fields(value):  # type: ignore[arg-type]
-        item: object = vars(value)[field.name]
-        out[field.name] = list(item) if isinstance(item, tuple) else item
-    return out

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from descant.errors import WeightsError
 from descant.weights.strict import read_json
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"[\w.-]+\.safetensors")  # a plain file name: no folder, no way out of this one
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes; a weight is one of these

@@ -31,11 +31,6 @@ def read_json(path: Path) -> dict[str, object]:
     return data
 
 
-def write_json(path: Path, data: Mapping[str, object]) -> None:
-    """Write ``data`` as indented JSON, in the order given."""
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _show(value: object) -> str:
     text = json.dumps(value, default=repr)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -50,7 +45,9 @@ class Table:
     """
 
     def __init__(self, data: Mapping[str, object], file: str, path: str = ""):
-        self.data, self.file, self.path = data, file, path
+        self.data = data
+        self.file = file
+        self.path = path
         self.known: set[str] = set()
 
     def key(self, name: str) -> str:

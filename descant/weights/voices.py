@@ -25,7 +25,8 @@ from descant.config import OmniConfig
 from descant.errors import WeightsError
 from descant.types import Voice
 
-PICKLE, NAME = "spk_dict.pt", "voices.safetensors"
+PICKLE = "spk_dict.pt"
+VOICES_FILE = "voices.safetensors"
 FIELDS = {"bos_token", "cond", "ref_mel"}
 MAX_BYTES = 64 * 2**20  # the official file, two voices, has 0.26 MB
 DEFAULT = "Chelsie"  # the reference's default speaker comes first where it exists
@@ -37,7 +38,8 @@ def read_voices(folder: str | Path) -> dict[str, Voice]:
     The first read of a ``spk_dict.pt`` writes ``voices.safetensors`` beside it where that is possible.
     """
     folder = Path(folder)
-    pickled, path = folder / PICKLE, folder / NAME
+    pickled = folder / PICKLE
+    path = folder / VOICES_FILE
     if not pickled.exists():
         return _read_safe(path)[0] if path.exists() else {}
     digest = _digest(pickled)
@@ -86,7 +88,8 @@ def _voice(path: Path, name: str, row: object) -> Voice:
     token = row["bos_token"]
     if not isinstance(token, int) or isinstance(token, bool) or token < 0:
         raise _bad(path, name, f"has bos_token {token!r}; expected an integer >= 0")
-    vector, ref_mel = row["cond"], row["ref_mel"]
+    vector = row["cond"]
+    ref_mel = row["ref_mel"]
     for field, value, shape in (("cond", vector, "(1, D)"), ("ref_mel", ref_mel, "(1, T, M)")):
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise _bad(path, name, f"has a {field} that is no float tensor; expected shape {shape}")
@@ -134,22 +137,24 @@ def _read_safe(path: Path) -> tuple[dict[str, Voice], str]:
 def write_voices(voices: Mapping[str, Voice], folder: str | Path, source: str = "") -> None:
     """Write ``folder``/voices.safetensors in one step. ``source``: SHA-256 of the file that they were read from."""
     folder = Path(folder)
-    tensors, tokens = {}, {}
+    tensors = {}
+    tokens = {}
     for name, voice in voices.items():
         tokens[name] = voice.bos_token
         tensors[f"{name}.vector"] = voice.vector.float().cpu().contiguous()
         tensors[f"{name}.ref_mel"] = voice.ref_mel.float().cpu().contiguous()
     metadata = {"bos_tokens": json.dumps(tokens), "source_sha256": source}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".voices-") as work:
-        save_file(tensors, Path(work) / NAME, metadata=metadata)
-        (Path(work) / NAME).replace(folder / NAME)
+        save_file(tensors, Path(work) / VOICES_FILE, metadata=metadata)
+        (Path(work) / VOICES_FILE).replace(folder / VOICES_FILE)
 
 
 def check_voices(voices: Mapping[str, Voice], config: OmniConfig) -> None:
     """Voices fit the model: bos token in the Thinker's table, vector and mel as wide as the DiT reads them."""
     if config.token2wav is None:
         return
-    dit, vocab = config.token2wav.dit, config.thinker.text.vocab_size
+    dit = config.token2wav.dit
+    vocab = config.thinker.text.vocab_size
     for voice in voices.values():
         if voice.bos_token >= vocab:
             raise WeightsError(f"voice {voice.name!r} has bos token {voice.bos_token}; the model has {vocab} ids.")

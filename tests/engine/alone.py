@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from descant.engine.boundary import each
 from descant.engine.limits import most_tokens
 from descant.engine.models import Models, new_stores
-from descant.engine.session import Phase, Request, Session, finished
+from descant.engine.session import Phase, Request, Session, finished_event
 from descant.engine.stages import Stages
 from descant.types import Event
 
@@ -31,7 +31,7 @@ def run(stages: Stages, session: Session) -> Iterator[Event]:
             yield from session.drain_events()
         if session.error is not None:
             raise session.error
-        yield finished(session)
+        yield finished_event(session)
     finally:
         if not session.ended:
             session.enter(Phase.CANCELLED)

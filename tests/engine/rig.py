@@ -22,6 +22,7 @@ from descant.config import (
 )
 from descant.engine.models import Models, codes_beyond_table
 from descant.engine.session import AnswerSettings, Request
+from descant.export.tokenizer import byte_tokenizer
 from descant.inputs.tokenizer import (
     AUDIO,
     AUDIO_BOS,
@@ -32,7 +33,6 @@ from descant.inputs.tokenizer import (
     VISION_BOS,
     VISION_EOS,
     Tokenizer,
-    byte_tokenizer,
 )
 from descant.model.codec import PreparedVoice, Token2Wav
 from descant.model.talker import Talker

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from descant.config import InputsConfig
-from descant.engine.answer import Answer, Item
+from descant.engine.answer import Answer, AnswerItem
 from descant.engine.engine import Engine
 from descant.engine.live import LiveSession, SessionTerms
 from descant.engine.session import Request
@@ -48,7 +48,7 @@ class Said:
     error: Exception | None
 
 
-def said(items: list[Item]) -> Said:
+def said(items: list[AnswerItem]) -> Said:
     sound = [item.samples for item in items if isinstance(item, AudioChunk)]
     end = next((item for item in items if isinstance(item, Finished)), None)
     error = next((item for item in items if isinstance(item, Exception)), None)
@@ -58,7 +58,7 @@ def said(items: list[Item]) -> Said:
 
 def served(engine: Engine, *answers: Answer) -> list[Said]:
     """Steps until all are over, and what came of each; everybody takes what there is."""
-    items: list[list[Item]] = [[] for _ in answers]
+    items: list[list[AnswerItem]] = [[] for _ in answers]
     for _ in range(PATIENCE):
         for answer, taken in zip(answers, items, strict=True):
             while not answer.events.empty():

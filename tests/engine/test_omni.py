@@ -41,7 +41,7 @@ def test_an_answer_has_text_sound_and_an_end(omni: descant.Omni) -> None:
 def test_a_loaded_model_is_prepared_once_for_all_that_share_it(omni: descant.Omni) -> None:
     again = descant.Omni(omni.checkpoint, FAST)
     with torch.inference_mode():
-        assert all(layer.self_attn.joint and layer.mlp.joint for layer in again.models.thinker.decoder.layers)
+        assert all(layer.self_attn.fused and layer.mlp.fused for layer in again.models.thinker.decoder.layers)
     first, second = (one.chat(ASK, max_tokens=6, talker_sampling=SHORT, seed=5) for one in (omni, again))
     assert fingerprint(list(first)) == fingerprint(list(second))
 

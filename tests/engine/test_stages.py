@@ -14,7 +14,8 @@ from descant.engine import stages as stages_module
 from descant.engine.sampling import BROKEN_ID
 from descant.engine.session import PHASES_AFTER, Phase, Session, SpeechPhase, SpeechStream
 from descant.errors import OptionError, SessionError
-from descant.model.talker import opening_rows, step_row, tail_rows
+from descant.model.talker import step_row, tail_rows
+from descant.train.teacher import opening_rows
 from descant.types import AudioChunk, Finished, Sampling, TextDelta
 from tests.engine import rig
 from tests.engine.alone import run, stages_for, stream
@@ -127,9 +128,7 @@ def test_positions_run_on_from_the_prompt(monkeypatch: pytest.MonkeyPatch) -> No
 
         monkeypatch.setattr(module.decoder, "forward", spy)
     request = rig.request(forced=REPLY, text=Sampling(max_tokens=len(REPLY) + 1))
-    far = replace(
-        request, prompt=replace(request.prompt, extent=100)
-    )  # as after a picture: not the row's number
+    far = replace(request, prompt=replace(request.prompt, extent=100))  # as after a picture: not the row's number
     list(stream(MODELS, far))
     prompt = len(far.prompt.ids)
     for name, after in (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from descant.evals import report, tasks
-from descant.evals.report import Line
+from descant.evals.report import ResultLine
 from descant.types import AudioChunk, Event, Finished, Message, Timings, Usage
 
 Reply = Callable[[Message], str]
@@ -56,15 +56,15 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     pytest.importorskip("jiwer", reason="the eval extra is optional")
     known: dict[int, str] = {}
     kept = []
-    real = tasks.Row.items
+    real = tasks.TaskRow.items
 
-    def remember(row: tasks.Row, count: int, seed: int) -> list[tasks.Item]:
+    def remember(row: tasks.TaskRow, count: int, seed: int) -> list[tasks.EvalItem]:
         items = real(row, count, seed)
         kept.extend(items)  # so that no identity is used twice
         known.update({id(item.question): item.expected for item in items})
         return items
 
-    monkeypatch.setattr(tasks.Row, "items", remember)
+    monkeypatch.setattr(tasks.TaskRow, "items", remember)
     monkeypatch.setattr(tasks, "synthesise", lambda text, voice: np.full(len(text), 0.1, np.float32))
     monkeypatch.setattr(report, "WhisperEar", Reader)
     monkeypatch.setattr(report, "SphinxEar", SecondReader)
@@ -72,16 +72,16 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     return known
 
 
-def table(reply: Reply, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Line]:
+def table(reply: Reply, out: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, ResultLine]:
     monkeypatch.setattr(report.omnis, "load", lambda name: Oracle(reply))
-    return {line.name: line for line in report.run("oracle", out, samples=20, seed=3)}
+    return {line.name: line for line in report.run_evaluation("oracle", out, samples=20, seed=3)}
 
 
 def test_a_model_that_knows_every_answer_meets_every_bar_and_fails_the_controls(
     answers: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = table(lambda question: answers[id(question)], tmp_path, monkeypatch)
-    for row in tasks.ROWS:
+    for row in tasks.TASK_ROWS:
         line = lines[row.name]
         assert line.value == 100
         assert line.met is (False if row.control else None if row.bar is None else True)
@@ -100,6 +100,6 @@ def test_a_model_that_knows_nothing_meets_no_bar(
     answers: dict[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = table(lambda question: "I do not know.", tmp_path, monkeypatch)
-    for row in tasks.ROWS:
+    for row in tasks.TASK_ROWS:
         assert lines[row.name].value == 0
         assert lines[row.name].met is (True if row.control else None if row.bar is None else False)

@@ -12,8 +12,8 @@ from descant.engine import graphs
 from descant.engine.engine import Engine
 from descant.engine.graphs import StepMode
 from descant.engine.models import Models
-from descant.engine.trace import trace
-from descant.nn.layers import prepare
+from descant.engine.trace import trace_answer
+from descant.nn.prepare import prepare
 from descant.types import AudioChunk, Finished
 from tests.engine import rig
 from tests.engine.alone import stream
@@ -61,8 +61,8 @@ def test_scores_in_bfloat16_stay_near(cuda: torch.device) -> None:
     request = rig.request(forced=FORCED, text=replace(rig.GREEDY, max_tokens=len(FORCED) + 1))
     voice = replace(rig.voice(), rows=rig.voice().rows.to(cuda))
     there = replace(request, settings=replace(request.settings, voice=voice))
-    found = trace(moved(cuda, torch.bfloat16), there)
-    exact = trace(moved(torch.device("cpu"), torch.float32), request)
+    found = trace_answer(moved(cuda, torch.bfloat16), there)
+    exact = trace_answer(moved(torch.device("cpu"), torch.float32), request)
     scale = float(exact["text_logits"].abs().max())
     torch.testing.assert_close(found["text_logits"], exact["text_logits"], rtol=0.05, atol=0.05 * scale)
     first = exact["talker_logits"][:1]  # later ones follow from codes, and those from the last bit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from descant.nn.attention import has_varlen, segment_attention
+from descant.nn.attention import can_varlen, segment_attention
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -14,7 +14,7 @@ from descant.nn.attention import has_varlen, segment_attention
 def test_segments_in_half_are_segments_on_the_cpu(
     cuda: torch.device, dtype: torch.dtype, runs: list[tuple[int, int]], dim: int
 ) -> None:
-    if not has_varlen(cuda, dtype, dim):
+    if not can_varlen(cuda, dtype, dim):
         pytest.skip("this GPU is older than the kernels of varlen attention")
     total = sum(segments * length for segments, length in runs)
     q, k, v = (torch.randn(total, 4, dim).to(dtype) for _ in range(3))

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from descant.config import AudioConfig, DecoderConfig, MediaIds, ThinkerConfig, VisionConfig
+from descant.export.tokenizer import byte_tokenizer
 from descant.inputs import tokenizer as names
-from descant.inputs.tokenizer import Tokenizer, byte_tokenizer
+from descant.inputs.tokenizer import Tokenizer
 
 Array = npt.NDArray[Any]
 

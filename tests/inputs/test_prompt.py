@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from descant.config import InputsConfig
 from descant.errors import MediaError, OptionError
+from descant.export.tokenizer import byte_tokenizer
 from descant.inputs import tokenizer as names
 from descant.inputs.messages import read_messages
 from descant.inputs.prompt import PromptBuilder
@@ -20,7 +21,7 @@ from tests.inputs import media
 
 TOKENIZER = media.nano_tokenizer()
 CFG = media.thinker_config(TOKENIZER)
-BACKEND = names.byte_tokenizer(["system", "user", "assistant"])  # knows the special strings, unlike Tokenizer.encode
+BACKEND = byte_tokenizer(["system", "user", "assistant"])  # knows the special strings, unlike Tokenizer.encode
 INPUTS = InputsConfig(video_min_pixels=3136, video_max_pixels=3136)
 BARE = InputsConfig(default_system=None, speech_system=None)
 

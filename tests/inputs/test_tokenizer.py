@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descant.errors import ConfigError, OptionError
+from descant.export.tokenizer import byte_tokenizer, write_tokenizer
 from descant.inputs import tokenizer as names
-from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer, byte_tokenizer, write_tokenizer
+from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer
 from tests.inputs.media import nano_tokenizer
 
 TOKENIZER = nano_tokenizer()

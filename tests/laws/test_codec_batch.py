@@ -18,7 +18,7 @@ from descant.bench.streams import drain, finish, push
 from descant.errors import SessionError
 from descant.model import codec, windows
 from descant.model.codec import CodecState, Token2Wav, decoding_for
-from descant.nn.layers import prepare
+from descant.nn.prepare import prepare
 from descant.types import Decoding, Voice
 from tests import tiny_speech
 
@@ -135,7 +135,7 @@ def rolled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, name, lambda module, rows: [*real(module, rows)[1:], *real(module, rows)[:1]])
 
 
-@pytest.mark.parametrize("name", ["solve_windows", "sing_windows"])
+@pytest.mark.parametrize("name", ["solve_windows", "call_vocoder"])
 def test_the_law_sees_exchanged_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert difference(model(), CROWD) < TOLERANCE
     rolled(name, monkeypatch)

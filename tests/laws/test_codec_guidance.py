@@ -37,7 +37,7 @@ def followed(points: int, solver: ode.Solver) -> tuple[float, list[int]]:
     """The error of the solve of two windows in one batch, and the rows of each evaluation."""
     growth = Growth()
     rates = torch.tensor([SPOKEN, NULL], dtype=torch.float64).view(2, 1, 1, 1).expand(2, 2, 1, 1)
-    field = windows.Field(cast(DiT, growth), rates, torch.full((2, 1, 1), GUIDANCE), [], None, 0)
+    field = windows.VelocityField(cast(DiT, growth), rates, torch.full((2, 1, 1), GUIDANCE), [], None, 0)
     x0 = torch.ones(2, 1, 1, dtype=torch.float64)
     mel, _ = field.follow(x0, torch.linspace(0, 1, points, dtype=torch.float64), solver)
     return float((mel - math.exp(SPOKEN + GUIDANCE * (SPOKEN - NULL))).abs().max()), growth.rows

@@ -89,7 +89,7 @@ def test_one_code_at_a_time(name: str, vocoder: str) -> None:
 def test_the_law_sees_noise_that_follows_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken on purpose: noise drawn in the order of windows instead of by absolute block."""
     draws = torch.Generator().manual_seed(0)
-    monkeypatch.setattr(codec, "mix", lambda seed, block: int(torch.randint(1 << 30, (1,), generator=draws)))
+    monkeypatch.setattr(codec, "mix_seed", lambda seed, block: int(torch.randint(1 << 30, (1,), generator=draws)))
     ids = tiny_speech.codes(40)
     assert not torch.equal(decode([ids], QUICK), decode([ids], QUICK))
 
@@ -153,7 +153,7 @@ def test_windows_go_on_where_the_last_one_ended(count: int, first: int, now: int
 
 def window_difference(net: Token2Wav, count: int, decoding: Decoding) -> float:
     ids, voice = tiny_speech.codes(count), tiny_speech.prepared(net)
-    whole = net.mel_whole(ids, voice, codec.noise(3, 0, 2 * count, 24, tiny_speech.MELS), decoding)
+    whole = net.mel_whole(ids, voice, codec.block_noise(3, 0, 2 * count, 24, tiny_speech.MELS), decoding)
     return float((mel_windowed(net, ids, voice, 3, decoding) - whole).abs().max() / whole.abs().max())
 
 
@@ -182,7 +182,7 @@ def test_first_sound(latency: Latency, blocks: int, vocoder: str) -> None:
     silence, state = push(net, begin(decoding, vocoder=vocoder), ids[:-1])
     assert len(silence) == 0
     sound, _ = push(net, state, ids[-1:])
-    held = net.vocoder.context if not decoding.early else 0 if decoding.first_ahead else codec.EDGE
+    held = net.vocoder.context if not decoding.early else 0 if decoding.first_ahead else codec.STAND_IN_FRAMES
     assert len(sound) == (decoding.first * 24 - held) * net.vocoder.hop > 0
 
 
@@ -197,10 +197,10 @@ def test_codes_past_the_table_are_read_as_code_0() -> None:
 
 
 def test_noise_belongs_to_the_frame() -> None:
-    whole = codec.noise(1, 0, 100, 24, 8)
-    assert torch.equal(codec.noise(1, 2, 30, 24, 8), whole[48:78])
-    assert not torch.equal(codec.noise(2, 0, 24, 24, 8), whole[:24])
-    long = codec.noise(9, 0, 24 * 500, 24, 80)
+    whole = codec.block_noise(1, 0, 100, 24, 8)
+    assert torch.equal(codec.block_noise(1, 2, 30, 24, 8), whole[48:78])
+    assert not torch.equal(codec.block_noise(2, 0, 24, 24, 8), whole[:24])
+    long = codec.block_noise(9, 0, 24 * 500, 24, 80)
     assert abs(float(long.mean())) < 0.01
     assert abs(float(long.std()) - 1) < 0.01
     assert float((long[:-24] * long[24:]).mean().abs()) < 0.01  # neighbours share nothing
@@ -213,7 +213,7 @@ def test_a_window_starts_from_the_noise_of_its_own_frames(name: str) -> None:
     ids, decoding = tiny_speech.codes(7 * PER_BLOCK), WINDOWS[name]
     samples, state = push(net, net.start(tiny_speech.prepared(net), 3, decoding), ids)
     with torch.no_grad():
-        whole = net.vocoder(codec.noise(3, 0, 168, 24, tiny_speech.MELS).mT[None])[0].clamp(-1, 1)
+        whole = net.vocoder(codec.block_noise(3, 0, 168, 24, tiny_speech.MELS).mT[None])[0].clamp(-1, 1)
     assert torch.allclose(torch.cat([samples, finish(net, state)[0]]), whole, atol=1e-5)
 
 
@@ -231,12 +231,12 @@ def dense(back: int, ahead: int, frames: int, block: int) -> Tensor:
 def test_block_attention_is_the_dense_mask(frames: int, back: int, ahead: int, block: int) -> None:
     generator = torch.Generator().manual_seed(frames)
     cfg = replace(tiny_speech.DIT, block_size=block)
-    attention, padded = dit.Attention(cfg, back, ahead), frames + -frames % block
+    attention, padded = dit.BlockAttention(cfg, back, ahead), frames + -frames % block
     x = torch.randn(2, padded, cfg.hidden_size, generator=generator)
     x[:, frames:] = 1e4  # padding must not be heard
     real = None if padded == frames else (torch.arange(padded) < frames).view(1, -1, block)
     angles = dit.Rotary(cfg)(padded, x.device)
-    got = attention(x, angles, dit.Layout(block, real, "blocks"))[0][:, :frames]
+    got = attention(x, angles, dit.WindowLayout(block, real, "blocks"))[0][:, :frames]
     shape = (2, frames, cfg.num_attention_heads, cfg.head_dim)
     q, k, v = (layer(x[:, :frames]).view(shape) for layer in (attention.to_q, attention.to_k, attention.to_v))
     turned = (dit.rotate_first_head(y, angles[0][:frames], angles[1][:frames]).transpose(1, 2) for y in (q, k))

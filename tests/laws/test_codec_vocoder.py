@@ -110,7 +110,7 @@ def test_early_sound_joins_without_a_click() -> None:
 
 def test_sound_without_a_look_ahead_holds_its_edge() -> None:
     """No mel to look at: the last frames wait, with the last of all held on after them, and nothing is lost."""
-    net, hop, edge = model(), model().vocoder.hop, codec.EDGE
+    net, hop, edge = model(), model().vocoder.hop, codec.STAND_IN_FRAMES
     mel, none = tiny_speech.draw(tiny_speech.MELS, 48, seed=1), torch.zeros(tiny_speech.MELS, 0)
     with torch.no_grad():
         first, state = sing(net, VocoderState(mel[:, :0]), mel[:, :24], none, early=True, last=False)

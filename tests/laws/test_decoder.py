@@ -14,7 +14,7 @@ from descant.config import DecoderConfig
 from descant.model import decoder as module
 from descant.model.decoder import Decoder
 from descant.nn.attention import causal_mask, grouped_attention
-from descant.nn.layers import init_normal
+from descant.nn.init import init_normal
 from tests.decoding import KVCache, sequential_positions
 
 CFG = DecoderConfig(40, 24, 24, 48, 3, 4, 2, 8, (1, 1, 2), rope_theta=1e4)

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from descant.model.decoder import Decoder
-from descant.nn import layers
-from descant.nn.layers import GeluLinear, Linear, prepare
+from descant.model.dit import MAX_SCHEDULES
+from descant.nn import linear as linear_module
+from descant.nn.fusion import Fusable
+from descant.nn.linear import HAS_ONEDNN, GeluLinear, Linear, linear
+from descant.nn.prepare import prepare
+from tests import tiny_speech
 from tests.laws.test_decoder import CFG, LAW, T, close, ids, in_pieces, rows
 
 
@@ -33,13 +37,13 @@ def fused(apart: Decoder) -> Decoder:
     return body
 
 
-def parts_of(body: Decoder) -> list[layers.Fusible]:
-    return [part for part in body.modules() if isinstance(part, layers.Fusible)]
+def parts_of(body: Decoder) -> list[Fusable]:
+    return [part for part in body.modules() if isinstance(part, Fusable)]
 
 
-def joints(body: Decoder) -> list[object]:
+def fusions(body: Decoder) -> list[object]:
     with torch.no_grad():
-        return [part.joint for part in parts_of(body)]
+        return [part.fused for part in parts_of(body)]
 
 
 @LAW
@@ -48,7 +52,7 @@ def joints(body: Decoder) -> list[object]:
 def test_fused_is_apart(apart: Decoder, cuts: list[int], pad: int) -> None:
     body = copy.deepcopy(apart)
     prepare(body)
-    assert all(joints(body))
+    assert all(fusions(body))
     mask = torch.arange(T) >= torch.tensor([[pad], [0]])
     found, expected = (in_pieces(one, rows(2), ids(2), cuts, mask) for one in (body, apart))
     close(found[0, pad:], expected[0, pad:])
@@ -60,11 +64,11 @@ def test_names_and_values_stay_and_nothing_is_held_twice(apart: Decoder, fused: 
     assert list(before) == list(after)
     assert all(torch.equal(before[name], after[name]) for name in before)
     for part in parts_of(fused):
-        joint = part._joint
-        assert joint is not None
-        homes = {layer.weight.untyped_storage().data_ptr() for layer in part.siblings()}
-        assert homes == {joint.weight.untyped_storage().data_ptr()}
-        assert sum(layer.weight.numel() for layer in part.siblings()) == joint.weight.numel()
+        fused_layer = part._fused
+        assert fused_layer is not None
+        homes = {layer.weight.untyped_storage().data_ptr() for layer in part.fused_layers()}
+        assert homes == {fused_layer.weight.untyped_storage().data_ptr()}
+        assert sum(layer.weight.numel() for layer in part.fused_layers()) == fused_layer.weight.numel()
 
 
 def test_a_fused_decoder_learns_as_one_apart(apart: Decoder, fused: Decoder) -> None:
@@ -86,25 +90,25 @@ def test_what_is_written_into_a_layer_is_seen(apart: Decoder, fused: Decoder) ->
     other = copy.deepcopy(apart)
     for body in (other, fused):
         body.load_state_dict(changed)
-    assert all(joints(fused))
+    assert all(fusions(fused))
     close(fused(rows(1), ids(1))[0], other(rows(1), ids(1))[0])
 
 
 @torch.no_grad()
 def test_another_dtype_is_taken_apart_again(apart: Decoder, fused: Decoder) -> None:
     fused.to(torch.float64)
-    assert not any(joints(fused))
+    assert not any(fusions(fused))
     wide = fused(rows(1).double(), ids(1))[0]
     close(wide.float(), apart(rows(1), ids(1))[0])
 
 
-packing = pytest.mark.skipif(not layers.ONEDNN, reason="this torch is built without oneDNN")
+packing = pytest.mark.skipif(not HAS_ONEDNN, reason="this torch is built without oneDNN")
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small weights are packed too."""
-    monkeypatch.setattr(layers, "WORTH", 1)
+    monkeypatch.setattr(linear_module, "PACK_MIN_WEIGHTS", 1)
 
 
 @packing
@@ -114,7 +118,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_packed_is_plain(apart: Decoder, cuts: list[int]) -> None:
     body = copy.deepcopy(apart)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers, "WORTH", 1)
+        patch.setattr(linear_module, "PACK_MIN_WEIGHTS", 1)
         prepare(body)
     assert all(p.is_meta for name, p in body.named_parameters() if name.endswith("proj.weight"))
     found, expected = (in_pieces(one, rows(2), ids(2), cuts) for one in (body, apart))
@@ -127,7 +131,7 @@ def test_a_packed_layer_has_its_gelu(small: None) -> None:
     with torch.inference_mode():
         plain = torch.nn.functional.gelu(torch.nn.functional.linear(x, layer.weight, layer.bias), approximate="tanh")
         apart = layer(x)
-        layer.pack()
+        layer.prepare()
         close(layer(x), plain)
         close(apart, plain)
 
@@ -139,8 +143,8 @@ def test_a_packed_layer_is_the_plain_one(small: None, shape: tuple[int, ...], bi
     layer, x = Linear(40, 7, bias=bias), torch.randn(shape)
     with torch.no_grad():
         plain = torch.nn.functional.linear(x, layer.weight, layer.bias)
-        kept = layers.linear(x, layer.weight) + (layer.bias if layer.bias is not None else 0)
-    layer.pack()
+        kept = linear(x, layer.weight) + (layer.bias if layer.bias is not None else 0)
+    layer.prepare()
     with torch.inference_mode():
         found = layer(x)
     for one in (found, kept):
@@ -152,7 +156,7 @@ def test_a_packed_layer_is_the_plain_one(small: None, shape: tuple[int, ...], bi
 def test_a_packed_layer_says_that_it_is_one(small: None) -> None:
     """Its weight is gone: whoever saves, moves or casts it must hear of it, not get numbers that mean nothing."""
     layer = Linear(40, 7)
-    layer.pack()
+    layer.prepare()
     assert layer.weight.shape == (7, 40)
     with pytest.raises(RuntimeError, match="load it as it is wanted"):
         layer.to(torch.float64)
@@ -161,10 +165,10 @@ def test_a_packed_layer_says_that_it_is_one(small: None) -> None:
 
 
 @packing
-def test_fused_siblings_are_packed_together(small: None, apart: Decoder) -> None:
+def test_fused_layers_are_packed_together(small: None, apart: Decoder) -> None:
     body = copy.deepcopy(apart)
     prepare(body)
-    assert all(part._joint and part._joint.order is not None for part in parts_of(body))
+    assert all(part._fused and part._fused.kernel is not None for part in parts_of(body))
     with pytest.raises(RuntimeError, match="load it as it is wanted"):
         body.to(torch.float64)
 
@@ -178,40 +182,41 @@ def test_a_compiler_is_given_the_plain_product() -> None:
         seen.extend(str(node.target) for node in graph.graph.nodes)
         return graph
 
-    torch.compile(layers.linear, backend=backend)(torch.randn(3, 8), torch.randn(4, 8))
+    torch.compile(linear, backend=backend)(torch.randn(3, 8), torch.randn(4, 8))
     assert seen and not any("mkldnn" in name for name in seen)
 
 
 def test_a_weight_that_stays_still_learns() -> None:
     weight, x = torch.randn(4, 8, requires_grad=True), torch.randn(3, 8, requires_grad=True)
-    layers.linear(x, weight).sum().backward()
+    linear(x, weight).sum().backward()
     assert weight.grad is not None and x.grad is not None
 
 
 # ---------------------------------------------------------------- what never changes is computed once
 
 
-def test_a_settled_module_makes_a_thing_once() -> None:
-    module = layers.Settled()
-    made: list[int] = []
+def test_a_prepared_dit_computes_the_times_of_a_schedule_once() -> None:
+    net, made = tiny_speech.token2wav().dit, list[int]()
+    hook = net.time_embed.register_forward_hook(lambda *_: made.append(1))
 
-    def make(key: int) -> int:
-        made.append(key)
-        return key * key
-
-    def ask(key: int) -> int:
-        return module.once(key, lambda: make(key))
+    def ask(schedule: int) -> Tensor:
+        return net.schedule_times(schedule, torch.linspace(0, 1, schedule))[0]
 
     with torch.no_grad():
-        assert [ask(3), ask(3)] == [9, 9] and made == [3, 3]  # not settled yet
-        prepare(module)
-        assert [ask(3), ask(3), ask(4), ask(3)] == [9, 9, 16, 9] and made[2:] == [3, 4]
-        for key in range(5, 5 + layers.KEPT):
-            ask(key)
+        plain = ask(3)
+        assert torch.equal(ask(3), plain) and len(made) == 2  # not prepared yet
+        prepare(net)
+        for _ in range(3):
+            close(ask(3), plain)
+        ask(4)
+        assert len(made) == 4
+        for schedule in range(5, 5 + MAX_SCHEDULES):
+            ask(schedule)
         made.clear()
-        assert ask(4 + layers.KEPT) and not made
-        assert ask(3) == 9 and made == [3]  # the oldest had gone
-    assert ask(3) == 9 and made == [3, 3]  # a gradient might be wanted
-    module.to(torch.float64)
-    with torch.no_grad():
-        assert ask(3) == 9 and made == [3, 3, 3]
+        ask(4 + MAX_SCHEDULES)
+        assert not made
+        ask(3)
+        assert made == [1]  # the oldest had gone
+    ask(3)
+    assert made == [1, 1]  # a gradient might be wanted
+    hook.remove()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from descant.engine import graphs
 from descant.engine.engine import Engine
-from descant.engine.graphs import DecodeStep, Run
+from descant.engine.graphs import DecodeStep, StepRun
 from descant.model.decoder import Decoder
 from descant.nn.cache import Cache
 from descant.nn.pages import PageTable
@@ -30,7 +30,7 @@ class Made:
     def __init__(self) -> None:
         self.count = self.runs = 0
 
-    def __call__(self, run: Run) -> Run:
+    def __call__(self, run: StepRun) -> StepRun:
         self.count += 1
 
         kept: list[Tensor] = []
@@ -139,7 +139,7 @@ def test_a_bucket_is_made_once_it_was_asked_for_often(
 def test_where_nothing_can_be_made_steps_are_eager(
     body: Decoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(run: Run) -> Run:
+    def fails(run: StepRun) -> StepRun:
         raise RuntimeError("no compiler\nand a long story")
 
     monkeypatch.setattr(graphs, "STEP_COMPILERS", {"compile": fails})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from descant.nn import attention
-from descant.nn.attention import borders, has_varlen, segment_attention
+from descant.nn.attention import borders, can_varlen, segment_attention
 
 
 def in_turn(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, ends_k: Tensor, longest: int, longest_k: int) -> Tensor:
@@ -29,8 +29,8 @@ def in_turn(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, ends_k: Tensor, longe
 def test_one_kernel_reads_the_same_segments(runs: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = (torch.randn(sum(n * length for n, length in runs), 2, 8) for _ in range(3))
     apart = segment_attention(q, k, v, runs)
-    monkeypatch.setattr(attention, "has_varlen", lambda device, dtype, dim: True)
-    monkeypatch.setattr(attention, "varlen_attn", in_turn)
+    monkeypatch.setattr(attention, "can_varlen", lambda device, dtype, dim: True)
+    monkeypatch.setattr(attention, "varlen_attention", lambda: in_turn)
     torch.testing.assert_close(segment_attention(q, k, v, runs), apart, rtol=1e-5, atol=1e-5)
 
 
@@ -42,6 +42,6 @@ def test_borders_are_kept_and_may_be_learnt_with() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_cpu_has_no_such_kernel(dtype: torch.dtype) -> None:
-    assert not has_varlen(torch.device("cpu"), dtype, 64)
-    assert not has_varlen(torch.device("cuda"), torch.float32, 64)
-    assert not has_varlen(torch.device("cuda"), torch.bfloat16, 12)
+    assert not can_varlen(torch.device("cpu"), dtype, 64)
+    assert not can_varlen(torch.device("cuda"), torch.float32, 64)
+    assert not can_varlen(torch.device("cuda"), torch.bfloat16, 12)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from descant.config import AudioConfig, DecoderConfig, MediaIds, TalkerConfig, ThinkerConfig, VisionConfig
 from descant.errors import SessionError
-from descant.model.talker import Talker, opening_rows, prompt_rows, reply_rows, tail_rows, teacher_rows, text_stream
+from descant.model.talker import Talker, prompt_rows, reply_rows, tail_rows
 from descant.model.thinker import Thinker
 from descant.tokens import PixelGrid, PromptTokens
+from descant.train.teacher import opening_rows, teacher_rows, text_stream
 from tests.decoding import KVCache
 from tests.filled import found_tokens
 

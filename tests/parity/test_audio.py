@@ -36,9 +36,7 @@ def difference(pair: Pair, frames: list[int]) -> float:
         expected = tower(torch.cat(clips, dim=1), feature_lens=lengths).last_hidden_state
         rows = pair.ours.audio(clips)
     counts = [r.shape[0] for r in rows]
-    assert (
-        counts == [audio_tokens(n) for n in frames] == tower._get_feat_extract_output_lengths(lengths)[1].tolist()
-    )
+    assert counts == [audio_tokens(n) for n in frames] == tower._get_feat_extract_output_lengths(lengths)[1].tolist()
     return relative(torch.cat(rows), expected)
 
 

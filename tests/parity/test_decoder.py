@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from descant.model import decoder
-from descant.nn import attention, layers, rope
+from descant.nn import attention, fusion, norm, rope
 from tests.parity.reference import BROKEN, TOLERANCE, Pair, Shape, noise, relative, talker_pair, thinker_pair
 
 PAIRS: dict[str, Callable[[], Pair]] = {
@@ -89,8 +89,8 @@ BREAKS: dict[str, tuple[Any, str, Any]] = {
     "interleaved pairs": (decoder, "turn", _turn_pairs),
     "theta": (rope, "inverse_frequencies", lambda dim, theta, device=None: _frequencies(dim, theta / 2, device)),
     "not causal": (decoder, "grouped_attention", lambda q, k, v, mask, causal: _attention(q, k, v, mask, causal=False)),
-    "gelu for silu": (layers.F, "silu", F.gelu),
-    "layer norm": (layers, "normalise", _layer_norm),
+    "gelu for silu": (fusion.F, "silu", F.gelu),
+    "layer norm": (norm, "rms_normalise", _layer_norm),
 }
 
 

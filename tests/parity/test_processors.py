@@ -20,11 +20,12 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from descant.config import InputsConfig, audio_tokens
 from descant.errors import MediaError
+from descant.export.tokenizer import byte_tokenizer, write_tokenizer
 from descant.inputs import audio, image, video
 from descant.inputs import tokenizer as names
 from descant.inputs.audio import Samples, log_mel
 from descant.inputs.image import UTILITY_MAX_PIXELS, UTILITY_MIN_PIXELS, image_grid, smart_resize
-from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer, byte_tokenizer, write_tokenizer
+from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer
 from descant.inputs.video import sample_frames, video_grid
 from tests.inputs import media
 
@@ -94,7 +95,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, change: Call
 
 @pytest.mark.parametrize(
     ("name", "change"),
-    [("_hann", lambda w: torch.hann_window(len(w), periodic=False)), ("_mel_filters", lambda f: f.roll(1, 1))],
+    [("_hann", lambda w: torch.hann_window(len(w), periodic=False)), ("slaney_filters", lambda f: f.roll(1, 1))],
 )
 def test_a_broken_mel_is_seen(name: str, change: Any, extractor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = media.tone(1.0, 16000) + media.noise(16000)
@@ -148,7 +149,7 @@ def test_broken_pixels_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         _break(patch, image, "patchify", lambda g: type(g)(g.patches.roll(1, 0), g.grid))
         assert picture_difference(pixels) > BROKEN
     with monkeypatch.context() as patch:
-        patch.setattr(image, "normalise", lambda frames, inputs: frames.float() / 255)
+        patch.setattr(image, "normalise_pixels", lambda frames, inputs: frames.float() / 255)
         assert picture_difference(pixels) > BROKEN
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -221,7 +222,7 @@ def test_video_frames_against_the_uint8_kernel(size: tuple[int, int], record: Re
 
 def test_broken_video_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = np.stack([media.picture(280, 392, seed=seed) for seed in range(4)])
-    _break(monkeypatch, video, "normalise", lambda f: f.flip(0))
+    _break(monkeypatch, video, "normalise_pixels", lambda f: f.flip(0))
     assert float((video_grid(frames, INPUTS).patches - reference_video(frames, (280, 392))).abs().max()) > BROKEN
 
 
@@ -257,7 +258,7 @@ CORPUS = [
 @pytest.fixture(scope="module")
 def trained() -> Backend:
     """A small BPE with real merges (of newlines, of bytes inside characters) and the 22 special tokens."""
-    backend = names._bpe({}, [], ignore_merges=False)
+    backend = names.bpe_backend({}, [], ignore_merges=False)
     trainer = trainers.BpeTrainer(
         vocab_size=400, initial_alphabet=names.pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )

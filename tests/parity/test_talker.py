@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from descant.model import talker as ours
+from descant.train import teacher
 from tests.decoding import KVCache, sequential_positions
 from tests.filled import media_mask
 from tests.parity.conversations import TALKS, for_reference, our_prompt, reference_positions
@@ -90,8 +91,8 @@ def our_rows(pair: Pair, case: str) -> tuple[Tensor, Tensor]:
     prompt = ours.prompt_rows(read, hidden, media_mask(inputs["input_ids"][0], IDS))
     reply = ours.reply_rows(reply_read, reply_hidden)
     bos = THINKER.ours.embed_tokens(torch.tensor(SPEAKER))
-    opening = ours.opening_rows(pair.ours, prompt, bos, reply[0])
-    return opening, ours.text_stream(reply, ours.tail_rows(THINKER.ours, pair.ours.cfg), len(DRAWN))
+    opening = teacher.opening_rows(pair.ours, prompt, bos, reply[0])
+    return opening, teacher.text_stream(reply, ours.tail_rows(THINKER.ours, pair.ours.cfg), len(DRAWN))
 
 
 def stepped(pair: Pair, case: str) -> Tensor:
@@ -111,7 +112,7 @@ def at_once(pair: Pair, case: str) -> Tensor:
     """As the trainer does it: every row in one pass. The last code drawn is fed, so one more is appended to predict."""
     opening, stream = our_rows(pair, case)
     codes = torch.cat((DRAWN, torch.tensor([pair.ours.cfg.codec_end_id])))
-    rows = ours.teacher_rows(pair.ours, opening, stream, codes)
+    rows = teacher.teacher_rows(pair.ours, opening, stream, codes)
     logits = pair.ours(rows[None], our_positions(case))
     return logits[0, len(opening) - 1 :]
 
@@ -147,5 +148,7 @@ BREAKS: dict[str, tuple[str, Any]] = {
 def test_a_broken_formula_is_seen(pair: Pair, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     attribute, broken = BREAKS[name]
     expected = reference_logits(pair, "all mixed")
-    monkeypatch.setattr(ours, attribute, broken)
+    for module in (ours, teacher):
+        if attribute in vars(module):
+            monkeypatch.setattr(module, attribute, broken)
     assert relative(stepped(pair, "all mixed"), expected) > BROKEN

@@ -78,7 +78,7 @@ def test_one_window_is_the_whole_solve() -> None:
     """A stream whose first window spans all codes is the reference's solve: same noise, same mel, same wave."""
     reference, ours = pair()
     ids, speaker, d = codes(41), voice(), replace(Decoding(), first=10)
-    x0 = codec.noise(5, 0, 41 * DIT.repeats, DIT.block_size, MELS)
+    x0 = codec.block_noise(5, 0, 41 * DIT.repeats, DIT.block_size, MELS)
     with torch.no_grad():
         expected = reference.code2wav_bigvgan_model(ours.mel_whole(ids, ours.prepare_voice(speaker), x0, d)[None])
     none, state = push(ours, ours.start(ours.prepare_voice(speaker), 5, d), ids)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 import descant
 from descant.errors import ConfigError, WeightsError
 from descant.train.assemble import assemble
-from descant.train.loop import Context, save_weights
+from descant.train.loop import StageContext, save_modules
 from descant.train.recipe import Recipe, read_recipe
 from descant.weights.checkpoint import load_checkpoint
 from descant.weights.parts import Parts, build_parts
@@ -38,7 +38,7 @@ def parts(recipe: Recipe, tmp_path: Path) -> Parts:
     assert stages is not None
     for name, stage in stages["parts"].items():
         (tmp_path / stage).mkdir()
-        save_weights(tmp_path / stage / "final.safetensors", {name: modules[name]})
+        save_modules(tmp_path / stage / "final.safetensors", {name: modules[name]})
         record = {"steps": 7, "seconds": 120.0, "metrics": {"loss": 0.5}}
         (tmp_path / stage / "final.json").write_text(json.dumps(record))
     save_file({"vector": torch.ones(64), "ref_mel": torch.zeros(48, 80)}, tmp_path / "dit" / "voice.safetensors")
@@ -50,7 +50,7 @@ def parts(recipe: Recipe, tmp_path: Path) -> Parts:
 
 
 def test_the_folder_loads_with_the_stages_weights(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
-    assemble(Context(recipe, recipe.stage("assemble"), tmp_path))
+    assemble(StageContext(recipe, recipe.stage("assemble"), tmp_path))
     folder = tmp_path / "assemble" / "model"
     omni, loaded = descant.load(folder), load_checkpoint(folder).parts.tensors()
     assert all(torch.equal(t.half().float(), loaded[name]) for name, t in parts.tensors().items() if t.ndim > 1)
@@ -61,7 +61,7 @@ def test_the_folder_loads_with_the_stages_weights(recipe: Recipe, parts: Parts, 
 
 def test_the_cards_tell_what_the_run_recorded(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("By hand: nothing.\n")
-    assemble(Context(recipe, recipe.stage("assemble"), tmp_path))
+    assemble(StageContext(recipe, recipe.stage("assemble"), tmp_path))
     model, data = ((tmp_path / "assemble" / "model" / name).read_text() for name in ("MODEL_CARD.md", "DATA_CARD.md"))
     assert "| joint | 7 | 2 | loss 0.5 |" in model and "CC0" in data
     assert "\nBy hand: nothing.\n" in model
@@ -72,10 +72,10 @@ def test_the_cards_tell_what_the_run_recorded(recipe: Recipe, parts: Parts, tmp_
 def test_a_stage_that_has_not_finished_is_named(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "joint" / "final.safetensors").unlink()
     with pytest.raises(WeightsError, match="joint"):
-        assemble(Context(recipe, recipe.stage("assemble"), tmp_path))
+        assemble(StageContext(recipe, recipe.stage("assemble"), tmp_path))
 
 
 def test_parts_are_named_in_full(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
     options = {**(recipe.stage("assemble").options or {}), "parts": {"thinker": "joint"}}
     with pytest.raises(ConfigError, match="thinker, talker, dit, vocoder"):
-        assemble(Context(recipe, replace(recipe.stage("assemble"), options=options), tmp_path))
+        assemble(StageContext(recipe, replace(recipe.stage("assemble"), options=options), tmp_path))

@@ -92,8 +92,8 @@ def test_one_reply_is_long_enough_to_hear_it_stream() -> None:
 def test_typed_questions_keep_their_words() -> None:
     rng = random.Random(0)
     for _ in range(50):
-        assert domain.normalise(domain.typed("what is seven plus five", rng)) == "what is seven plus five"
-    assert "7 plus 35" in domain.typed("seven plus thirty five", rng, digits=1.0)
+        assert domain.normalise_words(domain.as_typed("what is seven plus five", rng)) == "what is seven plus five"
+    assert "7 plus 35" in domain.as_typed("seven plus thirty five", rng, digits=1.0)
 
 
 def test_an_unknown_task_names_the_known_ones() -> None:

@@ -18,15 +18,15 @@ def digest(array: np.ndarray) -> str:
 
 
 def test_pictures_are_pure_functions_of_the_seed() -> None:
-    first, again = (pictures.render(pictures.draw(random.Random(5), "train")) for _ in range(2))
+    first, again = (pictures.render_scene(pictures.draw_picture(random.Random(5), "train")) for _ in range(2))
     assert digest(first) == digest(again)
-    assert digest(first) != digest(pictures.render(pictures.draw(random.Random(6), "train")))
+    assert digest(first) != digest(pictures.render_scene(pictures.draw_picture(random.Random(6), "train")))
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_pictures_keep_to_their_split(split: domain.Split) -> None:
     rng = random.Random(0)
-    scenes = [pictures.draw(rng, split) for _ in range(200)]
+    scenes = [pictures.draw_picture(rng, split) for _ in range(200)]
     assert all(domain.held_out_pair(s.colour, s.shape) == (split == "test") for s in scenes)
     assert {s.count for s in scenes} == set(range(1, 7))
 
@@ -38,7 +38,7 @@ def test_as_many_shapes_are_drawn_as_are_claimed(shape: str) -> None:
         rng = random.Random(f"{shape}{count}")
         scene = pictures.scene("red", shape, count, rng)
         plain = pictures.Scene("red", shape, scene.boxes, (255, 0, 0), ((90, 90, 90),) * 2, 0, (112, 112), 0)
-        inked = pictures.render(plain)[:, :, 0] > 180
+        inked = pictures.render_scene(plain)[:, :, 0] > 180
         assert patches(inked) == count
 
 
@@ -56,9 +56,9 @@ def patches(mask: np.ndarray) -> int:
     return found
 
 
-@pytest.mark.parametrize("kind", sounds.KINDS)
+@pytest.mark.parametrize("kind", sounds.SOUND_KINDS)
 def test_sounds_are_pure_finite_and_in_range(kind: str) -> None:
-    first, again = (sounds.make(kind, np.random.default_rng(3), 1.5) for _ in range(2))
+    first, again = (sounds.make_sound(kind, np.random.default_rng(3), 1.5) for _ in range(2))
     assert digest(first) == digest(again)
     assert first.dtype == np.float32 and first.shape == (24000,)
     assert np.isfinite(first).all() and np.abs(first).max() <= 1.0
@@ -69,7 +69,7 @@ def test_sounds_are_pure_finite_and_in_range(kind: str) -> None:
 def test_every_video_has_one_answer_and_a_beep_away_from_the_cuts() -> None:
     rng = random.Random(0)
     for _ in range(50):
-        clip = videos.draw(rng)
+        clip = videos.draw_video(rng)
         assert len(set(clip.colours)) == videos.SECONDS
         into = clip.beep_s % 1.0
         assert into >= videos.MARGIN_S and into + videos.BEEP_S <= 1.0 - videos.MARGIN_S + 1e-9
@@ -77,19 +77,19 @@ def test_every_video_has_one_answer_and_a_beep_away_from_the_cuts() -> None:
 
 
 def test_the_beep_is_heard_and_the_colour_is_seen_in_the_same_second() -> None:
-    clip = videos.draw(random.Random(4))
+    clip = videos.draw_video(random.Random(4))
     power = (videos.sound(clip).reshape(videos.SECONDS, -1) ** 2).mean(1)
     second = int(clip.beep_s)
     assert power.argmax() == second
-    middle = videos.frames(clip)[second * videos.FPS, videos.SIDE // 2, videos.SIDE // 2]
+    middle = videos.video_frames(clip)[second * videos.FPS, videos.VIDEO_PIXELS // 2, videos.VIDEO_PIXELS // 2]
     assert tuple(middle) == clip.rgb[second]
 
 
 def test_a_video_file_holds_both_streams(tmp_path: Path) -> None:
     import av
 
-    clip = videos.draw(random.Random(1))
-    videos.write(clip, tmp_path / "clip.mp4")
+    clip = videos.draw_video(random.Random(1))
+    videos.write_video(clip, tmp_path / "clip.mp4")
     with av.open(str(tmp_path / "clip.mp4")) as file:
         assert {stream.type for stream in file.streams} == {"video", "audio"}
         shots = [shot.to_ndarray(format="rgb24") for shot in file.decode(video=0)]
@@ -131,8 +131,8 @@ def test_spoken_test_questions_are_not_spoken_in_training() -> None:
 @pytest.mark.usefixtures("humming")
 def test_a_killed_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
     wanted = questions.plan(12, 0, "train")
-    assert list(questions.build(tmp_path / "whole", wanted)) == list(range(1, 13))
-    half = questions.build(tmp_path / "cut", wanted)
+    assert list(questions.build_questions(tmp_path / "whole", wanted)) == list(range(1, 13))
+    half = questions.build_questions(tmp_path / "cut", wanted)
     for _ in range(5):
         next(half)
     half.close()
@@ -140,7 +140,7 @@ def test_a_killed_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
         index.write('{"start": 1')  # a kill in the middle of a line
     with (tmp_path / "cut" / "samples.i16").open("ab") as samples:
         samples.write(b"xyz")
-    assert list(questions.build(tmp_path / "cut", wanted)) == list(range(6, 13))
+    assert list(questions.build_questions(tmp_path / "cut", wanted)) == list(range(6, 13))
     for name in ("index.jsonl", "samples.i16"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -148,7 +148,7 @@ def test_a_killed_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("humming")
 def test_clips_are_read_back(tmp_path: Path) -> None:
     wanted = questions.plan(6, 0, "train")
-    list(questions.build(tmp_path, wanted))
+    list(questions.build_questions(tmp_path, wanted))
     clips = questions.Clips(tmp_path)
     assert clips.spoken == wanted
     assert np.abs(clips[3] - hum(wanted[3].text, "")).max() < 1e-3
@@ -162,7 +162,7 @@ def test_a_missing_folder_says_how_to_make_it(tmp_path: Path) -> None:
 def test_trim_keeps_a_margin() -> None:
     samples = np.zeros(16000, dtype=np.float32)
     samples[8000:9000] = 0.5
-    assert len(questions.trim(samples)) == 999 + 2 * 960
+    assert len(questions.trim_clip(samples)) == 999 + 2 * 960
 
 
 def test_distortion_keeps_clips_usable() -> None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from descant.errors import ConfigError, WeightsError
-from descant.train.loop import Metrics, Run, Task, generator, learning_rate, load_weights, run_stage
-from descant.train.recipe import Stage, build
+from descant.train.loop import Metrics, Run, Task, generator, learning_rate, load_module, run_stage
+from descant.train.recipe import Stage, read_dataclass
 
 STAGE = Stage(
     task="toy", lane="toy", steps=60, batch=4, lr=1e-2, ema=0.9, save_every=7, log_every=5, name="toy", seed=3
@@ -77,7 +77,7 @@ def test_other_seed_gives_other_weights(tmp_path: Path) -> None:
     """The comparison above can fail."""
     other = Run(
         Toy(),
-        build(Stage, {"task": "toy", "lane": "toy", "steps": 60, "lr": 0.01, "ema": 0.9, "seed": 4}, "x"),
+        read_dataclass(Stage, {"task": "toy", "lane": "toy", "steps": 60, "lr": 0.01, "ema": 0.9, "seed": 4}, "x"),
         tmp_path,
     )
     other.train()
@@ -139,19 +139,21 @@ def test_killed_while_finishing_it_finishes_again(tmp_path: Path) -> None:
 
 def test_final_weights_are_the_average(tmp_path: Path) -> None:
     run_stage(Toy(), STAGE, tmp_path)
-    final = load_weights(tmp_path, "net")
+    final = load_module(tmp_path, "net")
     latest = torch.load(tmp_path / "latest.pt", weights_only=True)
     assert torch.equal(final["0.weight"], latest["average"][0])
     assert not torch.equal(final["0.weight"], latest["modules"]["net"]["0.weight"])
     assert torch.equal(final["shift"], torch.full((3,), 0.5))
     with pytest.raises(WeightsError, match="no module 'ear'"):
-        load_weights(tmp_path, "ear")
+        load_module(tmp_path, "ear")
     with pytest.raises(WeightsError, match="not finished"):
-        load_weights(tmp_path / "elsewhere", "net")
+        load_module(tmp_path / "elsewhere", "net")
 
 
 def test_learning_rate_warms_up_and_ends_at_its_floor() -> None:
-    stage = build(Stage, {"task": "t", "lane": "l", "steps": 100, "lr": 1.0, "warmup": 0.1, "floor": 0.05}, "here")
+    stage = read_dataclass(
+        Stage, {"task": "t", "lane": "l", "steps": 100, "lr": 1.0, "warmup": 0.1, "floor": 0.05}, "here"
+    )
     rates = [learning_rate(stage, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == pytest.approx(1.0)
@@ -160,4 +162,4 @@ def test_learning_rate_warms_up_and_ends_at_its_floor() -> None:
 
 def test_stage_with_an_unknown_key_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'steps'"):
-        build(Stage, {"task": "t", "lane": "l", "step": 1}, "stages.x")
+        read_dataclass(Stage, {"task": "t", "lane": "l", "step": 1}, "stages.x")

@@ -12,10 +12,10 @@ import pytest
 
 from descant.model.thinker import Thinker
 from descant.train import domain, mixture
-from descant.train.examples import Desk, Example, answers
-from descant.train.loop import Context, load_weights
+from descant.train.examples import Example, ExampleEncoder, greedy_replies
+from descant.train.loop import StageContext, load_module
 from descant.train.recipe import Recipe
-from descant.train.setting import desk_of, new_thinker
+from descant.train.setting import encoder_of, new_thinker
 from descant.types import Audio, Image, Part
 
 STAGES = ("seeing", "listening", "mind", "mind-shuffled")
@@ -28,14 +28,14 @@ def right(
     recipe: Recipe, runs: Path, stage: str, task: str, change: Callable[[Part], Part] = lambda part: part
 ) -> float:
     """The share of right answers to held-out questions, each part of which passes through ``change`` first."""
-    context = Context(recipe, recipe.stage(stage), runs)
+    context = StageContext(recipe, recipe.stage(stage), runs)
     thinker: Thinker = new_thinker(context)
-    thinker.load_state_dict(load_weights(runs / stage, "thinker"))
-    desk: Desk = desk_of(context)
+    thinker.load_state_dict(load_module(runs / stage, "thinker"))
+    desk: ExampleEncoder = encoder_of(context)
     source = mixture.Source("test", distorted=False)
-    examples = [mixture.make(source, task, random.Random(f"pico/{n}")) for n in range(ASKED)]
+    examples = [mixture.make_example(source, task, random.Random(f"pico/{n}")) for n in range(ASKED)]
     shown = [_changed(example, change) for example in examples]
-    said = answers(thinker.eval(), desk, shown, max_tokens=40)
+    said = greedy_replies(thinker.eval(), desk, shown, max_tokens=40)
     return sum(domain.correct(task, text, e.reply) for text, e in zip(said, examples, strict=True)) / ASKED
 
 
@@ -54,7 +54,7 @@ def emptied(part: Part) -> Part:
 
 
 def test_pico_is_small(recipe: Recipe) -> None:
-    thinker = new_thinker(Context(recipe, recipe.stage("mind"), Path()))
+    thinker = new_thinker(StageContext(recipe, recipe.stage("mind"), Path()))
     assert sum(p.numel() for p in thinker.parameters()) < 500_000
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from descant.train.codec import CodecDecoder, load_codec
 from descant.train.dit import DiTTask
-from descant.train.loop import Context, Metrics, generator, load_weights
+from descant.train.loop import Metrics, StageContext, generator, load_module
 from descant.train.mel import normalised_mel
 from descant.train.recipe import Recipe
 from descant.train.stages import run_one
@@ -30,22 +30,22 @@ def figures(runs: Path, stage: str) -> Metrics:
 
 @pytest.fixture(scope="module")
 def talker(recipe: Recipe, runs: Path) -> TalkerTask:
-    task = TalkerTask(Context(recipe, recipe.stage("talker"), runs))
-    task.talker.load_state_dict(load_weights(runs / "talker", "talker"))
+    task = TalkerTask(StageContext(recipe, recipe.stage("talker"), runs))
+    task.talker.load_state_dict(load_module(runs / "talker", "talker"))
     return task
 
 
 @pytest.fixture(scope="module")
 def dit(recipe: Recipe, runs: Path) -> DiTTask:
-    task = DiTTask(Context(recipe, recipe.stage("dit"), runs))
-    task.dit.load_state_dict(load_weights(runs / "dit", "dit"))
+    task = DiTTask(StageContext(recipe, recipe.stage("dit"), runs))
+    task.dit.load_state_dict(load_module(runs / "dit", "dit"))
     return task
 
 
 @pytest.fixture(scope="module")
 def vocoder(recipe: Recipe, runs: Path) -> VocoderTask:
-    task = VocoderTask(Context(recipe, recipe.stage("vocoder"), runs))
-    task.vocoder.load_state_dict(load_weights(runs / "vocoder", "vocoder"))
+    task = VocoderTask(StageContext(recipe, recipe.stage("vocoder"), runs))
+    task.vocoder.load_state_dict(load_module(runs / "vocoder", "vocoder"))
     return task
 
 
@@ -57,7 +57,7 @@ def test_codes_carry_the_letters(runs: Path) -> None:
 
 
 def test_vocoder_learnt(recipe: Recipe, runs: Path) -> None:
-    untrained = VocoderTask(Context(recipe, recipe.stage("vocoder"), runs))
+    untrained = VocoderTask(StageContext(recipe, recipe.stage("vocoder"), runs))
     with torch.inference_mode():
         before = untrained.evaluate()["log_mel_l1"]
     assert figures(runs, "vocoder")["log_mel_l1"] < 0.5 * before
@@ -138,6 +138,6 @@ def test_finished_run_is_not_trained_again(recipe: Recipe, runs: Path) -> None:
 
 
 def test_codec_decoder_is_never_part_of_the_shipped_weights(recipe: Recipe, runs: Path) -> None:
-    _, decoder = load_codec(Context(recipe, recipe.stage("dit"), runs))
+    _, decoder = load_codec(StageContext(recipe, recipe.stage("dit"), runs))
     assert isinstance(decoder, CodecDecoder)
     assert not any(p.requires_grad for p in decoder.parameters())

@@ -16,8 +16,17 @@ from descant.inputs.prompt import PromptBuilder
 from descant.model.thinker import Thinker
 from descant.train import domain, mixture, phrases, pictures, questions, sounds
 from descant.train.encoders import NOTHING, HearingTask, SeeingTask, centres, distance, read_off, spell
-from descant.train.examples import IGNORE, NANO_INPUTS, Desk, Example, answers, lesson, nano_tokenizer, reply_losses
-from descant.train.loop import Context, new_optimizer
+from descant.train.examples import (
+    IGNORE,
+    NANO_INPUTS,
+    Example,
+    ExampleEncoder,
+    encode_example,
+    greedy_replies,
+    nano_tokenizer,
+    reply_losses,
+)
+from descant.train.loop import StageContext, new_optimizer
 from descant.train.recipe import Stage, read_recipe
 from descant.train.setting import new_thinker
 from descant.train.thinker import ThinkerTask
@@ -27,12 +36,12 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 PICO = read_recipe(RECIPES / "pico.yaml")
 
 
-def desk() -> Desk:
-    return Desk(nano_tokenizer(), NANO_INPUTS, PICO.model.thinker)
+def desk() -> ExampleEncoder:
+    return ExampleEncoder(nano_tokenizer(), NANO_INPUTS, PICO.model.thinker)
 
 
-def context(runs: Path, stage: Stage) -> Context:
-    return Context(PICO, replace(stage, name="stage"), runs)
+def context(runs: Path, stage: Stage) -> StageContext:
+    return StageContext(PICO, replace(stage, name="stage"), runs)
 
 
 def thinker() -> Thinker:
@@ -47,7 +56,7 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> questions.Clips:
         return (0.5 * sounds.tone(300, 0.02 * len(text))).astype(np.float32)
 
     monkeypatch.setattr(questions, "synthesise", hum)
-    list(questions.build(tmp_path / "clips", questions.plan(150, 0, "train")))
+    list(questions.build_questions(tmp_path / "clips", questions.plan(150, 0, "train")))
     return questions.Clips(tmp_path / "clips")
 
 
@@ -67,9 +76,9 @@ def test_recipes_know_the_ids_of_the_tokenizer(name: str) -> None:
 
 @pytest.mark.parametrize("task", ["plus", "colour", "sound", "video", "say"])
 def test_a_lesson_is_the_prompt_of_inference_with_its_reply(task: str) -> None:
-    example = mixture.make(mixture.Source("test", distorted=False), task, random.Random(0))
+    example = mixture.make_example(mixture.Source("test", distorted=False), task, random.Random(0))
     prompt = PromptBuilder(nano_tokenizer(), NANO_INPUTS, PICO.model.thinker).build([example.question], speech=True)
-    made, length = lesson(desk(), example), len(prompt)
+    made, length = encode_example(desk(), example), len(prompt)
     assert torch.equal(made.prompt.ids[:length], prompt.ids)
     assert torch.equal(made.prompt.positions[:, :length], prompt.positions)
     learnt = made.labels != IGNORE
@@ -84,7 +93,8 @@ def test_a_lesson_is_the_prompt_of_inference_with_its_reply(task: str) -> None:
 def test_a_batch_has_the_losses_of_its_lessons_alone() -> None:
     source, model = mixture.Source("train", distorted=False), thinker()
     made = [
-        lesson(desk(), mixture.make(source, task, random.Random(1))) for task in ("chat", "colour", "sound", "video")
+        encode_example(desk(), mixture.make_example(source, task, random.Random(1)))
+        for task in ("chat", "colour", "sound", "video")
     ]
     with torch.no_grad():
         rows = model.embed([one.prompt for one in made])
@@ -98,7 +108,7 @@ def test_a_batch_has_the_losses_of_its_lessons_alone() -> None:
 def test_what_the_user_says_has_no_loss() -> None:
     """The reply's loss does not ask the prompt's own tokens to be predicted."""
     model = thinker()
-    one = lesson(desk(), Example("say", user("Say: hello"), "hello"))
+    one = encode_example(desk(), Example("say", user("Say: hello"), "hello"))
     losses, _ = reply_losses(model, model.embed([one.prompt]), [one])
     hidden = model(model.embed([one.prompt])[0][None], one.prompt.positions[:, None])
     learnt = one.labels != IGNORE
@@ -110,8 +120,8 @@ def test_what_the_user_says_has_no_loss() -> None:
 def test_a_thinker_overfits_a_few_lessons_and_then_says_them() -> None:
     torch.manual_seed(0)
     model, source = thinker(), mixture.Source("train", distorted=False)
-    examples = [mixture.make(source, task, random.Random(2)) for task in ("chat", "colour", "sound", "video")]
-    made = [lesson(desk(), example) for example in examples]
+    examples = [mixture.make_example(source, task, random.Random(2)) for task in ("chat", "colour", "sound", "video")]
+    made = [encode_example(desk(), example) for example in examples]
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(150):
         loss = reply_losses(model, model.embed([one.prompt for one in made]), made)[0].mean()
@@ -121,7 +131,7 @@ def test_a_thinker_overfits_a_few_lessons_and_then_says_them() -> None:
         if float(loss.detach()) < 0.02:
             break
     assert float(loss.detach()) < 0.05
-    assert answers(model, desk(), examples) == [example.reply for example in examples]
+    assert greedy_replies(model, desk(), examples) == [example.reply for example in examples]
 
 
 # ---------------------------------------------------------------- mixtures
@@ -131,20 +141,20 @@ def test_every_task_of_the_recipe_can_be_drawn(clips: questions.Clips) -> None:
     source = mixture.Source("train", clips)
     shares = (read_recipe(RECIPES / "nano.yaml").stage("joint").options or {})["shares"]
     for task in shares:
-        example = mixture.make(source, task, random.Random(3))
+        example = mixture.make_example(source, task, random.Random(3))
         assert example.task == task and example.reply
-        assert len(lesson(desk(), example)) > 10
+        assert len(encode_example(desk(), example)) > 10
 
 
 def test_the_order_of_drawing_does_not_matter() -> None:
     source, shares = mixture.Source("train"), {"plus": 1.0, "colour": 1.0}
-    forward = [mixture.draw(source, shares, 5, n).reply for n in range(8)]
-    assert [mixture.draw(source, shares, 5, n).reply for n in reversed(range(8))] == forward[::-1]
+    forward = [mixture.draw_example(source, shares, 5, n).reply for n in range(8)]
+    assert [mixture.draw_example(source, shares, 5, n).reply for n in reversed(range(8))] == forward[::-1]
 
 
 def test_spoken_tasks_need_clips() -> None:
     with pytest.raises(OptionError, match="make them with the data stage"):
-        mixture.make(mixture.Source("train"), "asked:plus", random.Random(0))
+        mixture.make_example(mixture.Source("train"), "asked:plus", random.Random(0))
 
 
 @pytest.mark.parametrize("task", ["colour", "sound", "video"])
@@ -152,7 +162,7 @@ def test_shuffled_answers_are_right_only_by_chance(task: str) -> None:
     honest, shuffled = mixture.Source("train"), mixture.Source("train", shuffled=True)
     same = 0
     for seed in range(150):
-        a, b = (mixture.make(source, task, random.Random(seed)) for source in (honest, shuffled))
+        a, b = (mixture.make_example(source, task, random.Random(seed)) for source in (honest, shuffled))
         same += domain.correct(task, a.reply, b.reply)
     assert same / 150 < 0.45
 

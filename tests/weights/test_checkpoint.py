@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from descant.errors import ConfigError, DescantError, OptionError, WeightsError
+from descant.export.checkpoint import save_checkpoint
 from descant.weights import checkpoint as module
-from descant.weights.checkpoint import load_checkpoint, save_checkpoint
+from descant.weights.checkpoint import load_checkpoint
 from descant.weights.names import to_official
 from descant.weights.shards import INDEX, SINGLE, read_headers
 from tests import tiny
@@ -98,7 +99,9 @@ def test_without_a_dtype_a_cpu_gets_float32(tmp_path: Path) -> None:
     assert module.native_dtype(entries) == torch.bfloat16
 
 
-@pytest.mark.parametrize("device, words", [("nonsense", "unknown device 'nonsense'"), ("cuda", "no CUDA device")])
+@pytest.mark.parametrize(
+    "device, words", [("nonsense", "device 'nonsense' cannot be used"), ("cuda", "device 'cuda' cannot be used")]
+)
 def test_devices_that_are_not_there(device: str, words: str, ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
     with pytest.raises(OptionError, match=words):

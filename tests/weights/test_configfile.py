@@ -13,7 +13,8 @@ import pytest
 
 from descant.config import OmniConfig, VocosConfig
 from descant.errors import ConfigError
-from descant.weights.configfile import read_config, write_config
+from descant.export.config import write_config
+from descant.weights.configfile import read_config
 from tests import tiny
 
 DATA = Path(__file__).parent.parent / "data"

@@ -19,7 +19,7 @@ REPOSITORY = "Qwen/Qwen2.5-Omni-3B"
 
 @pytest.fixture
 def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(fetch, "ASSETS", tmp_path / "assets")
+    monkeypatch.setattr(fetch, "MODELS_FOLDER", tmp_path / "assets")
     for name in ("nano", "empty"):
         (tmp_path / "assets" / name).mkdir(parents=True)
     (tmp_path / "assets" / "nano" / "config.json").write_text("{}")

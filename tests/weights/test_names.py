@@ -12,7 +12,7 @@ import pytest
 
 from descant.weights import names
 from descant.weights.configfile import read_config
-from descant.weights.names import OPTIONAL, ROWS, to_official, to_ours
+from descant.weights.names import NAME_RULES, OPTIONAL, to_official, to_ours
 from descant.weights.parts import build_on_meta
 from tests import tiny
 
@@ -66,7 +66,7 @@ def test_a_name_belongs_to_one_row_in_each_direction(size: str) -> None:
         assert sum(pattern.fullmatch(to_ours(name) or "") is not None for pattern, _ in names._OURS) == 1
 
 
-@pytest.mark.parametrize("row", range(len(ROWS)))
+@pytest.mark.parametrize("row", range(len(NAME_RULES)))
 def test_every_row_is_needed(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, one of the three models does not map: this also shows that the comparison can fail."""
     for table in ("_OFFICIAL", "_OURS"):

@@ -11,9 +11,10 @@ import pytest
 
 from descant.config import InputsConfig
 from descant.errors import ConfigError
+from descant.export.sidefiles import write_generation, write_inputs
 from descant.types import Decoding, Sampling
-from descant.weights.configfile import read_generation, read_inputs, write_generation, write_inputs
-from descant.weights.generation import GenerationDefaults
+from descant.weights.generation import GenerationDefaults, read_generation
+from descant.weights.inputsfile import read_inputs
 from tests import tiny
 
 NANO = {"video_min_pixels": 784, "video_max_pixels": 3136, "default_system": None, "speech_system": None}

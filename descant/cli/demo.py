@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from descant.cli.player import WavWriter
 from descant.errors import DescantError
-from descant.player import WavWriter
 from descant.types import Audio, AudioChunk, Finished, Image, Message, TextDelta, Video, user
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from descant.omni import Omni
 
-ASSETS = Path(__file__).parent / "assets" / "demo"
+DEMO_MEDIA = Path(__file__).parents[1] / "assets" / "demo"
 OUT = Path("out/demo")
 SEED = 1
 AUDIBLE = 0.02  # of full scale, root mean square over the answer; speech is ten times that
@@ -37,7 +37,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Result:
+class DemoResult:
     """One row of report.json. Times count from the moment the request was complete; rtf: time taken / time of sound."""
 
     question: str
@@ -54,7 +54,7 @@ def questions() -> list[Question]:
     """One typed, one spoken about a picture, one about a sound, one about a video with its sound."""
 
     def media(name: str) -> str:
-        return str(ASSETS / name)
+        return str(DEMO_MEDIA / name)
 
     typed = "What is seven plus five?"
     heard = "What do you hear?"
@@ -82,7 +82,7 @@ def plain(text: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
-def right(result: Result) -> bool:
+def right(result: DemoResult) -> bool:
     return plain(result.text) == plain(result.expected)
 
 
@@ -90,17 +90,18 @@ def loudness(path: Path) -> float:
     """Root mean square of a 16-bit WAV file that ``WavWriter`` wrote, in parts of full scale."""
     import numpy as np
 
-    from descant.player import HEADER
+    from descant.cli.player import HEADER
 
     pcm: np.ndarray = np.frombuffer(path.read_bytes()[HEADER:], "<i2").astype(np.float64) / 32768
     return float(np.sqrt(np.mean(pcm**2))) if len(pcm) else 0.0
 
 
-def answer(omni: Omni, question: Question, path: Path) -> Result:
+def answer_question(omni: Omni, question: Question, path: Path) -> DemoResult:
     """Ask, print the text as it comes, write the sound as it comes."""
     first_text = first_audio = 0.0
     wav: WavWriter | None = None
-    text, total = "", 0.0
+    text = ""
+    total = 0.0
     print(f"\n  you   {question.shown}\n  nano  ", end="", flush=True)
     for event in omni.chat([question.message], seed=SEED):
         if isinstance(event, TextDelta):
@@ -111,15 +112,16 @@ def answer(omni: Omni, question: Question, path: Path) -> Result:
             wav = wav or WavWriter(path, event.rate)
             wav.write(event.samples)
         elif isinstance(event, Finished):
-            text, total = event.text, event.t
+            text = event.text
+            total = event.t
     seconds = 0.0 if wav is None else wav.seconds
     print(f"\n        {path}, {seconds:.1f} s of speech; first sound after {first_audio:.2f} s")
     rtf = total / seconds if seconds else 0.0
     times = (round(value, 3) for value in (first_text, first_audio, seconds, rtf))
-    return Result(question.shown, text, question.expected, str(path), *times)
+    return DemoResult(question.shown, text, question.expected, str(path), *times)
 
 
-def table(results: list[tuple[Question, Result]]) -> str:
+def results_table(results: list[tuple[Question, DemoResult]]) -> str:
     """What happened, one line a question."""
     lines = [f"  {'question':10}{'answer':34}{'right':7}{'first text':>11}{'first sound':>13}{'sound':>8}{'rtf':>7}"]
     for question, r in results:
@@ -146,10 +148,10 @@ def main() -> int:
     OUT.mkdir(parents=True, exist_ok=True)
     results = []
     for place, question in enumerate(questions(), start=1):
-        results.append((question, answer(omni, question, OUT / f"{place}-{question.name}.wav")))
+        results.append((question, answer_question(omni, question, OUT / f"{place}-{question.name}.wav")))
     report = {"questions": [asdict(result) for _, result in results]}
     (OUT / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"\n{table(results)}\n\n  report: {OUT / 'report.json'}")
+    print(f"\n{results_table(results)}\n\n  report: {OUT / 'report.json'}")
     faults = [f"{q.name}: expected {r.expected!r}, got {r.text!r}" for q, r in results if not right(r)]
     faults += [f"{q.name}: no audible speech" for q, r in results if not r.audio_s or loudness(Path(r.wav)) < AUDIBLE]
     for fault in faults:

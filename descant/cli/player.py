@@ -38,7 +38,9 @@ class WavWriter:
     """A WAV file that grows. After every ``write`` its header is true, so an interrupted answer can still be heard."""
 
     def __init__(self, path: str | Path, rate: int):
-        self.path, self.rate, self.samples = Path(path), rate, 0
+        self.path = Path(path)
+        self.rate = rate
+        self.samples = 0
         if not self.path.parent.is_dir():
             raise OptionError(f"cannot write {self.path}: there is no folder {self.path.parent}; make it first")
         try:
@@ -96,7 +98,8 @@ class Player:
     """Plays while the answer is made. A thread feeds the program, so a slow sound card never holds up the text."""
 
     def __init__(self, name: str, rate: int):
-        self.name, self.rate = name, rate
+        self.name = name
+        self.rate = rate
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None

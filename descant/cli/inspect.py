@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from descant.config import BigVGANConfig, DecoderConfig, OmniConfig, Token2WavConfig
+from descant.config import OUTPUT_RATE_HZ, BigVGANConfig, DecoderConfig, OmniConfig, Token2WavConfig
 from descant.errors import ConfigError
 from descant.weights.checkpoint import compare
 from descant.weights.configfile import read_config
@@ -34,8 +34,8 @@ TITLES = {
     "token2wav.vocoder": "vocoder",
 }
 SPELT = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-SAMPLE_RATE, HOP = 24000, 240  # Hz; samples per mel frame: 100 frames a second
-AUDIO_RATE = 25  # tokens a second that the audio encoder gives (40 ms each)
+MEL_FRAMES_PER_SECOND = 100
+TOKENS_PER_SECOND = 25  # of sound
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,12 @@ class Report:
         return sum(part.nbytes for part in self.parts)
 
 
-def report(folder: str | Path) -> Report:
+def inspect_folder(folder: str | Path) -> Report:
     """Look at a model folder; one with nothing but config.json will do. Raises ConfigError, WeightsError."""
     folder = Path(folder)
     config = read_config(folder)
-    parts, stored = build_on_meta(config), has_weights(folder)
+    parts = build_on_meta(config)
+    stored = has_weights(folder)
     entries: Mapping[str, Stored] = compare(parts, read_headers(folder)) if stored else {}
     announced = _announced(folder)
     groups: dict[str, list[tuple[Tensor, str]]] = {name: [] for name in TITLES}
@@ -115,7 +116,7 @@ def to_json(found: Report) -> dict[str, object]:
     }
 
 
-def table(found: Report) -> str:
+def parts_table(found: Report) -> str:
     """The report for people: one row per part and a total."""
     rows = [f"{'part':<20}{'parameters':>16}  {'dtype':<9}{'bytes':>16}"]
     rows += [f"{p.title:<20}{p.parameters:>16,}  {p.dtype:<9}{p.nbytes:>16,}" for p in found.parts]
@@ -128,13 +129,15 @@ def table(found: Report) -> str:
 ARROW = 24  # the column of the vertical arrows
 
 
-def draw(found: Report) -> str:
+def draw_model(found: Report) -> str:
     """The system as a drawing in text, top to bottom; what this model does not have is left out."""
-    config, size = found.config, {part.name: part.parameters for part in found.parts}
+    config = found.config
+    size = {part.name: part.parameters for part in found.parts}
     thinker = config.thinker
-    audio, vision = thinker.audio, thinker.vision
+    audio = thinker.audio
+    vision = thinker.vision
     lines = [
-        _source("sound", f"audio encoder  {_count(size['thinker.audio'])}", f"{AUDIO_RATE} tokens a second"),
+        _source("sound", f"audio encoder  {_count(size['thinker.audio'])}", f"{TOKENS_PER_SECOND} tokens a second"),
         _body(f"{audio.encoder_layers} layers x {audio.d_model}, blocks of {audio.n_window * 2 / 100:g} s"),
         _source("sight", f"vision encoder {_count(size['thinker.vision'])}", f"one token per {_cell(config)} pixels"),
         _body(f"{vision.depth} layers x {vision.hidden_size}, windows of {vision.window_size} pixels"),
@@ -156,7 +159,8 @@ def draw(found: Report) -> str:
 
 
 def _sound(config: Token2WavConfig, size: Mapping[str, int]) -> list[str]:
-    dit, frames = config.dit, SAMPLE_RATE // HOP
+    dit = config.dit
+    frames = MEL_FRAMES_PER_SECOND
     name = "BigVGAN" if isinstance(config.vocoder, BigVGANConfig) else "Vocos"
     block_ms = dit.block_size * 1000 // frames
     return [
@@ -164,7 +168,7 @@ def _sound(config: Token2WavConfig, size: Mapping[str, int]) -> list[str]:
         _box("DiT", size["token2wav.dit"], "<- voice"),
         _body(f"{dit.num_hidden_layers} layers x {dit.hidden_size}, blocks of {block_ms} ms"),
         _flow(f"{frames} mel frames a second, {dit.mel_dim} bins"),
-        _box(name, size["token2wav.vocoder"], f"-> sound, {SAMPLE_RATE} samples a second"),
+        _box(name, size["token2wav.vocoder"], f"-> sound, {OUTPUT_RATE_HZ} samples a second"),
     ]
 
 

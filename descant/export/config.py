@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from descant.config import (
@@ -17,8 +18,7 @@ from descant.config import (
     VisionConfig,
     VocosConfig,
 )
-from descant.weights.plain import write_plain
-from descant.weights.strict import write_json
+from descant.export.sidefiles import write_json
 
 Json = dict[str, object]
 
@@ -95,14 +95,14 @@ def _thinker(c: ThinkerConfig) -> Json:
 def _audio(c: AudioConfig) -> Json:
     return {
         "model_type": "qwen2_5_omni_audio_encoder",
-        **write_plain(c),
+        **_plain(c),
         "activation_function": "gelu",
         "scale_embedding": False,
     }
 
 
 def _vision(c: VisionConfig) -> Json:
-    return {"model_type": "qwen2_5_omni_vision_encoder", **write_plain(c), "hidden_act": "silu"}
+    return {"model_type": "qwen2_5_omni_vision_encoder", **_plain(c), "hidden_act": "silu"}
 
 
 def _talker(c: TalkerConfig, thinker: ThinkerConfig) -> Json:
@@ -124,7 +124,7 @@ def _talker(c: TalkerConfig, thinker: ThinkerConfig) -> Json:
 def _token2wav(c: Token2WavConfig) -> Json:
     out: Json = {"model_type": "qwen2_5_omni_token2wav", "dit_config": _dit(c.dit)}
     if isinstance(c.vocoder, VocosConfig):
-        out["vocos_config"] = write_plain(c.vocoder)
+        out["vocos_config"] = _plain(c.vocoder)
     else:
         out["bigvgan_config"] = _bigvgan(c.vocoder)
     return out
@@ -168,3 +168,12 @@ def _bigvgan(c: BigVGANConfig) -> Json:
         "resblock_kernel_sizes": list(c.resblock_kernel_sizes),
         "resblock_dilation_sizes": [list(row) for row in c.resblock_dilation_sizes],
     }
+
+
+def _plain(value: object) -> dict[str, object]:
+    """Our own dataclass as an object: its field names are keys."""
+    out: dict[str, object] = {}
+    for field in dataclasses.fields(value):  # type: ignore[arg-type]
+        item: object = vars(value)[field.name]
+        out[field.name] = list(item) if isinstance(item, tuple) else item
+    return out

