@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descant.errors import OptionError
-from descant.types import AudioChunk, Event, Finished, Message, TextDelta, Timings, Usage
+from descant.types import AudioChunk, Event, Finished, Message, Part, Text, TextDelta, Timings, Usage, assistant
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,9 @@ class StubOmni:
             raise OptionError(f"unknown voice {voice!r}; this model has {', '.join(self.voices)}")
         self.calls.append((list(messages), options))
         return self.events(speech=options.get("speech", True))
+
+    def session(self, **options: Any) -> StubSession:
+        return StubSession(self, options)
 
     def speak(self, text: str, **options: Any) -> Iterator[Event]:
         self.calls.append((text, options))
@@ -69,3 +72,29 @@ class StubOmni:
         usage = Usage(prompt_tokens=1, prefilled_tokens=1, text_tokens=len(words))
         timings = Timings(time.perf_counter() - start, first_text_s=0.1)
         yield Finished(self.text, "stop", usage, timings, time.perf_counter() - start)
+
+
+@dataclass
+class StubSession:
+    """A live session of the stand-in: its calls are the whole conversation so far."""
+
+    omni: StubOmni
+    options: dict[str, Any]
+    messages: list[Message] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    closed: bool = False
+
+    def add(self, *parts: Part | str) -> None:
+        self.parts += [Text(part) if isinstance(part, str) else part for part in parts]
+
+    def respond(self, **options: Any) -> Iterator[Event]:
+        asked = [*self.messages, Message("user", tuple(self.parts))]
+        self.parts = []
+        self.messages = [*asked, assistant(self.omni.text)]
+        return self.omni.chat(asked, **{**self.options, **options})
+
+    def cancel(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True

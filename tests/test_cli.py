@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from safetensors.torch import load_file
 from descant.cli import common
 from descant.cli.errors import run
 from descant.errors import WeightsError
-from descant.types import Audio, Image, Text, Video
-from tests.stub import StubOmni
+from descant.types import Audio, Event, Image, Text, Video
+from tests.stub import StubOmni, StubSession
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("chat", "ask", "say", "transcribe", "inspect", "voices", "trace", "eval", "bench")
@@ -155,7 +156,7 @@ SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a background job inherits is to ignore it
 from descant.cli import common, main
-from tests.stub import StubOmni
+from tests.stub import StubOmni, StubSession
 common.open_model = lambda name, **options: StubOmni(pause=0.05, endless=True)
 sys.exit(main(sys.argv[1:]))
 """
@@ -335,14 +336,17 @@ def test_what_goes_wrong_is_said_and_the_talk_goes_on(
 
 
 def test_an_interrupt_stops_the_answer_and_not_the_talk(omni: StubOmni, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([KeyboardInterrupt, None])
-    good = omni.chat
+    stops = iter([True, False])
+    good, cancelled = omni.events, list[StubSession]()
 
-    def chat(messages: object, **options: object) -> object:
-        if (error := next(answers)) is not None:
-            raise error
-        return good(messages, **options)  # type: ignore[arg-type]
+    def events(*, speech: bool) -> Iterator[Event]:
+        made = good(speech=speech)
+        yield next(made)
+        if next(stops):
+            raise KeyboardInterrupt
+        yield from made
 
-    monkeypatch.setattr(omni, "chat", chat)
+    monkeypatch.setattr(omni, "events", events)
+    monkeypatch.setattr(StubSession, "cancel", lambda self: cancelled.append(self))
     assert talk(monkeypatch, "Hello", "Again") == 0
-    assert len(omni.calls) == 1 and len(omni.calls[0][0]) == 1
+    assert len(omni.calls) == 2 and len(cancelled) == 1

@@ -1,4 +1,4 @@
-"""An interactive talk: type, attach pictures and sounds, read and hear the answers as they come."""
+"""A live session in the terminal: type, attach pictures and sounds, read and hear the answers as they come."""
 
 from __future__ import annotations
 
@@ -16,78 +16,94 @@ from descant.cli import common
 from descant.cli.events import Sinks
 from descant.cli.player import find_player
 from descant.errors import DescantError, OptionError
-from descant.types import Audio, Image, Message, Part, Text, Video, assistant
+from descant.types import AnswerOptions, Audio, Image, Message, Part, Text, Video, assistant
 
 if TYPE_CHECKING:
-    from descant.omni import Omni
+    from descant.omni import LiveSession, Omni
 
 HELP = """Type a question, or:
-  /image FILE   /audio FILE   /video FILE    attach to the next question (an empty line sends it without text)
+  /image FILE   /audio FILE   /video FILE    attach to the next question (an empty line sends it)
   /voice NAME   who speaks    /new           forget what was said
   /save FOLDER  the talk so far, as JSON     /quit   or Ctrl-D"""
 
 
 @dataclass
-class Talk:
-    """What the commands of a talk may change."""
+class ChatShell:
+    """One conversation in the terminal: a live session, and what the commands may change.
+
+    messages: what was asked and answered, for ``/save``; attached: what goes with the next question.
+    """
 
     omni: Omni
     out: Path | None  # folder for the sounds; None: text only
     play: bool
     voice: str | None
-    seed: int | None
-    max_tokens: int | None
+    options: AnswerOptions
+    session: LiveSession
     messages: list[Message] = field(default_factory=list)
     attached: list[Part] = field(default_factory=list)
     answers: int = 0
 
+    def attach(self, part: Part, name: str) -> None:
+        """Add a medium to the next question; it is read while the question is typed."""
+        self.session.add(part)
+        self.attached.append(part)
+        common.note(f"  {name} goes with the next question (an empty line sends it)")
+
     def answer(self, text: str) -> None:
-        """Answer one turn. What fails or is interrupted leaves the talk as it was before the turn."""
+        """Answer one turn. An answer that is stopped keeps what it said so far."""
         parts = [*self.attached, *([Text(text)] if text else [])]
-        turns = [*self.messages, Message("user", tuple(parts))]
         self.attached = []
+        if text:
+            self.session.add(text)
         wav = self.out / f"answer-{self.answers + 1}.wav" if self.out is not None else None
         sinks = Sinks(text=sys.stdout, out=wav, play=self.play)
-        events = self.omni.chat(
-            turns, voice=self.voice, speech=wav is not None, max_tokens=self.max_tokens, seed=self.seed
-        )
-        finished = sinks.run(events)
-        self.messages = [*turns, assistant(finished.text)]
+        try:
+            finished = sinks.run(self.session.respond(voice=self.voice))
+        except KeyboardInterrupt:
+            self.session.cancel()
+            raise
+        self.messages += [Message("user", tuple(parts)), assistant(finished.text)]
         self.answers += 1
         if sinks.wav is not None:
             common.note(f"  {sinks.wav.path} ({sinks.wav.seconds:.1f} s)")
 
-
-def attach_image(talk: Talk, name: str) -> None:
-    talk.attached.append(Image(str(common.existing(Path(name)))))
-    common.note(f"  {name} goes with the next question")
-
-
-def attach_audio(talk: Talk, name: str) -> None:
-    talk.attached.append(Audio(str(common.existing(Path(name)))))
-    common.note(f"  {name} goes with the next question (an empty line sends it)")
+    def forget(self) -> None:
+        """Begin another conversation."""
+        self.session.close()
+        self.session = self.omni.session(**self.options)
+        self.messages = []
+        self.attached = []
 
 
-def attach_video(talk: Talk, name: str) -> None:
+def attach_image(shell: ChatShell, name: str) -> None:
+    shell.attach(Image(str(common.existing(Path(name)))), name)
+
+
+def attach_audio(shell: ChatShell, name: str) -> None:
+    shell.attach(Audio(str(common.existing(Path(name)))), name)
+
+
+def attach_video(shell: ChatShell, name: str) -> None:
     common.existing(Path(name))
-    talk.attached += common.videos([name], sound=True)
-    common.note(f"  {name} goes with the next question")
+    for video in common.videos([name], sound=True):
+        shell.attach(video, name)
 
 
-def change_voice(talk: Talk, name: str) -> None:
-    names = talk.omni.voices
+def change_voice(shell: ChatShell, name: str) -> None:
+    names = shell.omni.voices
     if name not in names:
         raise OptionError(f"no voice {name!r}; this model has {', '.join(names) or 'none'}")
-    talk.voice = name
+    shell.voice = name
     common.note(f"  {name} speaks from now on")
 
 
-def save(talk: Talk, name: str) -> None:
+def save(shell: ChatShell, name: str) -> None:
     """Write the conversation in the form of the official model card, so that `descant trace` can read it."""
     folder = Path(name or "talk")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "talk.json"
-    turns = [{"role": m.role, "content": [part_json(p) for p in m.content]} for m in talk.messages]
+    turns = [{"role": m.role, "content": [part_json(p) for p in m.content]} for m in shell.messages]
     path.write_text(json.dumps(turns, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     common.note(f"  {path}: {len(turns)} turns")
 
@@ -100,17 +116,16 @@ def part_json(part: Part) -> dict[str, object]:
     return body | {"use_audio_in_video": True} if isinstance(part, Video) and part.use_audio else body
 
 
-def forget(talk: Talk, _: str) -> None:
-    talk.messages = []
-    talk.attached = []
+def forget(shell: ChatShell, _: str) -> None:
+    shell.forget()
     common.note("  forgotten")
 
 
-def show_help(_: Talk, __: str) -> None:
+def show_help(_: ChatShell, __: str) -> None:
     common.note(HELP)
 
 
-COMMANDS: dict[str, Callable[[Talk, str], None]] = {
+COMMANDS: dict[str, Callable[[ChatShell, str], None]] = {
     "/image": attach_image,
     "/audio": attach_audio,
     "/video": attach_video,
@@ -121,16 +136,16 @@ COMMANDS: dict[str, Callable[[Talk, str], None]] = {
 }
 
 
-def one_turn(talk: Talk, line: str) -> None:
+def one_turn(shell: ChatShell, line: str) -> None:
     """A command or a question. What goes wrong is said, and the talk goes on."""
     word, _, rest = line.partition(" ")
     try:
         if word in COMMANDS:
-            COMMANDS[word](talk, rest.strip())
+            COMMANDS[word](shell, rest.strip())
         elif word.startswith("/"):
             raise OptionError(f"no command {word}; /help lists them")
-        elif line or talk.attached:
-            talk.answer(line)
+        elif line or shell.attached:
+            shell.answer(line)
     except (DescantError, OSError) as error:
         common.note(f"  {error}")
     except KeyboardInterrupt:  # stops this answer; at the prompt it ends the talk
@@ -154,13 +169,16 @@ def chat(
     player = find_player() if speech else None
     if speech:
         out.mkdir(parents=True, exist_ok=True)
-    talk = Talk(omni, out if speech else None, player is not None, voice, seed, max_tokens)
+    options: AnswerOptions = {"speech": speech, "max_tokens": max_tokens, "seed": seed}
+    session = omni.session(**options)
+    shell = ChatShell(omni, out if speech else None, player is not None, None, options, session)
     if voice is not None:
-        change_voice(talk, voice)
+        change_voice(shell, voice)
     heard = f"sounds are played by {player} and kept in {out}/" if player else f"sounds are written to {out}/"
     common.note(f"{model} listens; {heard if speech else 'answers are text only'}. /help lists the commands.")
     while (line := read_line()) is not None:
-        one_turn(talk, line.strip())
+        one_turn(shell, line.strip())
+    shell.session.close()
 
 
 def read_line() -> str | None:

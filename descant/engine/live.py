@@ -28,8 +28,9 @@ from descant.engine.engine import Engine
 from descant.engine.sampling import SEED_END, check_sampling
 from descant.engine.session import AnswerSettings
 from descant.engine.spoken_prefix import SECONDS_PER_LETTER, pace_of, spoken_prefix
-from descant.errors import OptionError, SessionError
+from descant.errors import OptionError, SessionError, shortened
 from descant.inputs.turn import TurnFormatter
+from descant.model.codec import PreparedVoice
 from descant.types import Budget, Part, Text, check_plain
 
 LAYOUT_EVERY_S = 0.4  # of new sound or pictures: then what is there is laid out and read
@@ -106,10 +107,11 @@ class LiveSession:
             self._turn.add([Text(part) if isinstance(part, str) else part for part in parts])
             self._engine.update_draft(self._number, self._turn.tokens())
 
-    def respond(self, *, max_tokens: int | None = None) -> Answer:
+    def respond(self, *, max_tokens: int | None = None, voice: str | None = None) -> Answer:
         """The turn is over: its answer, event by event. Only what was not read yet is read now.
 
-        max_tokens: the most that this answer may write (None: as the session's sampling says).
+        max_tokens: the most that this answer may write (None: as the session's sampling says); voice: who speaks it
+        (None: the session's).
         SessionError: an answer is being made, or there is nothing to answer; MediaError: the sound is too short to be
         heard; BusyError: the queue is full. Then nothing is lost, and it can be asked again.
         """
@@ -121,7 +123,8 @@ class LiveSession:
                 self.cancel()  # it was dropped
             clock = perf_counter()
             settings = self._terms.settings
-            settings = replace(settings, seed=(settings.seed + self._turns) % SEED_END)
+            seed = (settings.seed + self._turns) % SEED_END
+            settings = replace(settings, seed=seed, voice=self._voice(voice))
             if max_tokens is not None:
                 settings = replace(settings, text=replace(settings.text, max_tokens=max_tokens))
                 check_sampling(settings.text, "text")
@@ -184,9 +187,9 @@ class LiveSession:
         """``add`` for an event loop."""
         await asyncio.to_thread(self.add, *parts)
 
-    async def arespond(self, *, max_tokens: int | None = None) -> Answer:
+    async def arespond(self, *, max_tokens: int | None = None, voice: str | None = None) -> Answer:
         """``respond`` for an event loop: ``async for event in await session.arespond()``."""
-        return await asyncio.to_thread(self.respond, max_tokens=max_tokens)
+        return await asyncio.to_thread(self.respond, max_tokens=max_tokens, voice=voice)
 
     def __enter__(self) -> LiveSession:
         return self
@@ -200,6 +203,18 @@ class LiveSession:
         if not self._leave.alive:
             raise SessionError("the live session is closed; open another")
         self._engine.check_open()
+
+    def _voice(self, name: str | None) -> PreparedVoice | None:
+        """The voice of one answer."""
+        own = self._terms.settings.voice
+        if name is None:
+            return own
+        voices = self._engine.models.voices
+        if own is None:
+            raise OptionError(f"voice={shortened(name)} for a session without speech; open one with speech=True")
+        if not isinstance(name, str) or name not in voices:
+            raise OptionError(f"unknown voice {shortened(name)}; this model has {', '.join(voices)}")
+        return voices[name]
 
     def _begin(self, answer: Answer) -> None:
         """An answer is being made; what comes now is the next turn."""

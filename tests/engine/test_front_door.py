@@ -172,3 +172,21 @@ def test_sound_as_int16_is_the_sound_as_float(omni: descant.Omni) -> None:
 def test_an_empty_conversation_says_what_to_write(omni: descant.Omni) -> None:
     with pytest.raises(OptionError, match=r"descant\.user"):
         omni.chat([])
+
+
+def test_each_answer_of_a_session_may_have_a_voice_of_its_own(omni: descant.Omni) -> None:
+    first, other = omni.voices[:2]
+    with omni.session(seed=5, voice=first, talker_sampling=SHORT, max_tokens=4) as session:
+        session.add("what?")
+        changed = list(session.respond(voice=other))
+    with omni.session(seed=5, voice=other, talker_sampling=SHORT, max_tokens=4) as session:
+        session.add("what?")
+        assert told(list(session.respond())) == told(changed)
+        session.add("and?")
+        with pytest.raises(OptionError, match=f"unknown voice 'Nobody'; this model has {first}"):
+            session.respond(voice="Nobody")
+        assert isinstance(list(session.respond())[-1], Finished)  # nothing was lost
+    with omni.session(speech=False) as session:
+        session.add("what?")
+        with pytest.raises(OptionError, match="speech=True"):
+            session.respond(voice=first)
