@@ -16,20 +16,20 @@ from descant.config import (
     Token2WavConfig,
     VisionConfig,
 )
-from descant.weights.strict import Table
+from descant.weights.strict import ConfigTable
 
 
-def _multiple(table: Table, name: str, value: int, of: int, what: str) -> None:
+def _multiple(table: ConfigTable, name: str, value: int, of: int, what: str) -> None:
     if value % of:
         raise table.error(name, f"is {value}; expected a multiple of {of} ({what})")
 
 
-def _below(table: Table, name: str, value: int, limit: int, what: str) -> None:
+def _below(table: ConfigTable, name: str, value: int, limit: int, what: str) -> None:
     if value >= limit:
         raise table.error(name, f"is {value}; expected an id below {limit} ({what})")
 
 
-def check_decoder(table: Table, c: DecoderConfig) -> None:
+def check_decoder(table: ConfigTable, c: DecoderConfig) -> None:
     _multiple(table, "num_attention_heads", c.num_attention_heads, c.num_key_value_heads, "num_key_value_heads")
     _multiple(table, "head_dim", c.head_dim, 2, "rotary pairs")
     if sum(c.mrope_section) * 2 != c.head_dim:
@@ -39,7 +39,7 @@ def check_decoder(table: Table, c: DecoderConfig) -> None:
         )
 
 
-def check_audio(table: Table, c: AudioConfig) -> None:
+def check_audio(table: ConfigTable, c: AudioConfig) -> None:
     _multiple(table, "d_model", c.d_model, c.encoder_attention_heads, "encoder_attention_heads")
     _multiple(table, "d_model", c.d_model, 2, "sine and cosine halves of the positions")
     if c.n_window > c.max_source_positions:
@@ -48,7 +48,7 @@ def check_audio(table: Table, c: AudioConfig) -> None:
         )
 
 
-def check_vision(table: Table, c: VisionConfig) -> None:
+def check_vision(table: ConfigTable, c: VisionConfig) -> None:
     _multiple(table, "hidden_size", c.hidden_size, c.num_heads, "num_heads")
     _multiple(table, "hidden_size", c.hidden_size, 4 * c.num_heads, "row and column rotary pairs of every head")
     unit = c.patch_size * c.spatial_merge_size
@@ -58,7 +58,7 @@ def check_vision(table: Table, c: VisionConfig) -> None:
             raise table.error("fullatt_block_indexes", f"has {index}; expected indexes below depth = {c.depth}")
 
 
-def check_thinker(table: Table, c: ThinkerConfig) -> None:
+def check_thinker(table: ConfigTable, c: ThinkerConfig) -> None:
     for part, name, width in (
         ("audio_config", "output_dim", c.audio.output_dim),
         ("vision_config", "out_hidden_size", c.vision.out_hidden_size),
@@ -71,7 +71,7 @@ def check_thinker(table: Table, c: ThinkerConfig) -> None:
         _below(table, name, value, vocab, "text_config.vocab_size; left out, the official id stands for it")
 
 
-def _media_ids(table: Table, ids: MediaIds, vocab: int) -> None:
+def _media_ids(table: ConfigTable, ids: MediaIds, vocab: int) -> None:
     names = {
         "audio_token_index": ids.audio,
         "image_token_index": ids.image,
@@ -89,7 +89,7 @@ def _media_ids(table: Table, ids: MediaIds, vocab: int) -> None:
         seen[value] = name
 
 
-def check_talker(table: Table, c: TalkerConfig, thinker: ThinkerConfig) -> None:
+def check_talker(table: ConfigTable, c: TalkerConfig, thinker: ThinkerConfig) -> None:
     hidden = thinker.text.hidden_size
     if c.decoder.embedding_size != hidden:
         raise table.error(
@@ -124,14 +124,14 @@ _OFFICIAL_ID = {
 }
 
 
-def check_dit(table: Table, c: DiTConfig) -> None:
+def check_dit(table: ConfigTable, c: DiTConfig) -> None:
     _multiple(table, "head_dim", c.head_dim, 2, "rotary pairs")
     _multiple(table, "hidden_size", c.hidden_size, 2, "sine and cosine halves")
     _multiple(table, "block_size", c.block_size, c.repeats, "repeats: a block is a whole number of codes")
     check_ecapa(table, c.ecapa)
 
 
-def check_ecapa(table: Table, c: EcapaConfig) -> None:
+def check_ecapa(table: ConfigTable, c: EcapaConfig) -> None:
     for name, values in (("enc_kernel_sizes", c.kernel_sizes), ("enc_dilations", c.dilations)):
         if len(values) != len(c.channels):
             raise table.error(name, f"has {len(values)} entries; expected {len(c.channels)} as in enc_channels")
@@ -146,7 +146,7 @@ def check_ecapa(table: Table, c: EcapaConfig) -> None:
         )
 
 
-def check_bigvgan(table: Table, c: BigVGANConfig) -> None:
+def check_bigvgan(table: ConfigTable, c: BigVGANConfig) -> None:
     for name, values, other, size in (
         ("upsample_kernel_sizes", c.upsample_kernel_sizes, "upsample_rates", len(c.upsample_rates)),
         ("resblock_dilation_sizes", c.resblock_dilation_sizes, "resblock_kernel_sizes", len(c.resblock_kernel_sizes)),
@@ -163,7 +163,7 @@ def check_bigvgan(table: Table, c: BigVGANConfig) -> None:
     _multiple(table, "upsample_initial_channel", c.upsample_initial_channel, halvings, "halved at every upsample")
 
 
-def check_token2wav(table: Table, c: Token2WavConfig) -> None:
+def check_token2wav(table: ConfigTable, c: Token2WavConfig) -> None:
     if c.vocoder.mel_dim != c.dit.mel_dim:
         raise table.error(
             "dit_config.mel_dim", f"is {c.dit.mel_dim}; expected {c.vocoder.mel_dim}, the mel_dim of the vocoder"

@@ -25,7 +25,7 @@ from descant.config import (
 )
 from descant.weights import checks, inert
 from descant.weights.plain import read_plain
-from descant.weights.strict import Table, read_json
+from descant.weights.strict import ConfigTable, read_json
 
 # the ids of the official vocabulary, for files that leave them out (transformers 5 drops them on saving)
 OFFICIAL_VISION_START = 151652
@@ -36,10 +36,10 @@ OFFICIAL_EOS = 151645
 
 def read_config(folder: str | Path) -> OmniConfig:
     """Read ``folder``/config.json. Raises ConfigError naming the full dotted key of whatever is wrong."""
-    return parse_config(Table(read_json(Path(folder) / "config.json"), "config.json"))
+    return parse_config(ConfigTable(read_json(Path(folder) / "config.json"), "config.json"))
 
 
-def parse_config(top: Table) -> OmniConfig:
+def parse_config(top: ConfigTable) -> OmniConfig:
     """The whole file as an OmniConfig. talker and token2wav are None where sound is off or the Talker is absent."""
     _known(top, inert.TOP_KEYS)
     top.expect("model_type", "qwen2_5_omni")
@@ -57,7 +57,7 @@ def parse_config(top: Table) -> OmniConfig:
     return OmniConfig(thinker, talker, token2wav)
 
 
-def _known(table: Table, names: tuple[str, ...]) -> None:
+def _known(table: ConfigTable, names: tuple[str, ...]) -> None:
     """The keys that change nothing; and the base class's switches that would, if they were on."""
     table.ignore(*inert.BASE_KEYS, *names)
     for switch in ("add_cross_attention", "is_decoder", "is_encoder_decoder", "tie_encoder_decoder"):
@@ -65,7 +65,7 @@ def _known(table: Table, names: tuple[str, ...]) -> None:
     table.expect("pruned_heads", {})
 
 
-def _refuse_quantised(top: Table) -> None:
+def _refuse_quantised(top: ConfigTable) -> None:
     top.known.add("quantization_config")
     if top.has("quantization_config"):
         raise top.error(
@@ -73,7 +73,7 @@ def _refuse_quantised(top: Table) -> None:
         )
 
 
-def _rope(table: Table, axes: bool) -> tuple[float, tuple[int, ...]]:
+def _rope(table: ConfigTable, axes: bool) -> tuple[float, tuple[int, ...]]:
     """(theta, mrope_section) from the old pair of keys or from the new object; () where ``axes`` is off."""
     new = table.maybe_table("rope_parameters")
     old = table.maybe_table("rope_scaling")
@@ -102,7 +102,7 @@ def _rope(table: Table, axes: bool) -> tuple[float, tuple[int, ...]]:
     return (thetas.pop() if thetas else 10000.0), (sections.pop() if sections else ())
 
 
-def _decoder(table: Table, embedding_size: int, tie: bool) -> DecoderConfig:
+def _decoder(table: ConfigTable, embedding_size: int, tie: bool) -> DecoderConfig:
     """The keys that the Thinker's text body and the Talker share."""
     theta, section = _rope(table, axes=True)
     if len(section) != 3:
@@ -132,7 +132,7 @@ def _decoder(table: Table, embedding_size: int, tie: bool) -> DecoderConfig:
     return config
 
 
-def _ids(table: Table, vision: tuple[int, int]) -> MediaIds:
+def _ids(table: ConfigTable, vision: tuple[int, int]) -> MediaIds:
     return MediaIds(
         audio=table.integer("audio_token_index", minimum=0, aliases=("audio_token_id",)),
         image=table.integer("image_token_index", minimum=0, aliases=("image_token_id",)),
@@ -146,7 +146,7 @@ def _ids(table: Table, vision: tuple[int, int]) -> MediaIds:
     )
 
 
-def _special(text: Table, thinker: Table, name: str, official: int) -> int:
+def _special(text: ConfigTable, thinker: ConfigTable, name: str, official: int) -> int:
     """A token id that the files give at either level, or leave out; where it is a list the first is the model's own."""
     for table in (text, thinker):
         if table.has(name):
@@ -161,7 +161,7 @@ def _special(text: Table, thinker: Table, name: str, official: int) -> int:
     return official
 
 
-def _thinker(table: Table, talker: Table | None) -> ThinkerConfig:
+def _thinker(table: ConfigTable, talker: ConfigTable | None) -> ThinkerConfig:
     _known(table, inert.THINKER_KEYS)
     table.expect("model_type", "qwen2_5_omni_thinker")
     text_table = table.table("text_config")
@@ -190,7 +190,7 @@ def _thinker(table: Table, talker: Table | None) -> ThinkerConfig:
     return config
 
 
-def _audio(table: Table) -> AudioConfig:
+def _audio(table: ConfigTable) -> AudioConfig:
     _known(table, inert.AUDIO_KEYS)
     table.expect("model_type", "qwen2_5_omni_audio_encoder")
     table.expect("activation_function", "gelu")
@@ -210,7 +210,7 @@ def _audio(table: Table) -> AudioConfig:
     return config
 
 
-def _vision(table: Table, thinker: Table) -> VisionConfig:
+def _vision(table: ConfigTable, thinker: ConfigTable) -> VisionConfig:
     _known(table, inert.VISION_KEYS)
     table.expect("model_type", "qwen2_5_omni_vision_encoder")
     table.expect("hidden_act", "silu")
@@ -239,7 +239,7 @@ def _vision(table: Table, thinker: Table) -> VisionConfig:
     return config
 
 
-def _talker(table: Table, thinker: ThinkerConfig) -> TalkerConfig:
+def _talker(table: ConfigTable, thinker: ThinkerConfig) -> TalkerConfig:
     _known(table, inert.TALKER_KEYS)
     table.expect("model_type", "qwen2_5_omni_talker")
     table.expect("spatial_merge_size", thinker.vision.spatial_merge_size)
@@ -259,7 +259,7 @@ def _talker(table: Table, thinker: ThinkerConfig) -> TalkerConfig:
     return config
 
 
-def _token2wav(table: Table) -> Token2WavConfig:
+def _token2wav(table: ConfigTable) -> Token2WavConfig:
     _known(table, inert.TOKEN2WAV_KEYS)
     table.expect("model_type", "qwen2_5_omni_token2wav")
     dit = _dit(table.table("dit_config"))
@@ -276,7 +276,7 @@ def _token2wav(table: Table) -> Token2WavConfig:
     return config
 
 
-def _dit(table: Table) -> DiTConfig:
+def _dit(table: ConfigTable) -> DiTConfig:
     _known(table, inert.DIT_KEYS)
     table.expect("model_type", "qwen2_5_omni_dit")
     hidden = table.integer("hidden_size", aliases=("dim",))
@@ -315,7 +315,7 @@ def _dit(table: Table) -> DiTConfig:
     return config
 
 
-def _bigvgan(table: Table) -> BigVGANConfig:
+def _bigvgan(table: ConfigTable) -> BigVGANConfig:
     _known(table, inert.BIGVGAN_KEYS)
     table.expect("model_type", "qwen2_5_omni_bigvgan")
     table.expect("use_bias_at_final", False)
@@ -323,7 +323,9 @@ def _bigvgan(table: Table) -> BigVGANConfig:
     table.known.add("resblock_dilation_sizes")
     if not isinstance(dilations, list) or not dilations:
         raise table.error("resblock_dilation_sizes", "is missing or no list; expected a list of lists of integers")
-    rows = Table({str(i): row for i, row in enumerate(dilations)}, table.file, table.key("resblock_dilation_sizes"))
+    rows = ConfigTable(
+        {str(i): row for i, row in enumerate(dilations)}, table.file, table.key("resblock_dilation_sizes")
+    )
     config = BigVGANConfig(
         mel_dim=table.integer("mel_dim"),
         upsample_initial_channel=table.integer("upsample_initial_channel"),

@@ -17,7 +17,7 @@ from descant.config import OmniConfig
 from descant.types import Decoding, Latency, Sampling
 from descant.weights import inert
 from descant.weights.plain import read_value
-from descant.weights.strict import Table, read_json
+from descant.weights.strict import ConfigTable, read_json
 
 GENERATION_FILE = "generation_config.json"
 
@@ -70,7 +70,7 @@ def read_generation(folder: str | Path, config: OmniConfig | None = None) -> Gen
     path = Path(folder) / GENERATION_FILE
     if not path.exists():
         return base
-    table = Table(read_json(path), GENERATION_FILE)
+    table = ConfigTable(read_json(path), GENERATION_FILE)
     table.ignore(*inert.GENERATION_KEYS)
     for prefix in ("", "thinker_", "talker_"):
         table.expect(f"{prefix}num_beams", 1)
@@ -91,7 +91,7 @@ def read_generation(folder: str | Path, config: OmniConfig | None = None) -> Gen
     return generation
 
 
-def _sampling(table: Table, prefix: str, base: Sampling, greedy: bool | None) -> Sampling:
+def _sampling(table: ConfigTable, prefix: str, base: Sampling, greedy: bool | None) -> Sampling:
     """Sampling from the keys with ``prefix``; ``greedy``: what an absent do_sample means (None: as in ``base``)."""
     drawn = base.temperature > 0 if greedy is None else not greedy
     draw = table.flag(f"{prefix}do_sample", drawn)
@@ -115,12 +115,12 @@ def _sampling(table: Table, prefix: str, base: Sampling, greedy: bool | None) ->
     )
 
 
-def _overrides(top: Table) -> dict[str, dict[str, Any]]:
+def _overrides(top: ConfigTable) -> dict[str, dict[str, Any]]:
     own = top.maybe_table("descant")
     if own is None:
         return {}
     decoding = own.maybe_table("decoding")
-    own.close()
+    own.close(ours=True)
     if decoding is None:
         return {}
     hints = get_type_hints(Decoding)
@@ -130,12 +130,12 @@ def _overrides(top: Table) -> dict[str, dict[str, Any]]:
         if row is not None:
             row.ignore(*hints)
             out[latency] = {name: read_value(row, name, hints[name]) for name in row.data if name in hints}
-            row.close()
-    decoding.close()
+            row.close(ours=True)
+    decoding.close(ours=True)
     return out
 
 
-def _check_ids(table: Table, g: GenerationDefaults, config: OmniConfig) -> None:
+def _check_ids(table: ConfigTable, g: GenerationDefaults, config: OmniConfig) -> None:
     limits = [("eos_token_id", g.stop_ids, config.thinker.text.vocab_size)]
     if config.talker is not None:
         vocab = config.talker.decoder.vocab_size

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from descant.config import InputsConfig
 from descant.weights import inert
 from descant.weights.plain import read_value
-from descant.weights.strict import Table, read_json
+from descant.weights.strict import ConfigTable, read_json
 
 INPUTS_FILE = "preprocessor_config.json"
 NEW_NAME = "processor_config.json"
@@ -36,14 +36,14 @@ def read_inputs(folder: str | Path) -> InputsConfig:
     """Read how this model wants its media. Raises ConfigError on unknown keys and on forms that are not implemented."""
     folder = Path(folder)
     if not (folder / INPUTS_FILE).exists() and (folder / NEW_NAME).exists():
-        return _read_new(Table(read_json(folder / NEW_NAME), NEW_NAME))
-    table = Table(read_json(folder / INPUTS_FILE), INPUTS_FILE)
+        return _read_new(ConfigTable(read_json(folder / NEW_NAME), NEW_NAME))
+    table = ConfigTable(read_json(folder / INPUTS_FILE), INPUTS_FILE)
     values = {**_image(table), **_audio(table), **_own(table)}
     table.close()
     return _checked(table, dataclasses.replace(InputsConfig(), **values))
 
 
-def _read_new(top: Table) -> InputsConfig:
+def _read_new(top: ConfigTable) -> InputsConfig:
     top.ignore("processor_class", "auto_map")
     values: dict[str, Any] = _own(top)
     for name, read in (("image_processor", _image), ("feature_extractor", _audio)):
@@ -61,7 +61,7 @@ def _read_new(top: Table) -> InputsConfig:
     return _checked(top, dataclasses.replace(InputsConfig(), **values))
 
 
-def _image(table: Table) -> dict[str, Any]:
+def _image(table: ConfigTable) -> dict[str, Any]:
     table.ignore(*inert.INPUTS_KEYS)
     for flag in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
         table.expect(flag, True)
@@ -84,7 +84,7 @@ def _image(table: Table) -> dict[str, Any]:
     }
 
 
-def _pixels(table: Table, official: InputsConfig) -> tuple[int, int]:
+def _pixels(table: ConfigTable, official: InputsConfig) -> tuple[int, int]:
     """(min, max) pixels of an image; transformers 5 calls them ``size.shortest_edge`` and ``size.longest_edge``."""
     low = table.integer("min_pixels", official.min_pixels)
     high = table.integer("max_pixels", official.max_pixels)
@@ -101,7 +101,7 @@ def _pixels(table: Table, official: InputsConfig) -> tuple[int, int]:
     return low, high
 
 
-def _audio(table: Table) -> dict[str, Any]:
+def _audio(table: ConfigTable) -> dict[str, Any]:
     table.ignore(*inert.INPUTS_KEYS)
     table.expect("dither", 0, 0.0)
     table.expect("padding_value", 0, 0.0)
@@ -121,18 +121,18 @@ def _audio(table: Table) -> dict[str, Any]:
     }
 
 
-def _own(top: Table) -> dict[str, Any]:
+def _own(top: ConfigTable) -> dict[str, Any]:
     table = top.maybe_table("descant")
     if table is None:
         return {}
     hints = get_type_hints(InputsConfig)
     table.ignore(*OWN)
     values = {name: read_value(table, name, hints[name]) for name in OWN if name in table.data}
-    table.close()
+    table.close(ours=True)
     return values
 
 
-def _checked(table: Table, c: InputsConfig) -> InputsConfig:
+def _checked(table: ConfigTable, c: InputsConfig) -> InputsConfig:
     for low, high in (("video_min_pixels", "video_max_pixels"), ("min_frames", "max_frames")):
         values = vars(c)
         if values[low] > values[high]:

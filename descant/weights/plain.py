@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from descant.weights.strict import Table
+from descant.weights.strict import ConfigTable
 
 PlainType = TypeVar("PlainType")
 
 
-def read_plain(kind: type[PlainType], table: Table) -> PlainType:
+def read_plain(kind: type[PlainType], table: ConfigTable) -> PlainType:
     """``kind`` (a dataclass of int, float, str, tuples and optional strings) from an object with its field names."""
     hints = get_type_hints(kind)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
@@ -21,11 +21,11 @@ def read_plain(kind: type[PlainType], table: Table) -> PlainType:
             values[field.name] = read_value(table, field.name, hints[field.name])
         elif field.default is dataclasses.MISSING:
             raise table.error(field.name, f"is missing; expected {hints[field.name]}")
-    table.close()
+    table.close(ours=True)
     return kind(**values)
 
 
-def read_value(table: Table, name: str, hint: Any) -> Any:
+def read_value(table: ConfigTable, name: str, hint: Any) -> Any:
     """One value of the type ``hint``; literals are strings of a closed set."""
     if hint is int:
         return table.integer(name, minimum=0)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import math
+import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from descant.errors import ConfigError
 
+log = logging.getLogger(__name__)
+NEAR_SHARE = 0.8  # of a key's letters that another shares, to be a typing error of it
+# names of keys that change what a model computes: quantisation, rotary positions, activations, sizes
+COMPUTING = re.compile(
+    r"quant|rope|rotary|(?:^|_)act(?:ivation)?(?:_|$)|(?:^|_)(?:size|dim|depth|width)$|layers$|heads$"
+)
 MAX_JSON_BYTES = 64 * 2**20  # the largest official file, the 7B index, is under 0.3 MB
 
 
@@ -36,10 +45,10 @@ def _show(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-class Table:
+class ConfigTable:
     """One JSON object on the way into dataclasses.
 
-    Every reader marks its key as known. ``close`` raises for keys that nobody knew. A key with JSON null counts as
+    Every reader marks its key as known. ``close`` judges those that nobody knew. A key with JSON null counts as
     absent, because the official files write null for "not set". ``aliases`` are other official names of the same
     value; where several are present they must agree.
     """
@@ -48,7 +57,8 @@ class Table:
         self.data = data
         self.file = file
         self.path = path
-        self.known: set[str] = set()
+        self.known: set[str] = set()  # keys that were read
+        self.inert: set[str] = set()  # keys that are known by name and change nothing
 
     def key(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
@@ -153,16 +163,16 @@ class Table:
 
     # -- structure -------------------------------------------------------------------------------------------------
 
-    def table(self, name: str) -> Table:
+    def table(self, name: str) -> ConfigTable:
         self.known.add(name)
         if not self.has(name):
             raise self._need(name, "an object {...}")
         value = self.data[name]
         if not isinstance(value, dict):
             raise self.error(name, f"is {_show(value)}; expected an object {{...}}")
-        return Table(value, self.file, self.key(name))
+        return ConfigTable(value, self.file, self.key(name))
 
-    def maybe_table(self, name: str) -> Table | None:
+    def maybe_table(self, name: str) -> ConfigTable | None:
         self.known.add(name)
         return self.table(name) if self.has(name) else None
 
@@ -178,16 +188,31 @@ class Table:
 
     def ignore(self, *names: str) -> None:
         """Keys known by name that change nothing here."""
-        self.known.update(names)
+        self.inert.update(names)
 
-    def close(self) -> None:
-        """Raise ConfigError for the first key that no reader asked for."""
-        for name in self.data:
-            if name not in self.known:
-                near = difflib.get_close_matches(name, sorted(self.known), 1)
-                hint = f"Did you mean {self.key(near[0])}? " if near else ""
-                raise ConfigError(
-                    f"{self.file}: unknown key {self.key(name)} (value {_show(self.data[name])}). {hint}"
-                    "Expected only known keys, because one that is skipped could change what the model computes. "
-                    "Remove it, or take the file that belongs to this checkpoint."
-                )
+    def close(self, *, ours: bool = False) -> None:
+        """Judge the keys that no reader asked for.
+
+        A key that looks like one that is read, or that would change what the model computes, is a ConfigError; any
+        other is a warning that names it, once: other versions of transformers, and people's trainers, write keys of
+        their own. ours: the object is in our own layout, where every unknown key is an error.
+        """
+        for name, value in self.data.items():
+            if name in self.known | self.inert or (value is None and not ours):
+                continue
+            near = difflib.get_close_matches(name, sorted(self.known), 1, NEAR_SHARE if not ours else 0.6)
+            if not (ours or near or COMPUTING.search(self.key(name))):
+                warn_once(f"{self.file}: unknown key {self.key(name)} (value {_show(value)}) is ignored")
+                continue
+            hint = f"Did you mean {self.key(near[0])}? " if near else ""
+            raise ConfigError(
+                f"{self.file}: unknown key {self.key(name)} (value {_show(value)}). {hint}"
+                "Expected only known keys here, because one that is skipped could change what the model computes. "
+                "Remove it, or take the file that belongs to this checkpoint."
+            )
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Log a warning, the first time that it is given."""
+    log.warning(text)

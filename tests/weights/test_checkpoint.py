@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from descant.errors import ConfigError, DescantError, OptionError, WeightsError
+from descant.errors import DescantError, OptionError, WeightsError
 from descant.export.checkpoint import save_checkpoint
 from descant.weights import checkpoint as module
 from descant.weights.checkpoint import load_checkpoint
@@ -365,8 +365,8 @@ def test_code_in_the_folder_is_not_run(ours: Path, copy: Copy, tmp_path: Path) -
     load_checkpoint(folder)
     assert not mark.exists()
     edit(folder / "config.json", auto_map={"AutoModel": "modeling_qwen2_5_omni.Model"})
-    with pytest.raises(ConfigError, match="unknown key auto_map"):
-        load_checkpoint(folder)
+    load_checkpoint(folder)  # with a warning
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize(

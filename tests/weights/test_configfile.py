@@ -15,6 +15,7 @@ from descant.config import OmniConfig, VocosConfig
 from descant.errors import ConfigError
 from descant.export.config import write_config
 from descant.weights.configfile import read_config
+from descant.weights.strict import warn_once
 from tests import tiny
 
 DATA = Path(__file__).parent.parent / "data"
@@ -200,11 +201,27 @@ def test_missing_key_is_named(dotted: str, tmp_path: Path) -> None:
     "where",
     ["", "thinker_config.", "thinker_config.text_config.", "thinker_config.audio_config.",
      "thinker_config.vision_config.", "talker_config.", "token2wav_config.", "token2wav_config.dit_config.",
-     "token2wav_config.bigvgan_config.", "talker_config.rope_scaling."],
+     "token2wav_config.bigvgan_config."],
 )  # fmt: skip
-def test_unknown_key_is_named(where: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"unknown key {where}surprise ".replace(".", r"\.")):
-        read_config(put(tmp_path, changed(f"{where}surprise", 1)))
+def test_an_unknown_key_is_named_once_and_changes_nothing(
+    where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_once.cache_clear()
+    plain = read_config(put(tmp_path, changed(f"{where}surprise", None)))
+    for _ in range(2):
+        assert read_config(put(tmp_path, changed(f"{where}surprise", 1))) == plain
+    assert [r.message for r in caplog.records] == [f"config.json: unknown key {where}surprise (value 1) is ignored"]
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["talker_config.rope_scaling.surprise", "thinker_config.text_config.rope_factor", "quant_method",
+     "thinker_config.audio_config.second_activation", "thinker_config.vision_config.adapter_dim",
+     "talker_config.num_extra_layers", "thinker_config.text_config.hidden_sizes"],
+)  # fmt: skip
+def test_an_unknown_key_that_would_change_the_computation_is_refused(where: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"unknown key {where} ".replace(".", r"\.")):
+        read_config(put(tmp_path, changed(where, 1)))
 
 
 def test_a_typing_error_gets_a_hint(tmp_path: Path) -> None:

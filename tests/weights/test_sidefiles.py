@@ -95,7 +95,7 @@ def test_old_file_wins_over_stale_edges(tmp_path: Path) -> None:
         ("image_std", [0.5, 0.5, 0.0], "positive"),
         ("min_pixels", 99999999, "max_pixels"),
         ("patch_size", 0, "patch_size"),
-        ("surprise", 1, "unknown key surprise"),
+        ("patch_sizes", 1, "unknown key patch_sizes"),
         ("descant", {"surprise": 1}, r"unknown key descant\.surprise"),
         ("descant", {"fps": 0}, "fps"),
         ("descant", {"fps": "2"}, r"descant\.fps"),
@@ -193,7 +193,7 @@ def test_generation_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "data, words",
     [
-        ({"surprise": 1}, "unknown key surprise"),
+        ({"max_new_token": 1}, "unknown key max_new_token .*Did you mean max_new_tokens"),
         ({"num_beams": 4}, "num_beams"),
         ({"top_p": 1.5}, "top_p"),
         ({"temperature": -1}, "temperature"),
