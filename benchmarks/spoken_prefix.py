@@ -37,10 +37,10 @@ from descant.engine.spoken_prefix import (
 )
 from descant.evals.speech import EAR_RATE, WhisperEar
 from descant.omni import load
-from descant.train import domain
 from descant.train.mel import RATE
-from descant.train.sentences import SpeechLine, speech_lines
-from descant.train.speech_data import Flite
+from descant.train.nano import domain
+from descant.train.nano.sentences import SpeechLine, speech_lines
+from descant.train.nano.speech_data import Flite
 from descant.types import AudioChunk
 
 SEED = 7

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from descant.player import WavWriter
-from descant.train import pictures, sounds, videos
-from descant.train.questions import RATE, synthesise
+from descant.train.nano import pictures, sounds, videos
+from descant.train.nano.questions import RATE, synthesise
 
 FOLDER = Path(__file__).resolve().parent.parent / "descant" / "assets" / "demo"
 SEED = 20261123

@@ -187,3 +187,16 @@ def test_a_cycle_of_modules_is_caught(tmp_path: Path) -> None:
     files = {"nn/a.py": "from .b import x", "nn/b.py": "from descant.nn import a", "nn/__init__.py": ""}
     package = make(tmp_path, files)
     assert cycle(modules(package)) == ["nn.a", "nn.b", "nn.a"]
+
+
+def test_the_trainer_its_tasks_and_nano_point_one_way() -> None:
+    """Tasks draw from nano's curriculum, and both use the trainer: never the other way."""
+    allowed = {"": set(), "nano": {""}, "tasks": {"", "nano"}}
+    train = ROOT / "train"
+    for path in sorted(train.rglob("*.py")):
+        room = path.parent.name if path.parent != train else ""
+        for line, name in imports(path, ROOT):
+            parts = name.split(".")
+            if parts[0] == "train":
+                target = parts[1] if len(parts) > 1 and parts[1] in ("nano", "tasks") else ""
+                assert target == room or target in allowed[room], f"{path.relative_to(ROOT)}:{line}: {name}"

@@ -19,8 +19,8 @@ from descant.config import OUTPUT_RATE_HZ
 from descant.evals import tasks
 from descant.evals.speech import Ear, SphinxEar, WhisperEar, word_error
 from descant.evals.tasks import EvalItem
-from descant.train import domain
-from descant.train.speech_data import Flite
+from descant.train.nano import domain
+from descant.train.nano.speech_data import Flite
 from descant.types import AudioChunk, Finished
 
 SPEECH_TASKS = ("plus", "minus", "opposite", "next", "colour", "count", "describe", "sound")

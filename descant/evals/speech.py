@@ -16,7 +16,7 @@ import numpy as np
 import soxr
 
 from descant.errors import OptionError
-from descant.train.domain import number
+from descant.train.nano.domain import number
 
 EAR_RATE = 16_000  # Hz; what both recognisers were trained on
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from descant.train import domain
-from descant.train.mixture import Source, make_example
-from descant.train.questions import QUESTION_RATE_HZ, UNHEARD, draw_voice, synthesise
+from descant.train.nano import domain
+from descant.train.nano.mixture import Source, make_example
+from descant.train.nano.questions import QUESTION_RATE_HZ, UNHEARD, draw_voice, synthesise
 from descant.types import Audio, Clip, Image, Message, Part, Text, Video, user
 
 TYPED_TASKS = ("chat", "plus", "minus", "opposite", "next")

@@ -14,32 +14,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from descant.config import InputsConfig, ThinkerConfig
-from descant.export.tokenizer import byte_tokenizer
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.tokenizer import IM_END, Tokenizer
 from descant.model.decoder import new_table
 from descant.model.thinker import Thinker
 from descant.nn.pages import PagedBatch
 from descant.tokens import PromptTokens
-from descant.train.augment import mask_mel
+from descant.train.mel import mask_mel
 from descant.types import Message
 
-NANO_WORDS = ("system", "user", "assistant")  # the only tokens of nano that are longer than a byte
-NANO_INPUTS = InputsConfig(
-    min_pixels=112 * 112,
-    max_pixels=112 * 112,
-    video_min_pixels=56 * 56,
-    video_max_pixels=56 * 56,
-    video_total_pixels=768 * 56 * 56,
-    default_system=None,
-    speech_system=None,
-)
 IGNORE = -100  # the label of a token without a loss
-
-
-def nano_tokenizer() -> Tokenizer:
-    """Characters as tokens: what a model this small learns to spell, and to speak, best."""
-    return Tokenizer(byte_tokenizer(NANO_WORDS))
 
 
 @dataclass(frozen=True)

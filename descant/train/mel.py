@@ -5,7 +5,9 @@ Frame t is centred on sample 240 t + 120: W samples give exactly W / 240 frames,
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor, nn
 
 from descant.config import OUTPUT_RATE_HZ
@@ -30,3 +32,17 @@ def codec_mel(samples: Tensor, bins: int, high_hz: float = 8000.0) -> Tensor:
 def normalised_mel(samples: Tensor, bins: int, mean: float, std: float, high_hz: float = 8000.0) -> Tensor:
     """``codec_mel`` brought to about zero mean and unit deviation by the model's constants: (B, W / 240, bins)."""
     return (codec_mel(samples, bins, high_hz) - mean) / std
+
+
+def mask_mel(mel: np.ndarray, rng: Generator) -> np.ndarray:
+    """SpecAugment (arXiv 1904.08779), mild: one band of bins and one stretch of time become the floor. mel (M, F)."""
+    out = mel.copy()
+    if rng.random() < 0.5:
+        bins = int(rng.integers(0, 16))
+        low = int(rng.integers(0, mel.shape[0] - bins))
+        out[low : low + bins] = mel.min()
+    if rng.random() < 0.5:
+        frames = int(rng.integers(0, min(10, mel.shape[1] // 8) + 1))
+        start = int(rng.integers(0, mel.shape[1] - frames))
+        out[:, start : start + frames] = mel.min()
+    return out

@@ -16,16 +16,16 @@ from descant.train.recipe import Recipe, read_recipe
 # task name of a recipe -> "module:name" under descant.train. The name is a Task class built from a Context, or a
 # function of a Context that does its work at once (and, called again after a kill, goes on).
 STAGE_TASKS = {
-    "questions": "questions:make_questions",
-    "hearing": "encoders:HearingTask",
-    "seeing": "encoders:SeeingTask",
-    "thinker": "thinker:ThinkerTask",
-    "speech": "speech_data:make_speech",
-    "codec": "codec:CodecTask",
-    "vocoder": "vocoder:VocoderTask",
-    "dit": "dit:DiTTask",
-    "talker": "talker:TalkerTask",
-    "assemble": "assemble:assemble",
+    "questions": "nano.questions:make_questions",
+    "hearing": "tasks.encoders:HearingTask",
+    "seeing": "tasks.encoders:SeeingTask",
+    "thinker": "tasks.thinker:ThinkerTask",
+    "speech": "nano.speech_data:make_speech",
+    "codec": "tasks.codec:CodecTask",
+    "vocoder": "tasks.vocoder:VocoderTask",
+    "dit": "tasks.dit:DiTTask",
+    "talker": "tasks.talker:TalkerTask",
+    "assemble": "tasks.assemble:assemble",
 }
 
 

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 import descant
 from descant.errors import ConfigError, WeightsError
-from descant.train.assemble import assemble
 from descant.train.loop import StageContext, save_modules
 from descant.train.recipe import Recipe, read_recipe
+from descant.train.tasks.assemble import assemble
 from descant.weights.checkpoint import load_checkpoint
 from descant.weights.parts import Parts, build_parts
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from descant.errors import OptionError
-from descant.train import domain, phrases
+from descant.train.nano import domain, phrases
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from descant.model.thinker import Thinker
-from descant.train import domain, mixture
 from descant.train.examples import Example, ExampleEncoder, greedy_replies
 from descant.train.loop import StageContext, load_module
+from descant.train.nano import domain, mixture
 from descant.train.recipe import Recipe
-from descant.train.setting import encoder_of, new_thinker
+from descant.train.tasks.setting import encoder_of, new_thinker
 from descant.types import Audio, Image, Part
 
 STAGES = ("seeing", "listening", "mind", "mind-shuffled")

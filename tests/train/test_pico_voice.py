@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from descant.train.codec import CodecDecoder, load_codec
-from descant.train.dit import DiTTask
 from descant.train.loop import Metrics, StageContext, generator, load_module
 from descant.train.mel import normalised_mel
 from descant.train.recipe import Recipe
+from descant.train.scoring import collapse, edit_distance
 from descant.train.stages import run_one
-from descant.train.talker import TalkerTask, collapse, edits
-from descant.train.vocoder import VocoderTask
+from descant.train.tasks.codec import CodecDecoder, load_codec
+from descant.train.tasks.dit import DiTTask
+from descant.train.tasks.talker import TalkerTask
+from descant.train.tasks.vocoder import VocoderTask
 
 STAGES = ("voice-data", "codec", "vocoder", "dit", "text", "talker")
 pytestmark = pytest.mark.slow
@@ -95,7 +96,7 @@ def test_talker_without_its_text_is_at_chance(talker: TalkerTask) -> None:
     """The same model, asked to say other lines than those it is judged by: what guessing would give."""
     numbers = lines(talker)
     errors = sum(
-        edits(talker.phones_of(talker.say(talker.read_aloud(other))), letters(talker, line))
+        edit_distance(talker.phones_of(talker.say(talker.read_aloud(other))), letters(talker, line))
         for line, other in zip(numbers, numbers[1:] + numbers[:1], strict=True)
     )
     assert errors / sum(len(letters(talker, line)) for line in numbers) > 0.6
@@ -109,7 +110,7 @@ def test_text_becomes_sound_that_can_be_read_back(talker: TalkerTask, dit: DiTTa
         codes = talker.say(talker.read_aloud(line))
         mel = dit.sample(codes[None], generator(1, line), 0.0)
         wave = vocoder.vocoder(mel.transpose(1, 2))
-        errors += edits(heard(talker, wave, vocoder), letters(talker, line))
+        errors += edit_distance(heard(talker, wave, vocoder), letters(talker, line))
         total += len(letters(talker, line))
     assert errors / total < 0.35
 

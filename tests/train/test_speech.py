@@ -13,17 +13,17 @@ from torch import Tensor
 
 from descant.errors import ConfigError, OptionError
 from descant.inputs.audio import slaney_filters
-from descant.train import domain
-from descant.train.codec import follow, kmeans, revive
 from descant.train.codec_encoder import Codebook
 from descant.train.loop import generator, numpy_rng
 from descant.train.mel import codec_mel
+from descant.train.nano import domain
+from descant.train.nano.sentences import phrase_lines, reply_lines, speech_lines, word_lines
+from descant.train.nano.speech_data import BLOCK, Corpus, Crops, Flite, MelScale, frame_labels, trim, write_corpus
+from descant.train.nano.tones import Tones
 from descant.train.recipe import read_recipe
-from descant.train.sentences import phrase_lines, reply_lines, speech_lines, word_lines
-from descant.train.speech_data import BLOCK, Corpus, Crops, Flite, MelScale, frame_labels, trim, write_corpus
-from descant.train.talker import collapse, edits
-from descant.train.tones import Tones
-from descant.train.vocoder import spectral_loss
+from descant.train.scoring import collapse, edit_distance
+from descant.train.tasks.codec import follow, kmeans, revive
+from descant.train.tasks.vocoder import spectral_loss
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SCALE = MelScale(20, -6.0, 3.5)
@@ -186,8 +186,8 @@ def test_spectral_loss_is_zero_for_the_truth_and_falls_towards_it() -> None:
 
 def test_phones_are_compared_without_repeats_and_pauses() -> None:
     assert collapse([0, 1, 1, 0, 1, 2, 2, 0]) == [1, 1, 2]
-    assert edits([1, 2, 3], [1, 3]) == 1
-    assert edits([], [1, 2]) == 2
+    assert edit_distance([1, 2, 3], [1, 3]) == 1
+    assert edit_distance([], [1, 2]) == 2
 
 
 # ---------------------------------------------------------------- recipes
@@ -226,5 +226,5 @@ def test_a_wrong_recipe_is_refused_by_the_key(tmp_path: Path, old: str, new: str
 def test_provenance_says_who_spoke(tmp_path: Path) -> None:
     write_corpus(tmp_path, word_lines(2, seed=1, longest=2), Tones(), SCALE)
     record = json.loads((tmp_path / "provenance.json").read_text())
-    assert record["generator"] == "descant.train.tones"
+    assert record["generator"] == "descant.train.nano.tones"
     assert record["licence"] == "Apache-2.0"

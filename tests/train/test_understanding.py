@@ -12,25 +12,22 @@ import torch
 from torch.nn import functional as F
 
 from descant.errors import ConfigError, OptionError
+from descant.export.checkpoint import save_checkpoint
 from descant.inputs.prompt import PromptBuilder
 from descant.model.thinker import Thinker
-from descant.train import domain, mixture, phrases, pictures, questions, sounds
-from descant.train.encoders import NOTHING, HearingTask, SeeingTask, centres, distance, read_off, spell
-from descant.train.examples import (
-    IGNORE,
-    NANO_INPUTS,
-    Example,
-    ExampleEncoder,
-    encode_example,
-    greedy_replies,
-    nano_tokenizer,
-    reply_losses,
-)
+from descant.train.examples import IGNORE, Example, ExampleEncoder, encode_example, greedy_replies, reply_losses
 from descant.train.loop import StageContext, new_optimizer
+from descant.train.nano import domain, mixture, phrases, pictures, questions, sounds
+from descant.train.nano.inputs import NANO_INPUTS, nano_tokenizer
 from descant.train.recipe import Stage, read_recipe
-from descant.train.setting import new_thinker
-from descant.train.thinker import ThinkerTask
+from descant.train.scoring import edit_distance
+from descant.train.tasks.encoders import NOTHING, HearingTask, SeeingTask, centres, read_off, spell
+from descant.train.tasks.setting import new_thinker
+from descant.train.tasks.thinker import ThinkerTask, begin_with
 from descant.types import user
+from descant.weights.checkpoint import Checkpoint
+from descant.weights.generation import default_generation
+from descant.weights.parts import build_parts
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 PICO = read_recipe(RECIPES / "pico.yaml")
@@ -193,7 +190,7 @@ def test_letters_are_read_off_as_ctc_says() -> None:
 
 @pytest.mark.parametrize("a, b, edits", [("", "abc", 3), ("abc", "abc", 0), ("kitten", "sitting", 3)])
 def test_distance(a: str, b: str, edits: int) -> None:
-    assert distance(a, b) == distance(b, a) == edits
+    assert edit_distance(a, b) == edit_distance(b, a) == edits
 
 
 def test_hearing_without_clips_must_be_asked_for(tmp_path: Path) -> None:
@@ -225,3 +222,18 @@ def test_slow_parts_take_gentle_adamw_steps_and_the_rest_muon(tmp_path: Path) ->
     first = task.thinker.decoder.layers[0].get_submodule("self_attn.q_proj")
     assert of[first.weight]["matrices"] and not of[task.thinker.decoder.embed_tokens.weight]["matrices"]
     assert of[first.weight]["weight_decay"] == stage.weight_decay and of[first.bias]["weight_decay"] == 0.0
+
+
+def test_a_thinker_may_begin_with_the_parts_of_a_model_folder(tmp_path: Path) -> None:
+    built = build_parts(PICO.model)
+    config, modules = PICO.model, (built.thinker, built.talker, built.token2wav)
+    voiceless = Checkpoint(config, NANO_INPUTS, default_generation(config), *modules, {}, tmp_path)
+    save_checkpoint(voiceless, tmp_path / "model")
+    model, other = thinker(), thinker()
+    begin_with(context(tmp_path, Stage("thinker", "mind")), model, {"audio": str(tmp_path / "model")})
+    for name, weight in model.state_dict().items():
+        source = built.thinker if name.startswith("audio.") else other
+        assert torch.equal(weight, source.state_dict()[name]), name
+    for part, source in (("ears", str(tmp_path / "model")), ("audio", "no stage"), ("audio", str(tmp_path / "none"))):
+        with pytest.raises(ConfigError, match="expected one of audio, vision, decoder and the name of a stage"):
+            begin_with(context(tmp_path, Stage("thinker", "mind")), model, {part: source})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.random import Generator
 
-from descant.train import phrases
+from descant.train.nano import phrases
 
 SOUND_RATE_HZ = 16000  # Hz
 SOUND_KINDS = tuple(kind for kind, _ in phrases.SOUNDS)

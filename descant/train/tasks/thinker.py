@@ -5,27 +5,30 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from descant.errors import ConfigError, WeightsError
 from descant.model.thinker import Thinker
-from descant.train import domain
-from descant.train.encoders import LETTERS, ctc_loss, spell
 from descant.train.examples import TrainExample, encode_example, greedy_replies, reply_losses
 from descant.train.loop import Metrics, StageContext, Task, load_module
-from descant.train.mixture import Source, draw_example, make_example
+from descant.train.nano import domain
+from descant.train.nano.mixture import Source, draw_example, make_example
 from descant.train.recipe import read_dataclass
-from descant.train.setting import clips_of, encoder_of, new_thinker
+from descant.train.tasks.encoders import LETTERS, ctc_loss, spell
+from descant.train.tasks.setting import clips_of, encoder_of, new_thinker
+from descant.weights.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)
 class ThinkerOptions:
-    """shares: task -> weight in the mixture (see mixture.make). start: parts that begin with the weights of a needed
-    stage, as {"decoder": "text", ...}. slow: parts that learn at a share of the rate. letters: the stage whose CTC
-    head keeps the ears spelling while they learn with the Thinker ("": none), and its weight ctc. evaluated: examples
-    a task in the held-out figures. shuffled: the control whose answers have nothing to do with the media."""
+    """shares: task -> weight in the mixture (see mixture.make_example). start: parts that begin with the weights of a
+    needed stage, or of a model folder, as {"decoder": "text", ...}. slow: parts that learn at a share of the rate.
+    letters: the stage whose CTC head keeps the ears spelling while they learn with the Thinker ("": none), and its
+    weight ctc. evaluated: examples a task in the held-out figures. shuffled: the control whose answers have nothing to
+    do with the media."""
 
     shares: Mapping[str, float]
     start: Mapping[str, str] = field(default_factory=dict)
@@ -40,18 +43,33 @@ PARTS = ("audio", "vision", "decoder")
 
 
 def begin_with(context: StageContext, thinker: Thinker, start: Mapping[str, str]) -> None:
-    """Load parts from finished stages; ``start`` maps a part to the name of its stage."""
-    for part, stage in start.items():
-        if part not in PARTS or stage not in context.stage.needs:
+    """Load parts that were trained before; ``start`` maps a part to the name of a finished stage, or a model folder.
+
+    ConfigError: an unknown part, a stage that is not needed, or a folder with another Thinker. WeightsError: the stage
+    trained no such part.
+    """
+    for part, source in start.items():
+        if part not in PARTS or not (source in context.stage.needs or Path(source).is_dir()):
             raise ConfigError(
-                f"stage {context.stage.name!r}: start has {part}: {stage}; expected one of {', '.join(PARTS)} "
-                "and the name of a stage in needs"
+                f"stage {context.stage.name!r}: start has {part}: {source}; expected one of {', '.join(PARTS)} "
+                "and the name of a stage in needs, or a model folder"
             )
-        weights = load_module(context.runs / stage, "thinker")
+        if source in context.stage.needs:
+            weights = load_module(context.runs / source, "thinker")
+        else:
+            weights = weights_of_folder(Path(source), thinker)
         own = {key[len(part) + 1 :]: value for key, value in weights.items() if key.startswith(part + ".")}
         if not own:
-            raise WeightsError(f"stage {stage!r} trained no part {part!r}")
+            raise WeightsError(f"stage {source!r} trained no part {part!r}")
         thinker.get_submodule(part).load_state_dict(own)
+
+
+def weights_of_folder(folder: Path, like: Thinker) -> dict[str, Tensor]:
+    """The Thinker's weights in a model folder, float32; its sizes must be those of ``like``."""
+    checkpoint = load_checkpoint(folder, torch.float32)
+    if checkpoint.config.thinker != like.cfg:
+        raise ConfigError(f"start: the Thinker in {folder} has other sizes than the recipe's model; make them equal")
+    return dict(checkpoint.thinker.state_dict())
 
 
 class ThinkerTask(Task[list[TrainExample]]):

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from descant.train.codec_encoder import Codebook, CodecEncoder, CodecEncoderConfig, ConvBlock
 from descant.train.loop import Metrics, StageContext, Task, generator, load_module, numpy_rng
+from descant.train.nano.speech_data import Corpus, Crops
 from descant.train.recipe import read_dataclass
-from descant.train.speech_data import Corpus, Crops
 
 FRAMES_PER_CODE = 4  # 100 mel frames a second, 25 codes a second
 

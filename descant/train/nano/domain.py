@@ -17,7 +17,7 @@ import re
 from typing import Literal
 
 from descant.errors import OptionError
-from descant.train import phrases
+from descant.train.nano import phrases
 
 Split = Literal["train", "test"]
 TEXT_TASKS = ("chat", "plus", "minus", "opposite", "next", "day", "month")

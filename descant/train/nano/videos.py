@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from descant.train import domain, phrases, pictures, sounds
+from descant.train.nano import domain, phrases, pictures, sounds
 
 SECONDS = domain.VIDEO_SECONDS
 FPS = 2  # frames a second, as the model samples

@@ -31,7 +31,7 @@ class Tones:
         return np.concatenate(sounds), phones
 
     def provenance(self) -> dict[str, str]:
-        return {"generator": "descant.train.tones", "version": "1", "voice": "tones", "licence": "Apache-2.0"}
+        return {"generator": "descant.train.nano.tones", "version": "1", "voice": "tones", "licence": "Apache-2.0"}
 
 
 def letter_sound(letter: str) -> np.ndarray:

@@ -49,17 +49,3 @@ def distort(samples: np.ndarray, rng: Generator) -> np.ndarray:
         out = noisy(out, rng.uniform(5, 30), rng)
     clip: np.ndarray = np.clip(out, -1.0, 1.0).astype(np.float32)
     return clip
-
-
-def mask_mel(mel: np.ndarray, rng: Generator) -> np.ndarray:
-    """SpecAugment (arXiv 1904.08779), mild: one band of bins and one stretch of time become the floor. mel (M, F)."""
-    out = mel.copy()
-    if rng.random() < 0.5:
-        bins = int(rng.integers(0, 16))
-        low = int(rng.integers(0, mel.shape[0] - bins))
-        out[low : low + bins] = mel.min()
-    if rng.random() < 0.5:
-        frames = int(rng.integers(0, min(10, mel.shape[1] // 8) + 1))
-        start = int(rng.integers(0, mel.shape[1] - frames))
-        out[:, start : start + frames] = mel.min()
-    return out

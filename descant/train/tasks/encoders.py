@@ -18,13 +18,15 @@ from descant.errors import ConfigError
 from descant.inputs.audio import log_mel
 from descant.inputs.image import image_grid
 from descant.inputs.video import video_grid
-from descant.train import domain, phrases, pictures, sounds, videos
-from descant.train.augment import distort, mask_mel
 from descant.train.examples import ExampleEncoder
 from descant.train.loop import Metrics, StageContext, Task
-from descant.train.questions import Clips
+from descant.train.mel import mask_mel
+from descant.train.nano import domain, phrases, pictures, sounds, videos
+from descant.train.nano.augment import distort
+from descant.train.nano.questions import Clips
 from descant.train.recipe import read_dataclass
-from descant.train.setting import clips_of, encoder_of, new_thinker
+from descant.train.scoring import collapse, edit_distance
+from descant.train.tasks.setting import clips_of, encoder_of, new_thinker
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"  # class 0 of the CTC head is its blank, class i + 1 is letter i
 
@@ -36,19 +38,7 @@ def spell(text: str) -> list[int]:
 
 def read_off(classes: Sequence[int]) -> str:
     """Greedy CTC: repeats are one, blanks nothing."""
-    kept = [c for i, c in enumerate(classes) if c and (i == 0 or c != classes[i - 1])]
-    return "".join(LETTERS[c - 1] for c in kept)
-
-
-def distance(a: str, b: str) -> int:
-    """Levenshtein's, in characters."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        corner = row[0]
-        row[0] = i
-        for j, y in enumerate(b, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
-    return row[-1]
+    return "".join(LETTERS[c - 1] for c in collapse(classes))
 
 
 def ctc_loss(head: nn.Module, rows: Sequence[Tensor], letters: Sequence[Sequence[int]]) -> Tensor:
@@ -143,7 +133,7 @@ class HearingTask(Task[list[HeardClip]]):
         for i in range(min(limit, len(clips))):
             rows = self.encoder([log_mel(clips[i], self.desk.inputs)])[0]
             text = domain.normalise_words(clips.spoken[i].text)
-            errors += distance(read_off(self.letters(rows).argmax(-1).tolist()), text)
+            errors += edit_distance(read_off(self.letters(rows).argmax(-1).tolist()), text)
             letters += len(text)
         return errors / letters
 

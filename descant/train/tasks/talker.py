@@ -21,14 +21,15 @@ from descant.model.thinker import Thinker
 from descant.nn.init import init_normal
 from descant.nn.pages import PagedBatch
 from descant.tokens import PromptTokens
-from descant.train import domain, phrases
-from descant.train.codec import Codes, load_codec
 from descant.train.examples import Example, encode_example, hidden_of
 from descant.train.loop import Metrics, StageContext, Task, load_module
-from descant.train.mixture import Source, draw_example, make_example
+from descant.train.nano import domain, phrases
+from descant.train.nano.mixture import Source, draw_example, make_example
+from descant.train.nano.speech_data import Corpus
 from descant.train.recipe import read_dataclass
-from descant.train.setting import clips_of, encoder_of, new_thinker
-from descant.train.speech_data import Corpus
+from descant.train.scoring import collapse, edit_distance
+from descant.train.tasks.codec import Codes, load_codec
+from descant.train.tasks.setting import clips_of, encoder_of, new_thinker
 from descant.train.teacher import opening_rows, teacher_rows, text_stream
 from descant.types import READ_ALOUD, user
 
@@ -251,25 +252,9 @@ class TalkerTask(Task[list[SpokenAnswer]]):
             phones = 0
             for line in self.corpus.select(held_out=True, kind=kind)[: self.options.evaluated]:
                 true = collapse(self.corpus.phones(line).tolist())
-                errors += edits(self.phones_of(self.say(self.read_aloud(line))), true)
-                floor += edits(self.phones_of(torch.from_numpy(self.codes.of(line))), true)
+                errors += edit_distance(self.phones_of(self.say(self.read_aloud(line))), true)
+                floor += edit_distance(self.phones_of(torch.from_numpy(self.codes.of(line))), true)
                 phones += len(true)
             if phones:
                 figures |= {f"per_{kind}": errors / phones, f"codec_{kind}": floor / phones}
         return figures
-
-
-def collapse(labels: list[int]) -> list[int]:
-    """Labels of frames -> the phones in order; label 0 is the pause."""
-    return [p for i, p in enumerate(labels) if p and (i == 0 or p != labels[i - 1])]
-
-
-def edits(a: list[int], b: list[int]) -> int:
-    """Levenshtein distance."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        corner = row[0]
-        row[0] = i
-        for j, y in enumerate(b, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (x != y))
-    return row[-1]

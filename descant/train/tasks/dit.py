@@ -17,10 +17,10 @@ from descant.config import DiTConfig
 from descant.errors import ConfigError
 from descant.model.dit import Condition, DiT
 from descant.model.ode import schedule, solve
-from descant.train.codec import FRAMES_PER_CODE, Codes
 from descant.train.loop import Metrics, StageContext, Task, generator, numpy_rng
+from descant.train.nano.speech_data import Corpus, Crops
 from descant.train.recipe import read_dataclass
-from descant.train.speech_data import Corpus, Crops
+from descant.train.tasks.codec import FRAMES_PER_CODE, Codes
 
 REF_SEED = 20  # of the voice's vector: any constant will do while there is one voice
 

@@ -27,9 +27,9 @@ from descant.config import OUTPUT_RATE_HZ
 from descant.errors import ConfigError, OptionError
 from descant.train.loop import StageContext
 from descant.train.mel import HOP_SAMPLES, normalised_mel
+from descant.train.nano.sentences import SpeechLine, speech_lines
+from descant.train.nano.tones import Tones
 from descant.train.recipe import read_dataclass
-from descant.train.sentences import SpeechLine, speech_lines
-from descant.train.tones import Tones
 
 BLOCK = 24  # mel frames: the DiT's block of 240 ms
 LEAD_S = 0.06  # silence kept before the first phone

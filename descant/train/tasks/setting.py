@@ -6,9 +6,10 @@ import torch
 
 from descant.model.thinker import Thinker
 from descant.nn.init import init_normal
-from descant.train.examples import NANO_INPUTS, ExampleEncoder, nano_tokenizer
+from descant.train.examples import ExampleEncoder
 from descant.train.loop import StageContext
-from descant.train.questions import Clips
+from descant.train.nano.inputs import NANO_INPUTS, nano_tokenizer
+from descant.train.nano.questions import Clips
 
 
 def new_thinker(context: StageContext) -> Thinker:

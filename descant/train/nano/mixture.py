@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from descant.errors import OptionError
-from descant.train import domain, phrases, pictures, sounds, videos
-from descant.train.augment import distort, noisy, speed
 from descant.train.examples import Example
-from descant.train.questions import QUESTION_RATE_HZ, Clips, SpokenQuestion, word_list
+from descant.train.nano import domain, phrases, pictures, sounds, videos
+from descant.train.nano.augment import distort, noisy, speed
+from descant.train.nano.questions import QUESTION_RATE_HZ, Clips, SpokenQuestion, word_list
 from descant.types import READ_ALOUD, TRANSCRIBE, Audio, Clip, Image, Message, Part, Video, user
 
 

@@ -12,7 +12,7 @@ from importlib import resources
 
 import numpy as np
 
-from descant.train import domain
+from descant.train.nano import domain
 
 HELD_OUT_EVERY = 25  # one made-up line in 25 is kept for evaluation
 
@@ -48,7 +48,7 @@ class SpeechLine:
 
 def frequent_words() -> list[str]:
     """Some 1,750 frequent English words, written for this project."""
-    return resources.files("descant.train").joinpath("words.txt").read_text().split()
+    return resources.files("descant.train.nano").joinpath("words.txt").read_text().split()
 
 
 def sentence(words: str) -> str:

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from descant.errors import OptionError
-from descant.train import domain
 from descant.train.loop import StageContext
+from descant.train.nano import domain
+from descant.train.nano.speech_data import read_mono
 from descant.train.recipe import read_dataclass as build_options
-from descant.train.speech_data import read_mono
 
 QUESTION_RATE_HZ = 16000  # Hz, the rate of every clip
 FLITE = ("slt", "rms", "kal16", "kal")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from descant.train import domain, phrases
+from descant.train.nano import domain, phrases
 
 RGB = tuple[int, int, int]
 PICTURE_PIXELS = 112  # pixels: nano looks at about this many

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from descant.errors import ConfigError
 from descant.export.checkpoint import save_checkpoint
 from descant.export.tokenizer import byte_tokenizer, write_tokenizer
-from descant.train.cards import data_card, model_card
-from descant.train.examples import NANO_INPUTS, NANO_WORDS
 from descant.train.loop import StageContext, load_module
+from descant.train.nano.cards import data_card, model_card
+from descant.train.nano.inputs import NANO_INPUTS, NANO_WORDS
 from descant.train.recipe import read_dataclass
 from descant.types import Sampling, Voice
 from descant.weights.checkpoint import Checkpoint

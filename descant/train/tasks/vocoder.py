@@ -17,8 +17,8 @@ from descant.errors import ConfigError
 from descant.model.vocos import Vocos
 from descant.train.loop import Metrics, StageContext, Task, numpy_rng
 from descant.train.mel import HOP_SAMPLES, normalised_mel
+from descant.train.nano.speech_data import Corpus, Crops
 from descant.train.recipe import read_dataclass
-from descant.train.speech_data import Corpus, Crops
 
 RESOLUTIONS = ((512, 120), (768, 180), (1280, 300), (2048, 480))  # (n_fft, hop) in samples at 24 kHz
 FLOOR = 2e-3  # of a magnitude before its logarithm: about -80 dB of a full-scale tone, well above int16 noise
