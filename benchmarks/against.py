@@ -33,7 +33,9 @@ def measured(tree: Path, row: str, threads: int | None) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "descant", "bench", "--rows", row, "--repeats", "1", "--json", str(out)]
         command += [] if threads is None else ["--threads", str(threads)]
         environment = {**os.environ, "PYTHONPATH": str(tree)}
-        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"the bench of {tree} failed:\n{done.stderr[-2000:]}")
         lines: list[dict[str, Any]] = json.loads(out.read_text())["rows"]
         return lines
 

@@ -35,7 +35,7 @@ from descant.engine.spoken_prefix import (
     spoken_pieces,
     spoken_prefix,
 )
-from descant.evals.speech import EAR_RATE, WhisperEar
+from descant.evals.speech import EAR_RATE_HZ, WhisperEar
 from descant.omni import load
 from descant.train.mel import RATE
 from descant.train.nano import domain
@@ -87,7 +87,7 @@ def reference_error(texts: Sequence[str], teacher: Flite, timed: TimedFlite) -> 
         warped += [abs(a[1] - b[1]) for a, b in zip(found.spans, right.spans, strict=True)]
         moments = rng.uniform(0, right.seconds, MOMENTS)
         right_count += [counted(found, at) == counted(right, at) for at in moments]
-        at_16k = soxr.resample(sound, RATE, EAR_RATE)
+        at_16k = soxr.resample(sound, RATE, EAR_RATE_HZ)
         segments, _ = ear.model.transcribe(at_16k, language="en", word_timestamps=True, temperature=0.0)
         ends = [word.end for segment in segments for word in segment.words]
         if len(ends) == len(known.spans):

@@ -193,7 +193,7 @@ class OmniConfig:
 
 @dataclass(frozen=True)
 class InputsConfig:
-    """How media become tensors: numbers of the official processors (preprocessor_config.json) and utilities."""
+    """Numbers by which media become tensors: of the official processors (preprocessor_config.json) and utilities."""
 
     sampling_rate: int = 16000  # Hz
     n_fft: int = 400  # 25 ms at 16 kHz

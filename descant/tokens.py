@@ -1,4 +1,4 @@
-"""What the decoders read: token ids with their TMRoPE positions, and the media that fill some of them.
+"""The decoders' input: token ids with their TMRoPE positions, and the media that fill some of them.
 
     ids         im_start user \\n  bos [A A A ... A] eos  im_end \\n
     positions   0        1    2   3    4 5 6 ... 52  53   54     55      three axes: time, height, width
@@ -45,7 +45,7 @@ Content = Tensor | PixelGrid
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """What one pass of an encoder reads, and how many tokens it makes of it.
+    """The input of one pass of an encoder, and the number of tokens that it becomes.
 
     content: a log-mel (M, F) of at most one encoder block; or one image; or one temporal grid of a video. All on the
     CPU.
@@ -159,7 +159,7 @@ def concatenate(chain: Sequence[PromptTokens]) -> PromptTokens:
 
 
 def unchanged(before: PromptTokens, now: PromptTokens) -> int:
-    """How many leading tokens of ``before`` still hold in ``now``: their ids, positions and the media in them."""
+    """Count the leading tokens of ``before`` that still hold in ``now``: their ids, positions and the media in them."""
     count = min(len(before), len(now))
     same = (before.ids[:count] == now.ids[:count]) & (before.positions[:, :count] == now.positions[:, :count]).all(0)
     kept = count if bool(same.all()) else int(same.int().argmin())

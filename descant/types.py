@@ -152,7 +152,7 @@ TRANSCRIBE = "Write down what you hear."
 
 @dataclass(frozen=True)
 class Sampling(CheckedOptions):
-    """How one token stream is drawn. temperature 0 is greedy. The order of processors is the reference's:
+    """The drawing of one token stream. temperature 0 is greedy. The order of processors is the reference's:
     repetition penalty, suppression, temperature, top-k, top-p."""
 
     temperature: float = 0.0
@@ -174,7 +174,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Memory(CheckedOptions):
-    """How long a live session may grow. tokens: of its context (None: as many as the model was made for).
+    """The most that a live session may grow. tokens: of its context (None: as many as the model was made for).
 
     full: what happens then: the oldest turns are dropped, media included, and an event says so; or the next answer is
     refused.
@@ -186,7 +186,7 @@ class Memory(CheckedOptions):
 
 @dataclass(frozen=True)
 class Budget(CheckedOptions):
-    """How much one piece of media may cost; each limit is checked before the cost is paid.
+    """The most that one piece of media may cost; each limit is checked before the cost is paid.
 
     The defaults suit a person's own files; a server passes tighter ones.
     """
@@ -275,7 +275,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Progress:
-    """What an answer does before it begins, where that takes a while.
+    """The work before an answer begins, where that takes a while.
 
     "queued": requests before it, of all that wait. "dropped": so many of the oldest turns of the conversation, media
     included, made room for it, of all. "reading": tokens of its prompt that are read, of all.
@@ -294,7 +294,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Decoding(CheckedOptions):
-    """What the one dial (``latency``) stands for: how codes become sound, block by block.
+    """The meaning of the one dial (``latency``): how codes become sound, block by block.
 
     A block is ``block_size`` mel frames (24 mel = 240 ms). The first DiT window emits ``first`` blocks when
     ``first_ahead`` more have come. Each later one goes on from the one before it, and emits as many blocks as were

@@ -35,8 +35,8 @@ from descant.types import Timings
 from descant.weights.fetch import embedded
 from tests.stub import StubOmni
 
-BODY = decoder(64, 1, 4, 64, shapes.VOCAB), decoder(64, 1, 4, 64, shapes.CODE_IDS)
-TIED = decoder(64, 1, 4, 64, shapes.VOCAB, tied=True), BODY[1]
+BODY = decoder(64, 1, 4, 64, shapes.VOCAB_SIZE), decoder(64, 1, 4, 64, shapes.CODE_IDS)
+TIED = decoder(64, 1, 4, 64, shapes.VOCAB_SIZE, tied=True), BODY[1]
 SOUND = codec(64, 2, 64, channels=16)
 TINY = Scale(
     omni(*BODY, SOUND), omni(*TIED, SOUND), omni(*BODY, SOUND, ears(64, 1, 64)), prompt=6, words=3, codes=14, steps=2,
@@ -121,11 +121,11 @@ def test_an_answer_beside_the_same_answer_of_the_peer() -> None:
 
 
 def test_whatever_is_drawn_is_written_and_can_be_read_back() -> None:
-    ids = (0, 255, shapes.STOP, shapes.VOCAB - 1)
+    ids = (0, 255, shapes.STOP_ID, shapes.VOCAB_SIZE - 1)
     writer = CODEPOINTS.incremental()
     assert CODEPOINTS.ids("".join(writer.push(index) for index in ids) + writer.flush()) == ids
     assert CODEPOINTS.special("<|AUDIO|>") == shapes.IDS.audio and CODEPOINTS.special("<|VIDEO|>") == shapes.IDS.video
-    assert CODEPOINTS.special("<|im_end|>") == shapes.STOP
+    assert CODEPOINTS.special("<|im_end|>") == shapes.STOP_ID
 
 
 def test_answers_together_beside_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_decoding_beside_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = decode.decode(tiny())
     assert [line.name.split(",")[0] for line in lines] == ["Thinker decode"] * 2 + ["Talker decode"] * 2
     assert [line.peer for line in lines] == [None] * 4 and lines[0].value == 10 and lines[2].value == 5
-    thinker = 4 * (64 * shapes.VOCAB + 3 * 64 * 64 + 64 * (2 * 64 + 1) + 2 * 32 * (64 + 1) + 2 * 64)
+    thinker = 4 * (64 * shapes.VOCAB_SIZE + 3 * 64 * 64 + 64 * (2 * 64 + 1) + 2 * 32 * (64 + 1) + 2 * 64)
     assert lines[1].value == pytest.approx(10 * thinker / (4 * TINY.probe / 0.25))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.measure import measure, two_homes
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = sorted((ROOT / "descant").rglob("*.py"))
 MAX_FUNCTION = 60  # lines, signature and docstring included
@@ -155,3 +157,61 @@ def test_the_rules_spare_what_is_fine() -> None:
     fine = f"def f(self, a, b, c, d, e, f, g, h):\n{body}"
     assert not guesses("def f(**options: Unpack[AnswerOptions]): pass", "x.py")
     assert not size_faults(fine, "x.py") and not broad_excepts(fine) and not guesses(fine, "x.py")
+
+
+# ---------------------------------------------------------------- one vocabulary
+
+TWO_HOMES_ALLOWED = {"main", "log"}  # the entry points of three commands; the logger of a module
+MAX_PAIRS_PER_1000 = 4.0
+LONGEST_FUNCTION = 40  # lines: below the cap of 60, so that nobody gets used to it
+
+
+def nameless_numbers(source: str) -> list[str]:
+    """Public numeric constants of one word: a number is a noun with its unit, or with what it bounds."""
+    found = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and is_number(node.value):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [t.id for t in targets if isinstance(t, ast.Name) and t.id.isupper() and "_" not in t.id]
+    return found
+
+
+def is_number(node: ast.expr | None) -> bool:
+    """True for a literal number, or an expression of them."""
+    if isinstance(node, ast.BinOp):
+        return is_number(node.left) and is_number(node.right)
+    if isinstance(node, ast.UnaryOp):
+        return is_number(node.operand)
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+
+
+def test_no_public_name_has_two_homes() -> None:
+    found = two_homes(measure(ROOT / "descant").homes)
+    assert not (doubled := set(found) - TWO_HOMES_ALLOWED), {name: found[name] for name in doubled}
+
+
+def test_numbers_are_named_with_their_unit() -> None:
+    found = {name: numbers for name, source in each_file() if (numbers := nameless_numbers(source))}
+    assert not found
+
+
+def test_docstrings_say_what_a_thing_does() -> None:
+    assert not (riddles := measure(ROOT / "descant").riddles), riddles
+
+
+def test_unrelated_values_stand_on_lines_of_their_own() -> None:
+    found = measure(ROOT / "descant")
+    assert 1000 * found.pairs / found.total < MAX_PAIRS_PER_1000
+
+
+def test_functions_are_short() -> None:
+    length, name = max(measure(ROOT / "descant").lengths)
+    assert length < LONGEST_FUNCTION, name
+
+
+def test_the_rules_of_the_vocabulary_bite(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text('def draw():\n    """What is drawn."""\n    a, b = 1, 2\nLIMIT = 3\nMAX_BYTES = 4\n')
+    (tmp_path / "b.py").write_text("def draw(): ...\n")
+    found = measure(tmp_path)
+    assert two_homes(found.homes) == {"draw": ["a.py", "b.py"]} and found.pairs == 1 and found.riddles == ["a.py:1"]
+    assert nameless_numbers((tmp_path / "a.py").read_text()) == ["LIMIT"]

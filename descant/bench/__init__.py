@@ -1,4 +1,4 @@
-"""How fast descant is, beside a peer that is measured in the same run. One function for each row of the table.
+"""The speed of descant, beside a peer that is measured in the same run. One function for each row of the table.
 
     descant bench --compare transformers --json FILE
 

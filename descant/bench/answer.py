@@ -49,7 +49,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of every side."""
+    """The question that every side answers."""
 
     prompt: PromptTokens
     voice: PreparedVoice

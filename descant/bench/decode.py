@@ -96,7 +96,7 @@ def clocked(step: Callable[[], object]) -> float:
 
 
 def bytes_read(parts: Parts) -> dict[str, int]:
-    """What a step reads: every weight of the layers and the head; of an embedding table that is no head, one row."""
+    """Bytes that a step reads: each weight of the layers and the head; of an embedding table that is no head, a row."""
     assert parts.talker is not None
     thinker = parts.thinker
     talker = parts.talker

@@ -1,4 +1,4 @@
-"""What every row of the bench is made of: sides that take turns, medians, and lines that are judged."""
+"""The means of every row of the bench: sides that take turns, medians, and lines that are judged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Sense = Literal["ratio >=", "growth <=", "value >=", "value <="]
 
 @dataclass(frozen=True)
 class Target:
-    """What is promised of a line: which of its figures, in which direction, and how much."""
+    """A promise about a line: which of its figures, in which direction, and how much."""
 
     sense: Sense
     bound: float
@@ -54,7 +54,7 @@ class BenchLine:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What a row may ask for. eq False: a bench is itself, so that what it measured once can be looked up by it."""
+    """The settings of a run. eq False: a bench is itself, so that what it measured once can be looked up by it."""
 
     repeats: int = 5
     compare: Peer | None = None

@@ -17,7 +17,7 @@ from descant.bench.decode import clocked
 from descant.bench.harness import Bench, BenchLine, Target, growth_line, interleave, median, stepped, time_line
 from descant.bench.shapes import (
     CODEPOINTS,
-    HEARD_RATE,
+    HEARD_RATE_HZ,
     Scale,
     bench_models,
     endless,
@@ -43,13 +43,13 @@ from descant.types import Audio, Finished, TextDelta, user
 SOONER = Target("ratio >=", 5.0)
 TENTH = Target("growth <=", 1.3)
 IDLE = Target("growth <=", 1.1)
-PIECE = HEARD_RATE // 50  # 20 ms
+PIECE_SAMPLES = HEARD_RATE_HZ // 50  # 20 ms
 BENCH_INPUTS = InputsConfig(
     default_system=None, speech_system=None
 )  # in letters it would be five times as long as in words
 WORDS_A_TURN = 8
 CODES_A_TURN = 24  # of an answer to a turn
-SETTLING = 4  # steps that read the prompt and find their buffers
+SETTLING_STEPS = 4  # steps that read the prompt and find their buffers
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def push_noise(engine: Engine, session: LiveSession, seconds: float, seed: int =
     """Push noise as a microphone would; seconds that reading it took meanwhile."""
     samples = random_sound(seconds, seed)
     reading = 0.0
-    for start in range(0, len(samples), PIECE):
+    for start in range(0, len(samples), PIECE_SAMPLES):
         begin = time.perf_counter()
-        session.push_audio(samples[start : start + PIECE], HEARD_RATE)
+        session.push_audio(samples[start : start + PIECE_SAMPLES], HEARD_RATE_HZ)
         rest(engine)
         reading += time.perf_counter() - begin
     return reading
@@ -106,7 +106,7 @@ class TurnTiming:
 
     @property
     def what(self) -> tuple[str, int]:
-        """What was asked and answered, to see that all sides did the same."""
+        """The question and the answer, to see that all sides did the same."""
         return self.end.text, self.end.usage.prompt_tokens
 
 
@@ -152,7 +152,7 @@ def pushed(home: LiveBench, scale: Scale) -> TurnTiming:
 def submitted(home: LiveBench, scale: Scale) -> TurnTiming:
     """Its clock starts before the sound becomes features, which is part of what a whole turn costs at its end."""
     engine = Engine(home.models)
-    asked = user(Audio(random_sound(scale.spoken), HEARD_RATE))
+    asked = user(Audio(random_sound(scale.spoken), HEARD_RATE_HZ))
     begin = time.perf_counter()
     prompt = home.builder.build([asked], speech=True)
     return wait(engine, engine.submit(home.request(prompt)), begin)
@@ -197,7 +197,7 @@ def idle(bench: Bench) -> list[BenchLine]:
     rounds = scale.steps * bench.repeats
     with ExitStack() as stack:
         rooms = {n: stack.enter_context(room(home, scale, n, rounds)) for n in (0, *scale.idle)}
-        taken = interleave(rooms, rounds, SETTLING)
+        taken = interleave(rooms, rounds, SETTLING_STEPS)
     before = median(taken[0])
     note = (
         f"each holds a turn of {scale.held} tokens; one answer writes a token and sings a code a step; peer: none "
@@ -218,7 +218,7 @@ def room(home: LiveBench, scale: Scale, count: int, rounds: int) -> Iterator[Cal
         for seed, session in enumerate(sessions):
             session.add(babble(scale.held, seed))
         rest(engine)
-        length = rounds + 2 * SETTLING
+        length = rounds + 2 * SETTLING_STEPS
         answer = engine.submit(home.request(random_prompt(scale.prompt), length, length))
         yield lambda: clocked(engine.worker.step)
         if answer.record.over:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from descant.bench.shapes import CODEC_END, CODEC_PAD, STOP
+from descant.bench.shapes import CODEC_END_ID, CODEC_PAD_ID, STOP_ID
 from descant.config import OmniConfig
 from descant.errors import OptionError
 from descant.export.config import write_config
@@ -68,10 +68,10 @@ class Reference:
             attention_mask=torch.ones_like(prompt.ids)[None],
             speaker=self.voice,
             thinker_max_new_tokens=words,
-            thinker_eos_token_id=STOP,
+            thinker_eos_token_id=STOP_ID,
             talker_max_new_tokens=codes,
             talker_do_sample=False,
-            talker_eos_token_id=[CODEC_PAD, CODEC_END],
+            talker_eos_token_id=[CODEC_PAD_ID, CODEC_END_ID],
         )
         return sequences[0, len(prompt.ids) :].tolist(), wave.numel()
 

@@ -1,4 +1,4 @@
-"""What is kept of a run, and what is shown."""
+"""The record of a run, and the table that is shown."""
 
 from __future__ import annotations
 

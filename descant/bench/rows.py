@@ -18,7 +18,7 @@ from descant.errors import OptionError
 
 @dataclass(frozen=True)
 class BenchRow:
-    """What is measured, and the model that it needs."""
+    """A measurement, and the model that it needs."""
 
     measure: Callable[[Bench], list[BenchLine]]
     model: Shape

@@ -36,24 +36,24 @@ from descant.types import Decoding, Sampling, Voice
 from descant.weights.parts import Parts, build_parts
 
 IDS = MediaIds(151646, 151655, 151656, audio_start=151647, audio_end=151648, vision_start=151652, vision_end=151653)
-TEXT_PAD = 151859
-TEXT_END = 151861
-BOS = 151872
-STOP = 151645
-CODEC_PAD = 8292
-CODEC_START = 8293
-CODEC_END = 8294
-CODEC_MASK = 8296
+TEXT_PAD_ID = 151859
+TEXT_END_ID = 151861
+VOICE_BOS_ID = 151872
+STOP_ID = 151645
+CODEC_PAD_ID = 8292
+CODEC_START_ID = 8293
+CODEC_END_ID = 8294
+CODEC_MASK_ID = 8296
 CODE_IDS = 8448
-ORDINARY = 151643  # text ids below this one are neither special nor a placeholder
+ORDINARY_IDS = 151643  # text ids below this one are neither special nor a placeholder
 TALKER_PENALTY = 1.05  # transformers' default
 REF_FRAMES = 200  # 2 s of the voice
-HEARD_RATE = 16000  # Hz, what a microphone gives here
+HEARD_RATE_HZ = 16000  # Hz, what a microphone gives here
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured, on which shapes (answer: whole answers, decode: decode steps, live: live sessions).
+    """The amount that is measured, on which shapes (answer: whole answers, decode: decode steps, live: live sessions).
 
     steps: decode steps a turn; probe: float32 values read to measure the memory. crowd: answers at once. spoken,
     turn: seconds of a long turn and of each of ``turns`` in a conversation. idle: how many sessions do nothing;
@@ -107,8 +107,8 @@ def omni(
     hidden = text.hidden_size
     audio = audio or ears(64, 1, hidden)
     vision = VisionConfig(1, 64, 4, 128, hidden, (0,))
-    thinker = ThinkerConfig(text, audio, vision, IDS, pad_id=ORDINARY, eos_id=STOP)
-    specials = TEXT_END, TEXT_PAD, CODEC_START, CODEC_END, CODEC_PAD, CODEC_MASK
+    thinker = ThinkerConfig(text, audio, vision, IDS, pad_id=ORDINARY_IDS, eos_id=STOP_ID)
+    specials = TEXT_END_ID, TEXT_PAD_ID, CODEC_START_ID, CODEC_END_ID, CODEC_PAD_ID, CODEC_MASK_ID
     return OmniConfig(thinker, TalkerConfig(replace(talker, embedding_size=hidden), IDS, *specials), sound)
 
 
@@ -137,15 +137,15 @@ def codec(width: int, layers: int, first: int, *, channels: int = 256) -> Token2
 
 
 DILATIONS = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
-VOCAB = 151936
-BENCH_TINY = omni(decoder(512, 8, 8, 1408, VOCAB), decoder(512, 8, 8, 1408, CODE_IDS), codec(512, 8, 512))
+VOCAB_SIZE = 151936
+BENCH_TINY = omni(decoder(512, 8, 8, 1408, VOCAB_SIZE), decoder(512, 8, 8, 1408, CODE_IDS), codec(512, 8, 512))
 HALF_B = omni(
-    decoder(896, 24, 14, 4864, VOCAB, tied=True),
+    decoder(896, 24, 14, 4864, VOCAB_SIZE, tied=True),
     decoder(896, 24, 14, 4864, CODE_IDS),
     codec(64, 2, 64, channels=16),  # not measured there: only the decoders are
 )
 LIVE = omni(
-    decoder(512, 8, 8, 1408, VOCAB),
+    decoder(512, 8, 8, 1408, VOCAB_SIZE),
     decoder(512, 8, 8, 1408, CODE_IDS),
     codec(64, 2, 64, channels=16),  # no row asks when the sound of a live answer comes
     ears(512, 8, 512),
@@ -179,7 +179,7 @@ class CodepointTokenizer(Tokenizer):
         super().__init__(byte_tokenizer(["system", "user", "assistant"]))
 
     def special(self, name: str) -> int:
-        return ORDINARY + SPECIAL_TOKENS.index(name)
+        return ORDINARY_IDS + SPECIAL_TOKENS.index(name)
 
     def token_bytes(self, index: int) -> bytes:
         return chr(self.FIRST + index).encode()
@@ -192,12 +192,12 @@ CODEPOINTS = CodepointTokenizer()
 
 
 def bench_models(parts: Parts) -> Models:
-    """What the engine needs. A peer that is to hold the same weights takes them first: here they are laid out anew."""
+    """The engine's models. A peer that is to hold the same weights takes them first: here they are laid out anew."""
     parts.prepare()
     assert parts.talker is not None and parts.token2wav is not None
-    stops = frozenset({CODEC_PAD, CODEC_END})
-    banned = codes_beyond_table(parts.talker, parts.token2wav, stops) | {CODEC_START}
-    return Models(parts.thinker, parts.talker, parts.token2wav, CODEPOINTS, frozenset({STOP}), stops, banned)
+    stops = frozenset({CODEC_PAD_ID, CODEC_END_ID})
+    banned = codes_beyond_table(parts.talker, parts.token2wav, stops) | {CODEC_START_ID}
+    return Models(parts.thinker, parts.talker, parts.token2wav, CODEPOINTS, frozenset({STOP_ID}), stops, banned)
 
 
 def endless(models: Models) -> Models:
@@ -210,7 +210,7 @@ def random_voice(config: OmniConfig, seed: int = 1) -> Voice:
     dit = config.token2wav.dit
     draw = torch.Generator().manual_seed(seed)
     vector = torch.randn(dit.enc_emb_dim, generator=draw)
-    return Voice("Bench", BOS, vector, torch.randn(REF_FRAMES, dit.mel_dim, generator=draw))
+    return Voice("Bench", VOICE_BOS_ID, vector, torch.randn(REF_FRAMES, dit.mel_dim, generator=draw))
 
 
 def prepared_voice(models: Models, config: OmniConfig) -> PreparedVoice:
@@ -221,12 +221,12 @@ def prepared_voice(models: Models, config: OmniConfig) -> PreparedVoice:
 
 def random_sound(seconds: float, seed: int = 3) -> npt.NDArray[np.float32]:
     """Noise at 16 kHz (W,)."""
-    drawn = 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * HEARD_RATE))
+    drawn = 0.1 * np.random.default_rng(seed).standard_normal(round(seconds * HEARD_RATE_HZ))
     return drawn.astype(np.float32)
 
 
 def random_prompt(length: int, seed: int = 2) -> PromptTokens:
-    ids = torch.randint(0, ORDINARY, (length,), generator=torch.Generator().manual_seed(seed))
+    ids = torch.randint(0, ORDINARY_IDS, (length,), generator=torch.Generator().manual_seed(seed))
     return text_tokens(ids)
 
 

@@ -22,7 +22,7 @@ from descant.tokens import PromptTokens
 from descant.types import Finished
 
 TOGETHER_TARGET = Target("ratio >=", 3.0)
-TURNS = 2  # at most: one takes minutes
+MAX_TURNS = 2  # at most: one takes minutes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def sides(bench: Bench, config: OmniConfig, name: str, target: Target | None) ->
     models = endless(bench_models(random_parts(config)))
     prompts = tuple(random_prompt(scale.prompt, seed) for seed in range(scale.crowd))
     crowd = Workload(prompts, prepared_voice(models, config), scale.words, scale.codes)
-    repeats = min(bench.repeats, TURNS)
+    repeats = min(bench.repeats, MAX_TURNS)
     rate(models, replace(crowd, prompts=prompts[:2], codes=2), 2)  # the warm-up: a whole one would take minutes
     both = {"together": partial(rate, models, crowd, scale.crowd), "alone": partial(rate, models, crowd, 1)}
     rates = interleave(both, repeats, warmups=0)

@@ -45,7 +45,7 @@ def voices_in_time(bench: Bench, omni: Omni) -> list[BenchLine]:
 
 
 def underruns(omni: Omni, count: int) -> int:
-    """How often, over all voices, a listener who plays from the first sound on had nothing to hear."""
+    """Count the times, over all voices, that a listener who plays from the first sound on had nothing to hear."""
     answers = [omni.speak(SPOKEN_TEXT, latency="balanced", seed=seed) for seed in range(count)]
     last = [event for answer in answers for event in answer if isinstance(event, Finished)]
     return sum(end.usage.underruns for end in last)

@@ -1,4 +1,4 @@
-"""How fast descant is on this machine, alone or beside another implementation."""
+"""The speed of descant on this machine, alone or beside another implementation."""
 
 from __future__ import annotations
 

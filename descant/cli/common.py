@@ -1,4 +1,4 @@
-"""What the commands share: the options of a model, the messages of a question, and the one place that loads."""
+"""Shared by the commands: the options of a model, the messages of a question, and the one place that loads."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def videos(paths: Sequence[str], sound: bool) -> list[Video]:
 
 
 def has_sound(path: str) -> bool:
-    """Whether a video file carries sound. It comes in by the door like everything else; nothing is decoded."""
+    """True if a video file carries sound. It comes in by the door like everything else; nothing is decoded."""
     from descant.inputs import container, door
     from descant.types import Budget
 
@@ -60,7 +60,7 @@ def has_sound(path: str) -> bool:
 
 
 def speaks(omni: Omni, wanted: bool, voice: str | None) -> bool:
-    """Whether to answer aloud: a model without a Talker answers in text, unless a voice was asked for by name."""
+    """True to answer aloud: a model without a Talker answers in text, unless a voice was asked for by name."""
     if wanted and voice is None and not omni.speaks:
         note("this model has no voice; it answers in text")
         return False

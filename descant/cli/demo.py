@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from descant.cli.player import WavWriter
+from descant.cli.player import HEADER_BYTES, WavWriter
 from descant.errors import DescantError
 from descant.types import Audio, AudioChunk, Finished, Image, Message, TextDelta, Video, user
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 DEMO_MEDIA = Path(__file__).parents[1] / "assets" / "demo"
 OUT = Path("out/demo")
-SEED = 1
-AUDIBLE = 0.02  # of full scale, root mean square over the answer; speech is ten times that
+DEMO_SEED = 1
+AUDIBLE_RMS = 0.02  # of full scale, root mean square over the answer; speech is ten times that
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, how it is shown to the person, and the one right answer."""
+    """A question, how it is shown to the person, and the one right answer."""
 
     name: str
     shown: str
@@ -90,9 +90,7 @@ def loudness(path: Path) -> float:
     """Root mean square of a 16-bit WAV file that ``WavWriter`` wrote, in parts of full scale."""
     import numpy as np
 
-    from descant.cli.player import HEADER
-
-    pcm: np.ndarray = np.frombuffer(path.read_bytes()[HEADER:], "<i2").astype(np.float64) / 32768
+    pcm: np.ndarray = np.frombuffer(path.read_bytes()[HEADER_BYTES:], "<i2").astype(np.float64) / 32768
     return float(np.sqrt(np.mean(pcm**2))) if len(pcm) else 0.0
 
 
@@ -103,7 +101,7 @@ def answer_question(omni: Omni, question: Question, path: Path) -> DemoResult:
     text = ""
     total = 0.0
     print(f"\n  you   {question.shown}\n  nano  ", end="", flush=True)
-    for event in omni.chat([question.message], seed=SEED):
+    for event in omni.chat([question.message], seed=DEMO_SEED):
         if isinstance(event, TextDelta):
             first_text = first_text or event.t
             print(event.text, end="", flush=True)
@@ -122,7 +120,7 @@ def answer_question(omni: Omni, question: Question, path: Path) -> DemoResult:
 
 
 def results_table(results: list[tuple[Question, DemoResult]]) -> str:
-    """What happened, one line a question."""
+    """The outcome, one line a question."""
     lines = [f"  {'question':10}{'answer':34}{'right':7}{'first text':>11}{'first sound':>13}{'sound':>8}{'rtf':>7}"]
     for question, r in results:
         times = f"{r.first_text_s:9.2f} s{r.first_audio_s:11.2f} s{r.audio_s:6.1f} s{r.rtf:7.2f}"
@@ -153,7 +151,9 @@ def main() -> int:
     (OUT / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\n{results_table(results)}\n\n  report: {OUT / 'report.json'}")
     faults = [f"{q.name}: expected {r.expected!r}, got {r.text!r}" for q, r in results if not right(r)]
-    faults += [f"{q.name}: no audible speech" for q, r in results if not r.audio_s or loudness(Path(r.wav)) < AUDIBLE]
+    faults += [
+        f"{q.name}: no audible speech" for q, r in results if not r.audio_s or loudness(Path(r.wav)) < AUDIBLE_RMS
+    ]
     for fault in faults:
         print(f"  WRONG  {fault}", file=sys.stderr)
     print(TRY_NEXT)

@@ -10,8 +10,8 @@ import typer
 
 from descant.errors import DescantError
 
-WRONG = 2
-INTERRUPTED = 130  # 130 = 128 + SIGINT, what a shell expects
+WRONG_EXIT = 2
+INTERRUPTED_EXIT = 130  # 130 = 128 + SIGINT, what a shell expects
 
 
 def one_line(error: BaseException) -> str:
@@ -29,7 +29,7 @@ def fail(error: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     print(f"descant: {one_line(error)}", file=sys.stderr)
-    return WRONG
+    return WRONG_EXIT
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -42,9 +42,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         code = command.main([w for w in words if w != "--debug"], prog_name="descant", standalone_mode=False)
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        code = INTERRUPTED_EXIT
     except Exception as error:
         return fail(error, debug)
-    if code == INTERRUPTED:
+    if code == INTERRUPTED_EXIT:
         print("\nstopped", file=sys.stderr)
     return code if isinstance(code, int) else 0

@@ -14,13 +14,13 @@ from descant.cli.player import Player, WavWriter, find_player
 from descant.errors import OptionError, SessionError
 from descant.types import AudioChunk, Event, Finished, Progress, TextDelta
 
-MILLIONTH = 6  # decimals of a time in seconds
+SECOND_DIGITS = 6  # decimals of a time in seconds
 
 
 def as_json(event: Event) -> str:
     """One event as one line. ``samples`` is the number of samples of the chunk; t is in seconds."""
     body: dict[str, object]
-    t = round(event.t, MILLIONTH)
+    t = round(event.t, SECOND_DIGITS)
     if isinstance(event, TextDelta):
         body = {"type": "text", "t": t, "text": event.text}
     elif isinstance(event, AudioChunk):
@@ -28,7 +28,9 @@ def as_json(event: Event) -> str:
     elif isinstance(event, Progress):
         body = {"type": event.stage, "t": t, "done": event.done, "total": event.total}
     else:
-        timings = {name: round(value, MILLIONTH) for name, value in vars(event.timings).items() if value is not None}
+        timings = {
+            name: round(value, SECOND_DIGITS) for name, value in vars(event.timings).items() if value is not None
+        }
         body = {"type": "finished", "t": t, "text": event.text, "usage": vars(event.usage), "timings": timings}
     return json.dumps(body, ensure_ascii=False)
 

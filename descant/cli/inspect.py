@@ -1,4 +1,4 @@
-"""What a model is made of: parameters, dtype and bytes of every part, and a picture of the system with its sizes.
+"""The parts of a model: parameters, dtype and bytes of every part, and a picture of the system with its sizes.
 
 Shapes come from config.json alone (modules on the meta device); dtypes and bytes from the headers of the safetensors
 files where there are any, else from the dtype that config.json announces.
@@ -126,7 +126,7 @@ def parts_table(found: Report) -> str:
 
 # ---------------------------------------------------------------- the picture
 
-ARROW = 24  # the column of the vertical arrows
+ARROW_COLUMN = 24  # the column of the vertical arrows
 
 
 def draw_model(found: Report) -> str:
@@ -185,8 +185,8 @@ def _body(text: str) -> str:
 
 
 def _flow(text: str = "") -> str:
-    bar = " " * ARROW + "|"
-    return f"{bar} {text}\n{' ' * ARROW}v" if text else f"{bar}\n{' ' * ARROW}v"
+    bar = " " * ARROW_COLUMN + "|"
+    return f"{bar} {text}\n{' ' * ARROW_COLUMN}v" if text else f"{bar}\n{' ' * ARROW_COLUMN}v"
 
 
 def _decoder(c: DecoderConfig) -> str:

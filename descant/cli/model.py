@@ -1,4 +1,4 @@
-"""What a model is made of, and who speaks in it."""
+"""The parts of a model, and who speaks in it."""
 
 from __future__ import annotations
 

@@ -16,13 +16,15 @@ from descant.errors import DescantError, OptionError
 if TYPE_CHECKING:
     import numpy as np
 
-HEADER = 44  # bytes of a canonical RIFF/WAVE header of 16-bit PCM
-ENDLESS = 0xFFFFFFFF - HEADER  # bytes; what a header says when nobody can know yet (players read on to the end)
+HEADER_BYTES = 44  # bytes of a canonical RIFF/WAVE header of 16-bit PCM
+ENDLESS_BYTES = (
+    0xFFFFFFFF - HEADER_BYTES
+)  # bytes; what a header says when nobody can know yet (players read on to the end)
 
 
 def wav_header(rate: int, data_bytes: int) -> bytes:
     """The 44 bytes before 16-bit mono PCM at ``rate`` Hz."""
-    riff = struct.pack("<4sI4s", b"RIFF", HEADER - 8 + data_bytes, b"WAVE")
+    riff = struct.pack("<4sI4s", b"RIFF", HEADER_BYTES - 8 + data_bytes, b"WAVE")
     fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16)
     return riff + fmt + struct.pack("<4sI", b"data", data_bytes)
 
@@ -53,7 +55,7 @@ class WavWriter:
     def write(self, samples: np.ndarray) -> None:
         """Append float samples (W,), then make the header true again."""
         pcm = to_pcm16(samples)
-        self._file.seek(HEADER + self.samples * 2)
+        self._file.seek(HEADER_BYTES + self.samples * 2)
         self._file.write(pcm)
         self.samples += len(pcm) // 2
         self._file.seek(0)
@@ -67,8 +69,8 @@ class WavWriter:
     def close(self) -> None:
         """Also after an interrupt between the sound and the header of a ``write``: the header tells what is there."""
         if not self._file.closed:
-            size = (self._file.seek(0, 2) - HEADER) // 2 * 2
-            self._file.truncate(HEADER + size)
+            size = (self._file.seek(0, 2) - HEADER_BYTES) // 2 * 2
+            self._file.truncate(HEADER_BYTES + size)
             self._file.seek(0)
             self._file.write(wav_header(self.rate, size))
         self._file.close()
@@ -112,7 +114,7 @@ class Player:
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         if self.name == "ffplay":  # reads a WAV stream; the others were told the format of raw samples
-            self._queue.put(wav_header(self.rate, ENDLESS))
+            self._queue.put(wav_header(self.rate, ENDLESS_BYTES))
         self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()
 

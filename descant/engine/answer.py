@@ -1,4 +1,4 @@
-"""What somebody who asked holds: the events of one answer, taken on any thread or in any event loop."""
+"""The events of one answer, taken on any thread or in any event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AnswerItem = Event | Exception | None  # None: nothing more comes
 
 @dataclass
 class AnswerRecord:
-    """What was made of an answer so far: kept by whoever asked, also when the answer itself is gone."""
+    """An answer so far: kept by whoever asked, also when the answer itself is gone."""
 
     number: int
     text: str = ""

@@ -1,4 +1,4 @@
-"""What one conversation has in the caches of both decoders, and what of its tokens is still to be read.
+"""One conversation's tokens: those that the caches of both decoders hold, and those that are still to be read.
 
     tokens      [ system | user ... assistant | reply | user ... ]      what the caches are to hold
     thinker_kv  ==================================>                     read by the Thinker
@@ -91,7 +91,7 @@ class Context:
     # ---------------------------------------------------------------- reading
 
     def embeds(self, thinker: Thinker, start: int, stop: int) -> Tensor:
-        """What the decoder reads at tokens start .. stop - 1, (T, D): embeddings, with features where media are.
+        """The decoder's input at tokens start .. stop - 1, (T, D): embeddings, with features where media are.
 
         A span is encoded when its first token is read, together with all others that are due.
         """

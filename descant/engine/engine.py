@@ -196,7 +196,7 @@ class Engine:
         return mean * (1 + self._queued / max(1, self.limits.sessions))
 
     def ledger(self) -> Ledger:
-        """What is lent out now."""
+        """The ledger of what is lent out now."""
         return self.worker.slots.ledger(self._live_sessions, self._queued)
 
     def check_open(self) -> None:

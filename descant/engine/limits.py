@@ -1,4 +1,4 @@
-"""How much an engine may hold, and what it has lent out."""
+"""The limits of an engine, and the ledger of what it has lent out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Reservation = tuple[int, int]  # pages of the Thinker's store and of the Talker'
 
 @dataclass(frozen=True)
 class Limits(CheckedOptions):
-    """What an engine holds at most. tokens: of the Thinker's cache; talker_tokens: of the Talker's; sessions: answers
+    """The most that an engine holds. tokens: of the Thinker's cache; talker_tokens: of the Talker's; sessions: answers
     that are being made; live_sessions: open at once; waiting: requests in the queue; unread: events that nobody has
     taken, after which an answer waits; page: tokens of one page. threads: of the worker (None: as many as torch has
     where the engine is made; one for a small model, which two only slow down)."""
@@ -44,7 +44,7 @@ def most_tokens(request: Request) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What is lent out. All zero when nobody is served and no live session is open."""
+    """The ledger of what is lent out. All zero when nobody is served and no live session is open."""
 
     sessions: int
     live_sessions: int

@@ -82,7 +82,7 @@ class LiveSession:
         self._pace = SECONDS_PER_LETTER
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
-        """What a microphone gave: mono, little-endian 16-bit PCM as bytes, or (W,) int16, or float in [-1, 1]."""
+        """Take a microphone's sound: mono, little-endian 16-bit PCM as bytes, or (W,) int16, or float in [-1, 1]."""
         with self._lock:
             self._check_open()
             self._turn.push_audio(pcm, rate)
@@ -90,7 +90,7 @@ class LiveSession:
             self._lay_out()
 
     def push_frame(self, image: object, at: float) -> None:
-        """What a camera gave: RGB (H, W, 3) uint8, a path, or the bytes of a picture, at a time.
+        """Take a frame as a camera gives it: RGB (H, W, 3) uint8, a path, or the bytes of a picture, at a time.
 
         at: seconds since the turn began with its first sound or frame; never less than before.
         """

@@ -1,4 +1,4 @@
-"""What other threads say to the engine's worker. Each is handled before a step begins; about what is gone, none is.
+"""Messages of other threads to the engine's worker. Each is handled before a step begins; about what is gone, none is.
 
 Finalizers speak too, in the middle of anything: posting a message takes no lock.
 """

@@ -1,4 +1,4 @@
-"""What an engine is made of: the weights that all sessions share, and the stores of their key/value caches."""
+"""The material of an engine: the weights that all sessions share, and the stores of their key/value caches."""
 
 from __future__ import annotations
 

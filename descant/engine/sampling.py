@@ -1,4 +1,4 @@
-"""How one id is drawn from one row of logits.
+"""The draw of one id from one row of logits.
 
 The processors and their order are the reference's (transformers `GenerationMixin._get_logits_processor`):
 repetition penalty, suppression, temperature, top-k, top-p, then a draw; temperature 0 takes the largest score instead.

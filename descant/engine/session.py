@@ -72,7 +72,7 @@ class SpeechPhase(Enum):
 
 @dataclass(frozen=True)
 class AnswerSettings:
-    """How an answer is made, complete and checked. voice None: text only. forced: the ids of the reply, instead of
+    """The settings of an answer, complete and checked. voice None: text only. forced: the ids of the reply, instead of
     drawing. tenant: whose pages of the cache it may share."""
 
     text: Sampling

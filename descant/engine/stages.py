@@ -165,7 +165,7 @@ class Stages:
     # ------------------------------------------------------------ draw
 
     def draw(self, streams: Mapping[Session, TextStream | SpeechStream]) -> dict[Session, int]:
-        """What each stream draws from its logits; the host waits once for all. A session that fails is left out."""
+        """Draw an id for each stream from its logits; the host waits once for all. A session that fails is left out."""
         chosen: dict[Session, Tensor] = {}
         found: dict[Session, int] = {}
 

@@ -69,7 +69,7 @@ def trace_answer(models: Models, request: Request) -> dict[str, Tensor]:
 
 
 def write_down(models: Models, request: Request) -> dict[str, Tensor]:
-    """What ``trace_answer`` returns, still on the models' device."""
+    """The result of ``trace_answer``, still on the models' device."""
     thinker = models.thinker
     prompt = request.prompt
     stages = Stages(models, new_stores(models, *most_tokens(request)), "off")

@@ -24,9 +24,9 @@ from descant.train.nano.speech_data import Flite
 from descant.types import AudioChunk, Finished
 
 SPEECH_TASKS = ("plus", "minus", "opposite", "next", "colour", "count", "describe", "sound")
-MARGIN = 5.0  # points: how far from chance a control may be
-SPEECH_BAR = 10.0  # points of word error above the floor
-SHUFFLES = 10  # sets of wrong labels that the shuffled control takes the mean of: one alone is mostly luck
+MARGIN_POINTS = 5.0  # points: how far from chance a control may be
+SPEECH_BAR_POINTS = 10.0  # points of word error above the floor
+SHUFFLED_SETS = 10  # sets of wrong labels that the shuffled control takes the mean of: one alone is mostly luck
 
 Log = Callable[[str], None]
 
@@ -87,15 +87,15 @@ def understanding(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[Res
             lines.append(ResultLine(row.name, value, row.chance, row.bar, met, count))
         log(f"{row.name}: {value:.1f} %")
         if row.name in tasks.SHUFFLED:
-            mixes = [share_right(tasks.mislabelled(row, items, seed + i), said) for i in range(1, SHUFFLES + 1)]
-            value = sum(mixes) / SHUFFLES
+            mixes = [share_right(tasks.mislabelled(row, items, seed + i), said) for i in range(1, SHUFFLED_SETS + 1)]
+            value = sum(mixes) / SHUFFLED_SETS
             mixed.append(control(f"control: shuffled labels, {row.name}", value, row.chance, count))
     return lines + mixed
 
 
 def control(name: str, value: float, chance: float, count: int) -> ResultLine:
     """A line that must stay at chance."""
-    return ResultLine(name, value, chance, None, value <= chance + MARGIN, count)
+    return ResultLine(name, value, chance, None, value <= chance + MARGIN_POINTS, count)
 
 
 def speaking(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[ResultLine]:
@@ -111,8 +111,10 @@ def speaking(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[ResultLi
         judged = ear.name == WhisperEar.name
         name = f"spoken answers: word error above the floor ({ear.name})"
         note = f"own {own:.1f} %, floor on the teacher's true voice {floor:.1f} %"
-        met = above <= SPEECH_BAR if judged else None
-        lines.append(ResultLine(name, above, None, SPEECH_BAR if judged else None, met, count, below=True, note=note))
+        met = above <= SPEECH_BAR_POINTS if judged else None
+        lines.append(
+            ResultLine(name, above, None, SPEECH_BAR_POINTS if judged else None, met, count, below=True, note=note)
+        )
         log(f"{name}: {above:.1f} points ({note})")
     return lines
 
@@ -138,7 +140,7 @@ def _cells(line: ResultLine) -> tuple[str, ...]:
     chance = "" if line.chance is None else f"{line.chance:.0f} %"
     bar = "report" if line.bar is None else f"{'<=' if line.below else '>='} {line.bar:.0f}"
     if line.name.startswith("control"):
-        bar = f"<= {line.chance or 0:.0f} + {MARGIN:.0f}"
+        bar = f"<= {line.chance or 0:.0f} + {MARGIN_POINTS:.0f}"
     verdict = {True: "yes", False: "no", None: ""}[line.met]
     value = f"{line.value:.1f}{' points' if line.below else ' %'}" + (f" ({line.note})" if line.note else "")
     return line.name, chance, bar, value, verdict, str(line.samples)

@@ -18,7 +18,7 @@ import soxr
 from descant.errors import OptionError
 from descant.train.nano.domain import number
 
-EAR_RATE = 16_000  # Hz; what both recognisers were trained on
+EAR_RATE_HZ = 16_000  # Hz; what both recognisers were trained on
 
 # Words that sound the same are the same to an ear: each maps to one spelling, in the reference as in the hypothesis.
 HOMOPHONES = {
@@ -82,7 +82,7 @@ class Ear(Protocol):
 
 def _at_16k(samples: np.ndarray, rate: int) -> np.ndarray:
     heard = np.asarray(samples, dtype=np.float32)
-    return heard if rate == EAR_RATE else soxr.resample(heard, rate, EAR_RATE, quality="HQ")
+    return heard if rate == EAR_RATE_HZ else soxr.resample(heard, rate, EAR_RATE_HZ, quality="HQ")
 
 
 class WhisperEar:
@@ -117,7 +117,7 @@ class SphinxEar:
             from pocketsphinx import Decoder
         except ImportError as error:
             raise OptionError("The second ear is not installed: pip install 'descant[eval]'") from error
-        self.decoder: Any = Decoder(samprate=float(EAR_RATE), loglevel="FATAL")
+        self.decoder: Any = Decoder(samprate=float(EAR_RATE_HZ), loglevel="FATAL")
 
     def hear(self, samples: np.ndarray, rate: int) -> str:
         pcm = (np.clip(_at_16k(samples, rate), -1, 1) * 32767).astype("<i2").tobytes()

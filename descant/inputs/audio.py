@@ -29,7 +29,7 @@ Samples = npt.NDArray[np.float32]
 
 # Frames are computed so many at a time, the last group padded: matrix products of one shape only. Else the shape of a
 # product would show in the last bit of its numbers, and a clip in pieces (live.py) would not equal the clip as a whole.
-GROUP = 200  # mel frames: 2 s
+GROUP_FRAMES = 200  # mel frames: 2 s
 
 
 def log_mel(samples: Samples | Tensor, inputs: InputsConfig) -> Tensor:
@@ -71,13 +71,13 @@ def log_spectra(wave: Tensor, inputs: InputsConfig) -> Tensor:
     """
     hop, n_fft = inputs.hop_length, inputs.n_fft
     frames = max(0, (wave.numel() - n_fft) // hop + 1)
-    groups = [_log_group(wave[start * hop :], inputs) for start in range(0, frames, GROUP)]
+    groups = [_log_group(wave[start * hop :], inputs) for start in range(0, frames, GROUP_FRAMES)]
     return torch.cat(groups, dim=1)[:, :frames] if groups else wave.new_empty(inputs.feature_size, 0)
 
 
 def _log_group(wave: Tensor, inputs: InputsConfig) -> Tensor:
     """The first GROUP frames of padded samples, with silence after their end: (M, GROUP)."""
-    whole = (GROUP - 1) * inputs.hop_length + inputs.n_fft
+    whole = (GROUP_FRAMES - 1) * inputs.hop_length + inputs.n_fft
     wave = torch.nn.functional.pad(wave[:whole], (0, max(0, whole - wave.numel())))
     window = _hann(inputs.n_fft)
     spectrum = torch.stft(wave, inputs.n_fft, inputs.hop_length, window=window, center=False, return_complex=True)

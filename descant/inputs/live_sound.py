@@ -24,7 +24,7 @@ from torch import Tensor
 from descant.config import InputsConfig, audio_tokens
 from descant.errors import ConfigError, MediaError, SessionError
 from descant.inputs.audio import (
-    GROUP,
+    GROUP_FRAMES,
     Samples,
     check_length,
     check_sound,
@@ -86,7 +86,7 @@ class LiveAudio:
 
     @property
     def seconds(self) -> float:
-        """How much sound was pushed."""
+        """Seconds of sound that were pushed."""
         return self._pushed / self._rate if self._rate else 0.0
 
     def push(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
@@ -200,7 +200,7 @@ class LiveAudio:
         self._log[:, self._whole : known] = log
         if log.numel():
             self._loudest = torch.maximum(self._loudest, log.max())
-        done = log.shape[1] // GROUP * GROUP
+        done = log.shape[1] // GROUP_FRAMES * GROUP_FRAMES
         self._whole += done
         self._wave = self._wave[done * self._inputs.hop_length :].clone()  # no view that would keep the rest alive
         return known

@@ -1,4 +1,4 @@
-"""What people type -> messages: a string, messages, the official model card's JSON form, or OpenAI's content parts.
+"""Conversations -> messages: a string, messages, the official model card's JSON form, or OpenAI's content parts.
 
     "hello"                                                        one user turn
     [{"role": "user", "content": "hello"}]                         roles system (or developer), user, assistant
@@ -150,6 +150,6 @@ def _fields(row: object, where: str, *, required: Sequence[str], optional: Seque
 
 
 def _described(value: object) -> str:
-    """What a value is called in an error: a JSON value by its JSON name."""
+    """The name of a value in an error: for a JSON value by its JSON name."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)

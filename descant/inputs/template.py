@@ -48,7 +48,7 @@ def render(messages: Sequence[Message], inputs: InputsConfig, *, speech: bool, g
 
 
 def opening(role: str) -> list[str | Special]:
-    """How a turn begins."""
+    """The beginning of a turn."""
     return [Special(IM_START), role + "\n"]
 
 

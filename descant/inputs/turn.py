@@ -37,7 +37,7 @@ class TurnFormatter:
         return self.builder.write(merged([*opening("system"), text, *CLOSING]))
 
     def closing(self) -> PromptTokens:
-        """What follows the assistant's words when the next turn begins."""
+        """The tokens between the assistant's words when the next turn begins."""
         return self.builder.write(CLOSING)
 
     def turn(self, budget: Budget | None = None) -> LiveTurn:
@@ -58,7 +58,7 @@ class TurnBuilder:
         return self
 
     def tokens(self, ending: Sequence[str | Special] = ()) -> PromptTokens:
-        """What was added, and ``ending`` behind it."""
+        """The tokens of what was added, and ``ending`` behind it."""
         pieces: list[str | Special | PromptTokens] = [*self._pieces, *ending]
         return concatenate([p if isinstance(p, PromptTokens) else self._builder.piece(p) for p in merged(pieces)])
 

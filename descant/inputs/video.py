@@ -60,7 +60,7 @@ def sample_frames(times: npt.NDArray[np.float64], rate: float, inputs: InputsCon
 
 
 def _is_steady(times: npt.NDArray[np.float64], rate: float) -> bool:
-    """Whether every frame is within half a frame of where a constant rate puts it."""
+    """True if every frame is within half a frame of where a constant rate puts it."""
     return bool(np.all(np.abs(times - times[0] - np.arange(len(times)) / rate) < 0.5 / rate))
 
 
@@ -140,7 +140,7 @@ def decode_video(data: bytes, form: str, inputs: InputsConfig, budget: Budget, *
 
 @dataclass(frozen=True)
 class _Survey:
-    """What the first pass learns: timestamps (T,) in seconds, the nominal rate, and the sound on that clock."""
+    """The findings of the first pass: timestamps (T,) in seconds, the nominal rate, and the sound on that clock."""
 
     times: npt.NDArray[np.float64]
     rate: float  # frames a second

@@ -25,7 +25,7 @@ from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
 STAND_IN_FRAMES = 8  # mel frames: most of what a vocoder hears of the frames after one, whatever its reach
-MASK64 = (1 << 64) - 1
+MASK_64_BITS = (1 << 64) - 1
 
 
 def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
@@ -93,7 +93,7 @@ class VocoderInput:
 
     @property
     def song(self) -> VocoderCall:
-        """What the vocoder is asked for: the new samples, and, when early, a frame past them for the fade."""
+        """The call of the vocoder: the new samples, and, when early, a frame past them for the fade."""
         state, until = self.state, self.until - self.state.start + int(self.early)
         return VocoderCall(self.heard, state.sung - state.start, min(until, self.heard.shape[1]))
 
@@ -172,7 +172,7 @@ class Token2Wav(nn.Module):
         return replace(state, finished=True)
 
     def due(self, state: CodecState) -> bool:
-        """Whether ``step`` would move this stream on."""
+        """True if ``step`` would move this stream on."""
         return self.next_cut(state) is not None
 
     @torch.no_grad()
@@ -219,7 +219,7 @@ class Token2Wav(nn.Module):
         return WindowPlan(min(d.now, state.blocks), d.ahead) if state.blocks else WindowPlan(d.first, d.first_ahead)
 
     def missing(self, state: CodecState) -> int:
-        """How many codes ``upcoming`` still lacks; 0 or less: none."""
+        """Codes that ``upcoming`` still lacks; 0 or less: none."""
         cut = self.upcoming(state)
         return (cut.count + cut.ahead) * self.codes_per_block - len(state.codes)
 
@@ -248,7 +248,7 @@ class Token2Wav(nn.Module):
         return moved
 
     def window(self, state: CodecState, cut: WindowPlan) -> SolverWindow:
-        """What the DiT reads: the blocks now and ahead, from the noise of those very blocks."""
+        """The DiT's input: the blocks now and ahead, from the noise of those very blocks."""
         cfg = self.cfg.dit
         codes = state.codes[: (cut.count + cut.ahead) * self.codes_per_block]
         x0 = block_noise(state.seed, state.blocks, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
@@ -339,9 +339,9 @@ def block_noise(seed: int, first_block: int, frames: int, block_size: int, bins:
 
 def mix_seed(seed: int, block: int) -> int:
     """One 63-bit number from two (the finaliser of splitmix64), so that neighbouring pairs share nothing."""
-    z = (seed * 0x9E3779B97F4A7C15 + (block + 1) * 0xD1B54A32D192ED03) & MASK64
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
+    z = (seed * 0x9E3779B97F4A7C15 + (block + 1) * 0xD1B54A32D192ED03) & MASK_64_BITS
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64_BITS
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK_64_BITS
     return (z ^ (z >> 31)) >> 1
 
 

@@ -20,7 +20,7 @@ from descant.nn.rope import mrope, turn
 
 @dataclass(frozen=True)
 class Step:
-    """What all layers of one forward share: rotary tables (B, T, 1, D), the mask and the cache."""
+    """Shared by all layers of one forward: rotary tables (B, T, 1, D), the mask and the cache."""
 
     cos: Tensor
     sin: Tensor

@@ -30,7 +30,7 @@ MAX_SCHEDULES = 16  # solver schedules whose times a prepared DiT keeps
 
 @dataclass(frozen=True)
 class Condition:
-    """What the mel must say and in which voice: codes (B, C) int64, speaker (B, E), ref_mel (B, R, M)."""
+    """The words of the mel and its voice: codes (B, C) int64, speaker (B, E), ref_mel (B, R, M)."""
 
     codes: Tensor
     speaker: Tensor
@@ -135,7 +135,7 @@ def neighbours(x: Tensor, back: int, ahead: int) -> Tensor:
 
 @dataclass(frozen=True)
 class WindowLayout:
-    """How the frames of a batch fall into blocks, and which of them are real.
+    """The blocks of a batch of frames, and which frames are real.
 
     real: (B or 1, N, K) bool, or None when every frame is real. ``block`` None: one attention over all frames.
     """
@@ -358,7 +358,7 @@ class DiT(Preparable):
         return F.pad(self.input_embed(x, condition), (0, 0, 0, padding))
 
     def times(self, t: Tensor) -> list[Tensor]:
-        """What each block (B, 6 * D), and last the output (B, 2 * D), reads of the times t (B,)."""
+        """The modulation that each block (B, 6 * D), and last the output (B, 2 * D), reads of the times t (B,)."""
         embedded = self.time_embed(t)
         blocks = (block for block in self.transformer_blocks if isinstance(block, DiTBlock))
         return [*(block.attn_norm(embedded) for block in blocks), self.norm_out(embedded)]

@@ -81,5 +81,5 @@ def step_row(talker: Talker, codes: Tensor, text_rows: Tensor) -> Tensor:
 
 
 def tail_rows(thinker: Thinker, cfg: TalkerConfig) -> Tensor:
-    """What follows the reply in the text stream, (2, E): text end (once), text pad (for ever)."""
+    """The rows after the reply in the text stream, (2, E): text end (once), text pad (for ever)."""
     return thinker.embed_tokens(torch.tensor([cfg.text_end_id, cfg.text_pad_id], device=thinker.device))

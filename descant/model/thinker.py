@@ -41,7 +41,7 @@ class Thinker(nn.Module):
         return rows
 
     def embed(self, prompts: Sequence[PromptTokens]) -> list[Tensor]:
-        """What the decoder reads for each prompt, (T, D): embeddings, with encoder features where media are.
+        """The decoder's input for each prompt, (T, D): embeddings, with encoder features where media are.
 
         All media of all prompts pass the encoders in one batch. Differentiable.
         """

@@ -17,7 +17,7 @@ from descant.config import BigVGANConfig
 
 MIN_DB = -115.0  # floor of the amplitude and of the normalised range
 REFERENCE_DB = 20.0  # taken off before normalising
-TAPS = 12  # of each resampling filter
+FILTER_TAPS = 12  # of each resampling filter
 CUTOFF, HALF_WIDTH = 0.25, 0.3  # of the doubled rate: half the band, with its transition
 BETA_FLOOR = 1e-9  # keeps the snake's 1 / beta finite
 EDGE_KERNEL = 7  # conv_pre and conv_post
@@ -30,10 +30,10 @@ def kaiser_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
 
     Computed, not stored: official checkpoints do not carry it. The window's beta follows Kaiser's attenuation formula.
     """
-    half = TAPS // 2
+    half = FILTER_TAPS // 2
     attenuation = 2.285 * (half - 1) * math.pi * 4 * HALF_WIDTH + 7.95  # dB: 51, so the branch above 50
     beta = 0.1102 * (attenuation - 8.7)
-    window = torch.kaiser_window(TAPS, periodic=False, beta=beta, dtype=torch.float32)
+    window = torch.kaiser_window(FILTER_TAPS, periodic=False, beta=beta, dtype=torch.float32)
     times = torch.arange(-half, half, dtype=torch.float32) + 0.5
     taps = 2 * CUTOFF * window * torch.sinc(2 * CUTOFF * times)
     return (taps / taps.sum()).to(device=device, dtype=dtype)
@@ -53,15 +53,15 @@ def hold(x: Tensor, before: int, after: int) -> Tensor:
 
 def upsample(x: Tensor) -> Tensor:
     """(B, D, 1, T) -> (B, D, 1, 2T), edges held."""
-    pad = TAPS // 2 - 1
-    crop = 2 * pad + (TAPS - 2) // 2
+    pad = FILTER_TAPS // 2 - 1
+    crop = 2 * pad + (FILTER_TAPS - 2) // 2
     wide = F.conv_transpose2d(hold(x, pad, pad), filters(x, 2.0), stride=(1, 2), groups=x.shape[1])
     return wide[..., crop:-crop]
 
 
 def downsample(x: Tensor) -> Tensor:
     """(B, D, 1, 2T) -> (B, D, 1, T), edges held."""
-    return F.conv2d(hold(x, TAPS // 2 - 1, TAPS // 2), filters(x), stride=(1, 2), groups=x.shape[1])
+    return F.conv2d(hold(x, FILTER_TAPS // 2 - 1, FILTER_TAPS // 2), filters(x), stride=(1, 2), groups=x.shape[1])
 
 
 class Conv(nn.Conv1d):
@@ -104,7 +104,7 @@ class SnakeBeta(nn.Module):
 class Activation(nn.Module):
     """The snake at twice the rate, so that the harmonics it makes do not fold back."""
 
-    reach = TAPS // 2 - 1  # samples of its input that one output sample reads, each side
+    reach = FILTER_TAPS // 2 - 1  # samples of its input that one output sample reads, each side
 
     def __init__(self, channels: int):
         super().__init__()
@@ -159,7 +159,7 @@ class BigVGAN(nn.Module):
         return self.reaches()[0] + EDGE_KERNEL // 2
 
     def reaches(self) -> list[int]:
-        """How far beside the wanted samples each stage reads, in samples of its input; walked from the output back."""
+        """The reach of each stage beside the wanted samples, in samples of its input; walked from the output back."""
         cfg = self.cfg
         amp = max(
             sum(2 * Activation.reach + (kernel // 2) * (dilation + 1) for dilation in dilations)

@@ -56,7 +56,7 @@ class SolvedWindow:
 
 
 def solve_windows(dit: DiT, windows: Sequence[SolverWindow]) -> list[SolvedWindow]:
-    """What each window gives, in order: one solve for each geometry."""
+    """Solve each window, in order: one solve for each geometry."""
     return in_groups(windows, [w.geometry for w in windows], lambda group: solve_together(dit, group))
 
 

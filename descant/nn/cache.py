@@ -1,4 +1,4 @@
-"""What a decoder asks of its past: the keys and values of the tokens before. ``nn.pages`` keeps them."""
+"""The past of a decoder, as it asks for it: keys and values of the tokens before. ``nn.pages`` keeps them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Cache(Protocol):
-    """What a decoder asks of its past: how long it is, and to add to one layer and give all of it."""
+    """The past of a decoder: how long it is, and a way to add to one layer and get all of it."""
 
     @property
     def length(self) -> int:

@@ -1,4 +1,4 @@
-"""How weights begin: drawn for training, or left out where they are only names and shapes."""
+"""The beginning of weights: drawn for training, or left out where they are only names and shapes."""
 
 from __future__ import annotations
 

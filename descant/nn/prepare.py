@@ -1,4 +1,4 @@
-"""How modules are made fast for answering, when their weights are there."""
+"""Modules made fast for answering, when their weights are there."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ from descant.tokens import PromptTokens
 from descant.train.mel import mask_mel
 from descant.types import Message
 
-IGNORE = -100  # the label of a token without a loss
+IGNORED_LABEL = -100  # the label of a token without a loss
 
 
 @dataclass(frozen=True)
 class Example:
-    """What the user says and shows, and the right reply.
+    """A user's turn, and the right reply.
 
     mask_seed: distort the spectrograms too (training only); heard: the words that are spoken in the question, if any.
     """
@@ -42,7 +42,7 @@ class Example:
 
 @dataclass(frozen=True)
 class ExampleEncoder:
-    """What is needed to lay out examples."""
+    """The means of laying out examples."""
 
     tokenizer: Tokenizer
     inputs: InputsConfig
@@ -79,7 +79,7 @@ def encode_example(desk: ExampleEncoder, example: Example) -> TrainExample:
     prompt = desk.prompt(example)
     reply = desk.reply(example.reply)
     whole = prompt.with_reply(reply[:-1])
-    labels = torch.full((len(whole),), IGNORE)
+    labels = torch.full((len(whole),), IGNORED_LABEL)
     labels[len(prompt) - 1 :] = torch.tensor(reply)
     return TrainExample(example.task, whole, labels, example.heard)
 
@@ -108,8 +108,10 @@ def reply_losses(
         group = order[start : start + together]
         hidden = hidden_of(thinker, [rows[i] for i in group], [lessons[i].prompt for i in group])
         longest = hidden.shape[1]
-        labels = torch.stack([F.pad(lessons[i].labels, (0, longest - len(lessons[i])), value=IGNORE) for i in group])
-        learnt = labels != IGNORE
+        labels = torch.stack(
+            [F.pad(lessons[i].labels, (0, longest - len(lessons[i])), value=IGNORED_LABEL) for i in group]
+        )
+        learnt = labels != IGNORED_LABEL
         losses.append(F.cross_entropy(thinker.logits(hidden[learnt]), labels[learnt], reduction="none"))
         owners.append(torch.tensor(group)[learnt.nonzero()[:, 0]])
     return torch.cat(losses), torch.cat(owners)

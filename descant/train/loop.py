@@ -31,7 +31,7 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a task is built from: the recipe, its own stage, and the folder of all runs."""
+    """The material of a task: the recipe, its own stage, and the folder of all runs."""
 
     recipe: Recipe
     stage: Stage
@@ -50,7 +50,7 @@ class StageContext:
 
 
 class Task(ABC, Generic[Batch]):
-    """What one stage trains. ``modules`` are saved, buffers included; ``trained`` get gradients (default: all)."""
+    """The training of one stage. ``modules`` are saved, buffers included; ``trained`` get gradients (default: all)."""
 
     modules: Mapping[str, nn.Module]
 

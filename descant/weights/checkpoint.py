@@ -146,7 +146,7 @@ def compare(parts: Parts, stored: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 def native_dtype(stored: Mapping[str, Stored]) -> torch.dtype:
-    """What the Thinker's embedding table is stored as."""
+    """The dtype in which the Thinker's embedding table is stored."""
     return STORED_DTYPES[stored["thinker.decoder.embed_tokens.weight"].dtype]
 
 

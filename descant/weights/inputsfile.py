@@ -29,7 +29,7 @@ OWN = (
     "default_system",
     "speech_system",
 )
-BICUBIC = 3  # Pillow's number
+BICUBIC_FILTER = 3  # Pillow's number
 
 
 def read_inputs(folder: str | Path) -> InputsConfig:
@@ -67,7 +67,7 @@ def _image(table: ConfigTable) -> dict[str, Any]:
         table.expect(flag, True)
     table.expect("do_center_crop", False)
     table.expect("do_pad", False)
-    table.expect("resample", BICUBIC)
+    table.expect("resample", BICUBIC_FILTER)
     scale = table.number("rescale_factor", 1 / 255)
     if abs(scale * 255 - 1) > 1e-6:
         raise table.error("rescale_factor", f"is {scale}; expected 1/255, the only form that is implemented")

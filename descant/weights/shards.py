@@ -38,7 +38,7 @@ class Stored:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether there are safetensors to read."""
+    """True if there are safetensors to read."""
     return (folder / INDEX).exists() or (folder / SINGLE).exists()
 
 

@@ -28,7 +28,7 @@ from descant.types import Voice
 PICKLE = "spk_dict.pt"
 VOICES_FILE = "voices.safetensors"
 FIELDS = {"bos_token", "cond", "ref_mel"}
-MAX_BYTES = 64 * 2**20  # the official file, two voices, has 0.26 MB
+MAX_VOICES_BYTES = 64 * 2**20  # the official file, two voices, has 0.26 MB
 DEFAULT = "Chelsie"  # the reference's default speaker comes first where it exists
 
 
@@ -55,8 +55,10 @@ def read_voices(folder: str | Path) -> dict[str, Voice]:
 
 def _digest(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise WeightsError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}. Wrong file?")
+        if path.stat().st_size > MAX_VOICES_BYTES:
+            raise WeightsError(
+                f"{path} has {path.stat().st_size} bytes; expected at most {MAX_VOICES_BYTES}. Wrong file?"
+            )
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error

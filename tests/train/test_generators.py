@@ -82,7 +82,7 @@ def test_the_beep_is_heard_and_the_colour_is_seen_in_the_same_second() -> None:
     power = (videos.sound(clip).reshape(videos.SECONDS, -1) ** 2).mean(1)
     second = int(clip.beep_s)
     assert power.argmax() == second
-    middle = videos.video_frames(clip)[second * videos.FPS, videos.VIDEO_PIXELS // 2, videos.VIDEO_PIXELS // 2]
+    middle = videos.video_frames(clip)[second * videos.VIDEO_FPS, videos.VIDEO_PIXELS // 2, videos.VIDEO_PIXELS // 2]
     assert tuple(middle) == clip.rgb[second]
 
 

@@ -18,7 +18,16 @@ from descant.train.loop import generator, numpy_rng
 from descant.train.mel import codec_mel
 from descant.train.nano import domain
 from descant.train.nano.sentences import phrase_lines, reply_lines, speech_lines, word_lines
-from descant.train.nano.speech_data import BLOCK, Corpus, Crops, Flite, MelScale, frame_labels, trim, write_corpus
+from descant.train.nano.speech_data import (
+    BLOCK_FRAMES,
+    Corpus,
+    Crops,
+    Flite,
+    MelScale,
+    frame_labels,
+    trim,
+    write_corpus,
+)
 from descant.train.nano.tones import Tones
 from descant.train.recipe import read_recipe
 from descant.train.scoring import collapse, edit_distance
@@ -127,7 +136,7 @@ def test_crops_are_whole_blocks_inside_one_utterance(tmp_path: Path) -> None:
     assert cuts == crops.draw(numpy_rng(1), 200)
     for number, start, frames in cuts:
         row = corpus.utterances[number][1]
-        assert start % BLOCK == 0
+        assert start % BLOCK_FRAMES == 0
         assert start + frames <= row.frames
         assert not row.held_out
         assert corpus.mel(number, start, frames).shape == (48, 20)

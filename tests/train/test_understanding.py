@@ -15,7 +15,7 @@ from descant.errors import ConfigError, OptionError
 from descant.export.checkpoint import save_checkpoint
 from descant.inputs.prompt import PromptBuilder
 from descant.model.thinker import Thinker
-from descant.train.examples import IGNORE, Example, ExampleEncoder, encode_example, greedy_replies, reply_losses
+from descant.train.examples import IGNORED_LABEL, Example, ExampleEncoder, encode_example, greedy_replies, reply_losses
 from descant.train.loop import StageContext, new_optimizer
 from descant.train.nano import domain, mixture, phrases, pictures, questions, sounds
 from descant.train.nano.inputs import NANO_INPUTS, nano_tokenizer
@@ -78,7 +78,7 @@ def test_a_lesson_is_the_prompt_of_inference_with_its_reply(task: str) -> None:
     made, length = encode_example(desk(), example), len(prompt)
     assert torch.equal(made.prompt.ids[:length], prompt.ids)
     assert torch.equal(made.prompt.positions[:, :length], prompt.positions)
-    learnt = made.labels != IGNORE
+    learnt = made.labels != IGNORED_LABEL
     assert not learnt[: length - 1].any() and learnt[length - 1 :].all()
     written = made.labels[learnt].tolist()
     assert desk().tokenizer.decode(written) == example.reply and written[-1] == desk().reply("")[0]
@@ -108,7 +108,7 @@ def test_what_the_user_says_has_no_loss() -> None:
     one = encode_example(desk(), Example("say", user("Say: hello"), "hello"))
     losses, _ = reply_losses(model, model.embed([one.prompt]), [one])
     hidden = model(model.embed([one.prompt])[0][None], one.prompt.positions[:, None])
-    learnt = one.labels != IGNORE
+    learnt = one.labels != IGNORED_LABEL
     by_hand = F.cross_entropy(model.logits(hidden[0, learnt]), one.labels[learnt])
     assert float(losses.detach().mean()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
     assert int(learnt.sum()) == len("hello") + 1

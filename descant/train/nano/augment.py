@@ -16,7 +16,7 @@ def speed(samples: np.ndarray, factor: float) -> np.ndarray:
 
 
 def band_limit(samples: np.ndarray, low_hz: float, high_hz: float) -> np.ndarray:
-    """What a telephone or a small loudspeaker lets through."""
+    """Keep the band that a telephone or a small loudspeaker lets through."""
     spectrum = np.fft.rfft(samples)
     hertz = np.fft.rfftfreq(len(samples), 1 / CLIP_RATE_HZ)
     spectrum[(hertz < low_hz) | (hertz > high_hz)] *= 0.03

@@ -17,7 +17,7 @@ Record = Mapping[str, Any]
 
 
 def model_card(recipe: Recipe, checkpoint: Checkpoint, records: Mapping[str, Record], notes: str = "") -> str:
-    """What was trained, in how many steps and seconds, with which held-out figures of training's own.
+    """The model card: stages, their steps and seconds, and training's own held-out figures.
 
     notes: Markdown on what was done by hand in this run, so that nobody takes it for what the recipe alone gives.
     """

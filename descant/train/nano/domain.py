@@ -23,7 +23,7 @@ Split = Literal["train", "test"]
 TEXT_TASKS = ("chat", "plus", "minus", "opposite", "next", "day", "month")
 IMAGE_TASKS = ("colour", "shape", "count", "describe")
 VIDEO_TASK = "video"
-LIMIT = 20  # the largest number in sums and differences
+MAX_NUMBER = 20  # the largest number in sums and differences
 VIDEO_SECONDS = 4  # of every video, one colour each
 
 _UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -51,7 +51,7 @@ def fraction(*key: str | int) -> float:
 
 
 def held_out(task: str, core: tuple[str | int, ...], form: int, wrapper: int) -> bool:
-    """Whether the question ``core`` (what is asked) in this form and wrapper belongs to the test split."""
+    """True if the question ``core`` (what is asked) in this form and wrapper belongs to the test split."""
     if task == "plus":
         a = int(core[0])
         b = int(core[1])
@@ -62,7 +62,7 @@ def held_out(task: str, core: tuple[str | int, ...], form: int, wrapper: int) ->
 
 
 def held_out_pair(colour: str, shape: str) -> bool:
-    """Whether pictures of this colour and shape are kept for the test split (9 of 64; each half stays common)."""
+    """True if pictures of this colour and shape are kept for the test split (9 of 64; each half stays common)."""
     c = phrases.COLOURS.index(colour)
     s = phrases.SHAPES.index(shape)
     return (c * 3 + s) % len(phrases.SHAPES) == 0 or (colour, shape) == ("red", "star")
@@ -76,9 +76,9 @@ def _cores(task: str) -> list[tuple[str | int, ...]]:
     if task == "chat":
         return [(intent, i) for intent, _, asks in phrases.CHAT for i in range(len(asks))]
     if task == "plus":
-        return [(a, b) for a in range(LIMIT + 1) for b in range(LIMIT + 1 - a)]
+        return [(a, b) for a in range(MAX_NUMBER + 1) for b in range(MAX_NUMBER + 1 - a)]
     if task == "minus":
-        return [(a, b) for a in range(LIMIT + 1) for b in range(a + 1)]
+        return [(a, b) for a in range(MAX_NUMBER + 1) for b in range(a + 1)]
     if task == "opposite":
         return [(w,) for pair in phrases.OPPOSITES for w in pair]
     if task == "next":
@@ -239,7 +239,7 @@ def normalise_words(text: str) -> str:
 
 
 def correct(task: str, answer: str, expected: str) -> bool:
-    """Whether an answer says exactly what was expected, capitals and punctuation apart; of a video only the colour."""
+    """True if an answer says exactly what was expected, capitals and punctuation apart; of a video only the colour."""
     said = normalise_words(answer)
     wanted = normalise_words(expected)
     if task == VIDEO_TASK:

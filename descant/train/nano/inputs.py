@@ -1,4 +1,4 @@
-"""How nano reads: its tokenizer and the sizes of its pictures."""
+"""The inputs of nano: its tokenizer and the sizes of its pictures."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def _video(source: Source, rng: random.Random) -> Example:
     clip = videos.draw_video(rng)
     words = domain.as_typed(rng.choice(phrases.ASK_VIDEO), rng)
     second = rng.randrange(videos.SECONDS) if source.shuffled else int(clip.beep_s)
-    film = Video(Clip(videos.video_frames(clip), videos.FPS, videos.sound(clip)), use_audio=True)
+    film = Video(Clip(videos.video_frames(clip), videos.VIDEO_FPS, videos.sound(clip)), use_audio=True)
     return Example("video", _turn(film, words, rng, 0.75), domain.video_reply(second, clip.colours[second]))
 
 

@@ -28,7 +28,7 @@ _HSV = {  # hue in turns, saturation, value
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. boxes: (centre x, centre y, radius, turn in radians) of each shape, in parts of a side."""
+    """A picture's content. boxes: (centre x, centre y, radius, turn in radians) of each shape, in parts of a side."""
 
     colour: str  # UNNAMED: a colour of no name, which teaches shape and count apart from colour
     shape: str

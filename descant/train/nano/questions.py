@@ -76,7 +76,7 @@ def draw_text(task: str, rng: random.Random, split: domain.Split) -> tuple[str, 
 
 
 def plan(count: int, seed: int, split: domain.Split, voices: Sequence[str] = ()) -> list[SpokenQuestion]:
-    """What ``count`` clips say. ``voices``: take turns among these instead of drawing from the voices of training."""
+    """The words of ``count`` clips. ``voices``: take turns among these, in place of drawing from those of training."""
     clips = []
     for i in range(count):
         rng = random.Random(f"questions/{seed}/{split}/{i}")
@@ -163,7 +163,7 @@ def build_questions(folder: Path, clips: Sequence[SpokenQuestion]) -> Iterator[i
 
 @dataclass(frozen=True)
 class QuestionsOptions:
-    """How many clips: to learn from, to test in voices of training, to test in voices never heard."""
+    """Numbers of clips: to learn from, to test in voices of training, to test in voices never heard."""
 
     train: int = 12000
     test: int = 500

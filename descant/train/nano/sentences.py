@@ -1,4 +1,4 @@
-"""What the teacher voice says: the replies of the domain, sentences like them, and lists of words to read aloud.
+"""The lines of the teacher voice: the replies of the domain, sentences like them, and lists of words to read aloud.
 
 The Talker learns letter-to-sound from unique text, so replies alone (about a thousand) would not do. All of it is a
 pure function of the counts and the seed; nothing that the domain holds out is ever a training line.

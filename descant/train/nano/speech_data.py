@@ -31,7 +31,7 @@ from descant.train.nano.sentences import SpeechLine, speech_lines
 from descant.train.nano.tones import Tones
 from descant.train.recipe import read_dataclass
 
-BLOCK = 24  # mel frames: the DiT's block of 240 ms
+BLOCK_FRAMES = 24  # mel frames: the DiT's block of 240 ms
 LEAD_S = 0.06  # silence kept before the first phone
 TAIL_S = 0.12  # silence kept after the last phone
 PAUSE = "pau"
@@ -129,7 +129,7 @@ def frame_labels(phones: list[tuple[str, float]], names: tuple[str, ...], frames
 
 @dataclass(frozen=True)
 class MelScale:
-    """How nano's mel is made and normalised."""
+    """The making of nano's mel, and its normalisation."""
 
     bins: int
     mean: float
@@ -179,7 +179,7 @@ def _speak_line(line: SpeechLine, teacher: Teacher) -> tuple[np.ndarray, np.ndar
     """-> audio (W,) int16 padded to whole blocks, one phone label a frame, frames before the padding."""
     samples, phones = trim(*teacher.speak(line.text))
     spoken = -(-len(samples) // HOP_SAMPLES)
-    frames = -(-spoken // BLOCK) * BLOCK
+    frames = -(-spoken // BLOCK_FRAMES) * BLOCK_FRAMES
     padded = np.zeros(frames * HOP_SAMPLES, dtype=np.float32)
     padded[: len(samples)] = samples
     audio = np.clip(np.round(padded * 32767), -32768, 32767).astype("<i2")
@@ -235,14 +235,14 @@ class Crops:
         self.frames = frames
         lengths = [(i, corpus.utterances[i][1].frames) for i in numbers]
         self.fitting = [(i, length) for i, length in lengths if length >= frames]
-        self.starts = np.cumsum([0] + [(length - frames) // BLOCK + 1 for _, length in self.fitting])
+        self.starts = np.cumsum([0] + [(length - frames) // BLOCK_FRAMES + 1 for _, length in self.fitting])
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
         """``count`` of (utterance, first frame, frames)."""
         drawn = rng.integers(self.starts[-1], size=count)
         rows = np.searchsorted(self.starts, drawn, side="right") - 1
         return [
-            (self.fitting[r][0], int(at - self.starts[r]) * BLOCK, self.frames)
+            (self.fitting[r][0], int(at - self.starts[r]) * BLOCK_FRAMES, self.frames)
             for r, at in zip(rows, drawn, strict=True)
         ]
 

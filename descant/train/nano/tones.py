@@ -10,7 +10,7 @@ from descant.config import OUTPUT_RATE_HZ
 
 LETTER_S = 0.04  # seconds: one code, so that text and speech run in step and a minute's training is enough
 PAUSE_S = 0.04  # at both ends
-PITCH = 180.0  # Hz
+PITCH_HZ = 180.0  # Hz
 
 
 class Tones:
@@ -39,7 +39,7 @@ def letter_sound(letter: str) -> np.ndarray:
     low, high = divmod(ord(letter) - ord("a"), 5)
     peaks = (400.0 + 250.0 * low, 2400.0 + 900.0 * high)  # Hz
     t = np.arange(round(LETTER_S * OUTPUT_RATE_HZ)) / OUTPUT_RATE_HZ
-    frequencies = np.arange(1, 40) * PITCH
+    frequencies = np.arange(1, 40) * PITCH_HZ
     gains = np.exp(-(((frequencies - np.array(peaks)[:, None]) / 200.0) ** 2)).sum(0)
     wave: np.ndarray = (gains[:, None] * np.sin(2 * np.pi * frequencies[:, None] * t)).sum(0)
     edge = np.minimum(1.0, np.minimum(t, t[::-1]) / 0.004)

@@ -17,7 +17,7 @@ import numpy as np
 from descant.train.nano import domain, phrases, pictures, sounds
 
 SECONDS = domain.VIDEO_SECONDS
-FPS = 2  # frames a second, as the model samples
+VIDEO_FPS = 2  # frames a second, as the model samples
 VIDEO_PIXELS = 56  # pixels
 BEEP_S = 0.25
 MARGIN_S = 0.15  # between the beep and a change of colour
@@ -25,7 +25,7 @@ MARGIN_S = 0.15  # between the beep and a change of colour
 
 @dataclass(frozen=True)
 class DrawnVideo:
-    """What happens in a video. colours: one a second; beep_s: when the beep starts."""
+    """The content of a video. colours: one a second; beep_s: when the beep starts."""
 
     colours: tuple[str, ...]
     rgb: tuple[tuple[int, int, int], ...]
@@ -63,7 +63,7 @@ def frame(what: DrawnVideo, second: int, side: int = VIDEO_PIXELS) -> np.ndarray
 
 def video_frames(what: DrawnVideo) -> np.ndarray:
     """(SECONDS * FPS, SIDE, SIDE, 3) uint8, at FPS."""
-    return np.stack([frame(what, i // FPS) for i in range(SECONDS * FPS)])
+    return np.stack([frame(what, i // VIDEO_FPS) for i in range(SECONDS * VIDEO_FPS)])
 
 
 def sound(what: DrawnVideo) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What a stage of a recipe trains: the Thinker, the Talker, the encoders, the codec, the DiT, the vocoder."""
+"""The tasks of a recipe's stages: the Thinker, the Talker, the encoders, the codec, the DiT, the vocoder."""

@@ -87,7 +87,7 @@ def gather(context: StageContext, options: AssembleOptions, folder: Path) -> Che
 
 
 def _record(context: StageContext, name: str) -> dict[str, Any]:
-    """What a stage wrote about itself; empty where it has not run."""
+    """The record that a stage wrote about itself; empty where it has not run."""
     path = context.runs / name / "final.json"
     record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return record

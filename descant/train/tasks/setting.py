@@ -1,4 +1,4 @@
-"""What the trainers of understanding start from: the Thinker, its tokenizer and inputs, and the spoken questions."""
+"""The start of the trainers of understanding: the Thinker, its tokenizer and inputs, and the spoken questions."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class SpokenAnswer:
 
 @dataclass(frozen=True)
 class AnswerStates:
-    """What the Thinker gives of one answer: h + e of the prompt (P, E) and of the reply (G, E), and their places."""
+    """The Thinker's states of one answer: h + e of the prompt (P, E) and of the reply (G, E), and their places."""
 
     prompt: Tensor
     reply: Tensor
@@ -239,7 +239,7 @@ class TalkerTask(Task[list[SpokenAnswer]]):
         return torch.tensor(said, dtype=torch.int64)
 
     def phones_of(self, codes: Tensor) -> list[int]:
-        """What the codec's own head hears in codes (C,): phones without repeats and pauses."""
+        """The phones that the codec's own head hears in codes (C,): phones without repeats and pauses."""
         logits, _ = self.decoder(self.encoder.codebook.lookup(codes)[None])
         return collapse(logits[0].argmax(-1).tolist())
 

@@ -21,7 +21,7 @@ from descant.train.nano.speech_data import Corpus, Crops
 from descant.train.recipe import read_dataclass
 
 RESOLUTIONS = ((512, 120), (768, 180), (1280, 300), (2048, 480))  # (n_fft, hop) in samples at 24 kHz
-FLOOR = 2e-3  # of a magnitude before its logarithm: about -80 dB of a full-scale tone, well above int16 noise
+RATE_FLOOR = 2e-3  # of a magnitude before its logarithm: about -80 dB of a full-scale tone, well above int16 noise
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def spectral_loss(guess: Tensor, target: Tensor, n_fft: int, hop: int) -> Tensor
     made = magnitudes(guess, n_fft, hop)
     real = magnitudes(target, n_fft, hop)
     convergence = (made - real).norm(dim=(1, 2)) / real.norm(dim=(1, 2)).clamp_min(0.1)
-    loss: Tensor = convergence.mean() + F.l1_loss(made.clamp_min(FLOOR).log(), real.clamp_min(FLOOR).log())
+    loss: Tensor = convergence.mean() + F.l1_loss(made.clamp_min(RATE_FLOOR).log(), real.clamp_min(RATE_FLOOR).log())
     return loss
 
 
