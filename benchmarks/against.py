@@ -40,11 +40,11 @@ def measured(tree: Path, row: str, threads: int | None) -> list[dict[str, Any]]:
         return lines
 
 
-def better(unit: str, ours: float, theirs: float) -> float:
-    """How many times better ours is: for seconds less is better, for all else more."""
+def better(name: str, unit: str, ours: float, theirs: float) -> float:
+    """The ratio by which ours is better: of seconds, and of seconds a second, less is better; of all else more."""
     if not ours or not theirs:
         return 1.0 if ours == theirs else float("inf" if ours > theirs else 0)
-    return theirs / ours if unit == "s" else ours / theirs
+    return theirs / ours if unit == "s" or "real-time factor" in name else ours / theirs
 
 
 def compare(other: Path, rows: list[str], turns: int, threads: int | None) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def compare(other: Path, rows: list[str], turns: int, threads: int | None) -> li
         for name, found in values.items():
             if found["ours"] and found["theirs"]:
                 ours, theirs = statistics.median(found["ours"]), statistics.median(found["theirs"])
-                ratio = better(units[name], ours, theirs)
+                ratio = better(name, units[name], ours, theirs)
                 compared.append({"row": name, "unit": units[name], "ours": ours, "theirs": theirs, "ratio": ratio})
                 print(f"{name:58} {ours:10.4g} {theirs:10.4g} {units[name]:4} {ratio:6.3f}", flush=True)
     return compared

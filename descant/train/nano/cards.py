@@ -37,7 +37,7 @@ def model_card(recipe: Recipe, checkpoint: Checkpoint, records: Mapping[str, Rec
         f"| **total** | **{sum(parts.values()):,}** |",
         "",
         "Stages, from the run's own records (figures are the trainer's, on held-out data, and not the table of the",
-        "README, which an independent recogniser judges):",
+        "benchmarks/README.md, which an independent recogniser judges):",
         "",
         "| stage | steps | minutes of one core | held-out figures |",
         "|---|--:|--:|---|",
