@@ -26,11 +26,11 @@ from descant.engine.boundary import each
 from descant.engine.limits import most_tokens
 from descant.engine.models import new_stores
 from descant.engine.stages import Stages
-from descant.model import codec
+from descant.model import vocoding
 from descant.model.codec import decoding_for
 from descant.model.vocoder import BigVGAN
+from descant.model.vocoding import VocoderCall, call_vocoder
 from descant.model.vocos import Vocos
-from descant.model.windows import VocoderCall, call_vocoder
 
 OUT = Path(__file__).resolve().parent / "results" / "where.md"
 STEPS, WARM, TURNS = 20, 5, 5
@@ -74,7 +74,7 @@ def sound(config: OmniConfig) -> dict[str, tuple[float, Milliseconds]]:
         asked.append(songs)
         return call_vocoder(vocoder, songs)
 
-    with patch.object(codec, "sing_windows", sung):
+    with patch.object(vocoding, "call_vocoder", sung):
         _, state = push(net, net.start(voice, 0, balanced), codes)
         finish(net, state)
     return {

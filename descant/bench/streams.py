@@ -37,7 +37,7 @@ def mel_windowed(
     """The mel (M, T) that a stream of these codes sings: what ``mel_whole`` is compared with."""
     state = net.close(net.feed(net.start(voice, seed, decoding), codes))
     pieces = [state.vocoder.mel]
-    while (cut := net.next_cut(state)) is not None and cut.count:
-        [(mel, state)] = net.mel_windows([(state, cut)])
-        pieces.append(mel[:, : cut.count * net.cfg.dit.block_size])
+    while (plan := net.next_window(state)) is not None and plan.count:
+        [(mel, state)] = net.mel_windows([(state, plan)])
+        pieces.append(mel[:, : plan.count * net.cfg.dit.block_size])
     return torch.cat(pieces, dim=1)

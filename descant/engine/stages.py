@@ -317,7 +317,7 @@ class Stages:
 
     def missing_codes(self, speech: SpeechStream) -> int:
         """Codes that the next window lacks, those counted that the codec decoder has not been given yet."""
-        return self.token2wav.missing(speech.codec) - (len(speech.codes) - speech.decoded)
+        return self.token2wav.missing_codes(speech.codec) - (len(speech.codes) - speech.decoded)
 
 
 def codec_ids(talker: Talker, length: int) -> Tensor:

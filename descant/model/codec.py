@@ -19,12 +19,12 @@ from descant.config import BigVGANConfig, Token2WavConfig
 from descant.errors import ConfigError, OptionError, SessionError
 from descant.model.dit import Condition, DiT
 from descant.model.vocoder import BigVGAN
+from descant.model.vocoding import VocoderState, vocode, vocoder_input
 from descant.model.vocos import Vocos
-from descant.model.windows import SolverWindow, VocoderCall, call_vocoder, solve_windows
+from descant.model.windows import SolverWindow, solve_windows
 from descant.types import Decoding, Latency, Voice
 
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
-STAND_IN_FRAMES = 8  # mel frames: most of what a vocoder hears of the frames after one, whatever its reach
 MASK_64_BITS = (1 << 64) - 1
 
 
@@ -58,44 +58,6 @@ class PreparedVoice:
     def for_decoding(self, decoding: Decoding) -> Tensor:
         """(G, D): without guidance the null branch is not computed."""
         return self.rows if decoding.guidance >= NO_GUIDANCE else self.rows[:1]
-
-
-@dataclass(frozen=True)
-class VocoderState:
-    """mel (M, T): final frames that later samples still need, the first at absolute frame ``start``.
-    sung: frames whose samples are out. fade (W,): one frame of sound past them, made from the unfinished mel."""
-
-    mel: Tensor
-    start: int = 0
-    sung: int = 0
-    fade: Tensor | None = None
-
-    @property
-    def end(self) -> int:
-        """The frame after the last final one."""
-        return self.start + self.mel.shape[1]
-
-
-@dataclass(frozen=True)
-class VocoderInput:
-    """One stream's next mel, on its way through the vocoder: mel (M, T), final, from ``state.start`` on; heard
-    (M, T'): the same with its right context. ``until``: the frame up to which samples can go out."""
-
-    state: VocoderState
-    mel: Tensor
-    heard: Tensor
-    until: int
-    early: bool
-
-    @property
-    def silent(self) -> bool:
-        return self.until == self.state.sung
-
-    @property
-    def song(self) -> VocoderCall:
-        """The call of the vocoder: the new samples, and, when early, a frame past them for the fade."""
-        state, until = self.state, self.until - self.state.start + int(self.early)
-        return VocoderCall(self.heard, state.sung - state.start, min(until, self.heard.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -173,62 +135,59 @@ class Token2Wav(nn.Module):
 
     def due(self, state: CodecState) -> bool:
         """True if ``step`` would move this stream on."""
-        return self.next_cut(state) is not None
+        return self.next_window(state) is not None
 
     @torch.no_grad()
     def step(self, states: Sequence[CodecState]) -> list[tuple[Tensor, CodecState]]:
         """One window of every stream that has one due: the samples (W,) it frees and the new state, in order.
 
-        Windows of one geometry are solved in one batch, and mels of one length sung in one. A stream with nothing due
-        comes back as it was, with W = 0. Nothing is changed in place: after an error each state can be tried alone.
+        Windows of one geometry are solved in one batch, and mels of one length vocoded in one. A stream with nothing
+        due comes back as it was, with W = 0. Nothing is changed in place: after an error each state can be tried alone.
         """
-        cuts = [self.next_cut(state) for state in states]
-        moved = iter(self.windows([(s, cut) for s, cut in zip(states, cuts, strict=True) if cut]))
+        plans = [self.next_window(state) for state in states]
+        moved = iter(self.step_windows([(s, plan) for s, plan in zip(states, plans, strict=True) if plan]))
         none = torch.zeros(0, device=self.device)
-        return [next(moved) if cut else (none, s) for s, cut in zip(states, cuts, strict=True)]
+        return [next(moved) if plan else (none, s) for s, plan in zip(states, plans, strict=True)]
 
-    def windows(self, due: Sequence[tuple[CodecState, WindowPlan]]) -> list[tuple[Tensor, CodecState]]:
+    def step_windows(self, due: Sequence[tuple[CodecState, WindowPlan]]) -> list[tuple[Tensor, CodecState]]:
         """``step`` for streams that all have a window due."""
         frames, solved = self.cfg.dit.block_size, self.mel_windows(due)
-        strips = [
-            self.strip(
+        inputs = [
+            vocoder_input(
+                self.vocoder,
                 state.vocoder,
-                mel[:, : cut.count * frames],
-                mel[:, cut.count * frames :],
+                mel[:, : plan.count * frames],
+                mel[:, plan.count * frames :],
                 early=state.decoding.early,
-                last=cut.last,
+                last=plan.last,
             )
-            for (state, cut), (mel, _) in zip(due, solved, strict=True)
+            for (state, plan), (mel, _) in zip(due, solved, strict=True)
         ]
         return [
             (wave, replace(moved, vocoder=vocoder))
-            for (_, moved), (wave, vocoder) in zip(solved, self.sing(strips), strict=True)
+            for (_, moved), (wave, vocoder) in zip(solved, vocode(self.vocoder, inputs), strict=True)
         ]
 
-    def left(self, state: CodecState) -> int:
+    def blocks_left(self, state: CodecState) -> int:
         """Blocks that have codes but no final mel, a partial one included."""
         return -(-len(state.codes) // self.codes_per_block)
 
-    def ready(self, state: CodecState) -> WindowPlan | None:
-        """The next window but the last, or None while its codes and their look-ahead are incomplete."""
-        return self.upcoming(state) if self.missing(state) <= 0 else None
-
-    def upcoming(self, state: CodecState) -> WindowPlan:
+    def upcoming_window(self, state: CodecState) -> WindowPlan:
         """The next window, if codes go on coming."""
         d = state.decoding
         return WindowPlan(min(d.now, state.blocks), d.ahead) if state.blocks else WindowPlan(d.first, d.first_ahead)
 
-    def missing(self, state: CodecState) -> int:
-        """Codes that ``upcoming`` still lacks; 0 or less: none."""
-        cut = self.upcoming(state)
-        return (cut.count + cut.ahead) * self.codes_per_block - len(state.codes)
+    def missing_codes(self, state: CodecState) -> int:
+        """Codes that ``upcoming_window`` still lacks; 0 or less: none."""
+        plan = self.upcoming_window(state)
+        return (plan.count + plan.ahead) * self.codes_per_block - len(state.codes)
 
-    def next_cut(self, state: CodecState) -> WindowPlan | None:
+    def next_window(self, state: CodecState) -> WindowPlan | None:
         """The window that is due, if any; the last one may have no block, only sound that waited for its context."""
-        if (cut := self.ready(state)) is not None:
-            return cut
-        left = self.left(state)
-        if state.finished and (left or state.vocoder.sung < state.vocoder.end):
+        if self.missing_codes(state) <= 0:
+            return self.upcoming_window(state)
+        left = self.blocks_left(state)
+        if state.finished and (left or state.vocoder.emitted < state.vocoder.end):
             return WindowPlan(left, 0, last=True)
         return None
 
@@ -236,60 +195,23 @@ class Token2Wav(nn.Module):
         """Of each stream the mel (M, T) of its window, the unfinished mel of the blocks ahead included, and the stream
         with the others final."""
         none = torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
-        solved = iter(solve_windows(self.dit, [self.window(state, cut) for state, cut in due if cut.count]))
+        solved = iter(solve_windows(self.dit, [self.solver_window(state, plan) for state, plan in due if plan.count]))
         moved = []
-        for state, cut in due:
-            if not cut.count:
+        for state, plan in due:
+            if not plan.count:
                 moved.append((none, state))
                 continue
             got = next(solved)
-            codes = state.codes[cut.count * self.codes_per_block :]
-            moved.append((got.mel, replace(state, codes=codes, past=got.past, blocks=state.blocks + cut.count)))
+            codes = state.codes[plan.count * self.codes_per_block :]
+            moved.append((got.mel, replace(state, codes=codes, past=got.past, blocks=state.blocks + plan.count)))
         return moved
 
-    def window(self, state: CodecState, cut: WindowPlan) -> SolverWindow:
+    def solver_window(self, state: CodecState, plan: WindowPlan) -> SolverWindow:
         """The DiT's input: the blocks now and ahead, from the noise of those very blocks."""
         cfg = self.cfg.dit
-        codes = state.codes[: (cut.count + cut.ahead) * self.codes_per_block]
+        codes = state.codes[: (plan.count + plan.ahead) * self.codes_per_block]
         x0 = block_noise(state.seed, state.blocks, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
-        return SolverWindow(codes, state.voice, x0, state.decoding, state.past, keep=cut.count - 1)
-
-    def strip(self, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool) -> VocoderInput:
-        """final (M, T): the next mel; ahead (M, T'): the unfinished mel after it, read as right context when ``early``.
-
-        Unless early, samples wait for ``vocoder.context`` final frames after them: then streamed == whole. Early with
-        no mel to look at, the last EDGE frames wait, and the last of them stands in for the EDGE after it.
-        """
-        context, end = self.vocoder.context, state.end + final.shape[1]
-        mel = torch.cat([state.mel, final], dim=1)
-        if not early or last:
-            return VocoderInput(state, mel, mel, end if last else max(state.sung, end - context), early)
-        if ahead.shape[1]:
-            return VocoderInput(state, mel, torch.cat([mel, ahead[:, :context]], dim=1), end, early)
-        held = torch.cat([mel, mel[:, -1:].expand(-1, STAND_IN_FRAMES)], dim=1)
-        return VocoderInput(state, mel, held, max(state.sung, end - STAND_IN_FRAMES), early)
-
-    def sing(self, strips: Sequence[VocoderInput]) -> list[tuple[Tensor, VocoderState]]:
-        """The samples (W,) of each strip, W >= 0, and what its stream goes on from."""
-        waves = iter(call_vocoder(self.vocoder, [strip.song for strip in strips if not strip.silent]))
-        return [self.hold(strip) if strip.silent else self.join(strip, next(waves)) for strip in strips]
-
-    def hold(self, strip: VocoderInput) -> tuple[Tensor, VocoderState]:
-        """No sample yet: the mel waits for its right context."""
-        return strip.mel.new_zeros(0), replace(strip.state, mel=strip.mel)
-
-    def join(self, strip: VocoderInput, wave: Tensor) -> tuple[Tensor, VocoderState]:
-        """wave (W,), what ``strip.song`` asked for -> the samples that are new, joined to those before them."""
-        state, hop = strip.state, self.vocoder.hop
-        split = (strip.until - state.sung) * hop
-        samples, beyond = wave[:split], wave[split : split + hop]
-        if state.fade is not None:  # the same instant, sung twice: from the unfinished mel and from the final one
-            ramp = torch.linspace(0.0, 1.0, hop, device=wave.device)
-            samples = torch.cat([torch.lerp(state.fade, samples[:hop], ramp), samples[hop:]])
-        keep = max(0, strip.until - self.vocoder.context)
-        # copies: a view would keep the sound of the whole batch in memory
-        fade = beyond.clone() if strip.early and len(beyond) == hop else None
-        return samples.clone(), VocoderState(strip.mel[:, keep - state.start :], keep, strip.until, fade)
+        return SolverWindow(codes, state.voice, x0, state.decoding, state.past, keep=plan.count - 1)
 
     # ------------------------------------------------------------ the solve
 

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from descant.model.dit import DiT
 from descant.model.ode import GUIDED, Solver, moments, schedule, solve
-from descant.model.vocoder import BigVGAN
-from descant.model.vocos import Vocos
 from descant.types import Decoding
 
 GroupItem = TypeVar("GroupItem")
@@ -78,25 +76,6 @@ def solve_together(dit: DiT, group: Sequence[SolverWindow]) -> list[SolvedWindow
     mels, past = field.follow(x0, times, d.solver)
     # copies: a view would keep the past of the whole batch in memory
     return [SolvedWindow(mel, tuple(known[:, :, i].clone() for known in past)) for i, mel in enumerate(mels.mT)]
-
-
-@dataclass(frozen=True)
-class VocoderCall:
-    """A mel (M, T), context included, and the frames of it whose samples are wanted."""
-
-    mel: Tensor
-    begin: int
-    end: int
-
-
-def call_vocoder(vocoder: BigVGAN | Vocos, songs: Sequence[VocoderCall]) -> list[Tensor]:
-    """Samples (W,) in [-1, 1] of each song, in order: one call for each length and share."""
-
-    def together(group: Sequence[VocoderCall]) -> Sequence[Tensor]:
-        wave: Tensor = vocoder(torch.stack([song.mel for song in group]), group[0].begin, group[0].end)
-        return wave.clamp(-1.0, 1.0).unbind()
-
-    return in_groups(songs, [(song.mel.shape[1], song.begin, song.end) for song in songs], together)
 
 
 def in_groups(

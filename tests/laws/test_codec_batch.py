@@ -16,7 +16,7 @@ from torch import Tensor
 
 from descant.bench.streams import drain, finish, push
 from descant.errors import SessionError
-from descant.model import codec, windows
+from descant.model import codec, vocoding, windows
 from descant.model.codec import CodecState, Token2Wav, decoding_for
 from descant.nn.prepare import prepare
 from descant.types import Decoding, Voice
@@ -130,9 +130,10 @@ CROWD = [Plan(i % 3, i, DECODINGS[i % 2], 0, (30, 30)) for i in range(4)]
 
 
 def rolled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives each row of ``windows.name`` the result of its neighbour."""
-    real = getattr(windows, name)
-    monkeypatch.setattr(codec, name, lambda module, rows: [*real(module, rows)[1:], *real(module, rows)[:1]])
+    """Gives each row of ``name`` the result of its neighbour."""
+    home = codec if name == "solve_windows" else vocoding
+    real = getattr(home, name)
+    monkeypatch.setattr(home, name, lambda module, rows: [*real(module, rows)[1:], *real(module, rows)[:1]])
 
 
 @pytest.mark.parametrize("name", ["solve_windows", "call_vocoder"])

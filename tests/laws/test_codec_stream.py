@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from descant.bench.streams import finish, mel_windowed, push
 from descant.errors import OptionError, SessionError
-from descant.model import codec, dit
+from descant.model import codec, dit, vocoding
 from descant.model.codec import CodecState, Token2Wav, decoding_for
 from descant.model.dit import Condition
 from descant.model.ode import Solver
@@ -182,7 +182,7 @@ def test_first_sound(latency: Latency, blocks: int, vocoder: str) -> None:
     silence, state = push(net, begin(decoding, vocoder=vocoder), ids[:-1])
     assert len(silence) == 0
     sound, _ = push(net, state, ids[-1:])
-    held = net.vocoder.context if not decoding.early else 0 if decoding.first_ahead else codec.STAND_IN_FRAMES
+    held = net.vocoder.context if not decoding.early else 0 if decoding.first_ahead else vocoding.STAND_IN_FRAMES
     assert len(sound) == (decoding.first * 24 - held) * net.vocoder.hop > 0
 
 

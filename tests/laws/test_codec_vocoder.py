@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from descant.bench.streams import finish, push
-from descant.model import codec, vocos
-from descant.model.codec import Token2Wav, VocoderState
+from descant.model import vocoding, vocos
+from descant.model.codec import Token2Wav
+from descant.model.vocoding import VocoderState, vocode, vocoder_input
 from descant.types import Decoding
 from tests import tiny_speech
 
@@ -38,7 +39,7 @@ def test_streamed_vocoder_is_the_whole_vocoder(frames: int, places: list[int], v
 def sing(
     net: Token2Wav, state: VocoderState, final: Tensor, ahead: Tensor, *, early: bool, last: bool
 ) -> tuple[Tensor, VocoderState]:
-    return net.sing([net.strip(state, final, ahead, early=early, last=last)])[0]
+    return vocode(net.vocoder, [vocoder_input(net.vocoder, state, final, ahead, early=early, last=last)])[0]
 
 
 def vocoder_difference(frames: int, places: list[int], vocoder: str) -> float:
@@ -110,7 +111,7 @@ def test_early_sound_joins_without_a_click() -> None:
 
 def test_sound_without_a_look_ahead_holds_its_edge() -> None:
     """No mel to look at: the last frames wait, with the last of all held on after them, and nothing is lost."""
-    net, hop, edge = model(), model().vocoder.hop, codec.STAND_IN_FRAMES
+    net, hop, edge = model(), model().vocoder.hop, vocoding.STAND_IN_FRAMES
     mel, none = tiny_speech.draw(tiny_speech.MELS, 48, seed=1), torch.zeros(tiny_speech.MELS, 0)
     with torch.no_grad():
         first, state = sing(net, VocoderState(mel[:, :0]), mel[:, :24], none, early=True, last=False)
