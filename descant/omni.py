@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
 from dataclasses import replace
 from difflib import get_close_matches
@@ -42,6 +43,7 @@ from descant.types import (
     Memory,
     Sampling,
     check_plain,
+    is_finite_number,
     user,
 )
 from descant.weights.checkpoint import Checkpoint, as_device, load_checkpoint
@@ -151,8 +153,9 @@ class Omni:
 
         Returns False if that took longer than ``timeout_s`` (None: wait for ever).
         """
-        check_plain("timeout_s", timeout_s, "float | None")
-        return self.engine.drain(timeout_s)
+        if timeout_s is not None and not (is_finite_number(timeout_s) and 0 <= timeout_s <= threading.TIMEOUT_MAX):
+            raise OptionError(f"timeout_s={shortened(timeout_s)} is no time; give seconds, 0 or more, or None")
+        return self.engine.drain(None if timeout_s is None else float(timeout_s))
 
     def close(self) -> None:
         """Cancel what is being answered and end the engine's thread. It also ends when nobody holds any of this."""

@@ -6,6 +6,7 @@ An AttributeError or TypeError that comes from inside would tell a user nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 import descant
 from descant import Audio, Clip, Image, Message, Sampling, Text, Video, user
+from descant.engine.scheduler import SchedulerConfig
 from descant.errors import DescantError
 from descant.types import AnswerOptions
 from tests import tiny
@@ -45,7 +47,7 @@ def asked(omni: descant.Omni, *parts: Any) -> None:
 def plain_calls() -> dict[str, Callable[[Any], object]]:
     """Places of what is made without a model."""
     calls: dict[str, Callable[[Any], object]] = {}
-    for kind in (Sampling, descant.Decoding, descant.Memory, descant.Budget, descant.Limits):
+    for kind in (Sampling, descant.Decoding, descant.Memory, descant.Budget, descant.Limits, SchedulerConfig):
         for name in kind.__dataclass_fields__:
             calls[f"{kind.__name__}({name}=)"] = lambda value, kind=kind, name=name: kind(**{name: value})
     for make in (descant.user, descant.system, descant.assistant):
@@ -80,6 +82,7 @@ def asks(omni: descant.Omni) -> dict[str, Callable[[Any], object]]:
         "trace(max_text=)": lambda value: omni.trace("x", max_text=value, max_codes=1),
         "trace(max_codes=)": lambda value: omni.trace("x", max_text=1, max_codes=value),
         "trace(voice=)": lambda value: omni.trace("x", max_text=1, max_codes=1, voice=value),
+        "drain(timeout_s=)": lambda value: drained(omni, value),
     }
     for kind in ("image_url", "audio_url", "video_url", "input_audio", "image", "audio", "video", "text"):
         calls[f"chat({kind})"] = lambda value, kind=kind: asked_in_json(omni, {"type": kind, kind: value})
@@ -91,6 +94,12 @@ def asks(omni: descant.Omni) -> dict[str, Callable[[Any], object]]:
     for name in ("instructions", "memory"):
         calls[f"session({name}=)"] = lambda value, name=name: omni.session(**{name: value}).close()
     return calls
+
+
+def drained(omni: descant.Omni, value: Any) -> None:
+    """Of an Omni of its own: it takes nothing more afterwards."""
+    with closing(descant.Omni(omni.checkpoint)) as own:
+        own.drain(value)
 
 
 def asked_in_json(omni: descant.Omni, part: dict[str, Any]) -> None:
@@ -133,6 +142,7 @@ def live(omni: descant.Omni) -> dict[str, Callable[[Any], object]]:
         "push_frame(at)": with_session(lambda session, value: session.push_frame(PIXELS, value)),
         "add(part)": with_session(lambda session, value: session.add(value)),
         "respond(max_tokens=)": with_session(respond),
+        "respond(voice=)": with_session(lambda session, value: (session.add("x"), session.respond(voice=value))),
         "truncate(heard_seconds)": with_session(lambda session, value: session.truncate(value)),
     }
 
