@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import torch
 
@@ -11,6 +13,7 @@ from descant.engine.session import Phase, Session
 from descant.errors import DescantError, SessionError
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 def attempt(act: Callable[[], object]) -> Exception | None:
@@ -23,20 +26,38 @@ def attempt(act: Callable[[], object]) -> Exception | None:
     return None
 
 
-def together(sessions: Sequence[Session], act: Callable[[Sequence[Session]], None]) -> list[Session]:
-    """``act`` on all sessions at once; where that fails, on each alone; who fails alone ends. Returns the others."""
-    error = attempt(lambda: act(sessions)) if sessions else None
+def together(
+    sessions: Sequence[Session],
+    compute: Callable[[Sequence[Session]], Iterable[Result]],
+    commit: Callable[[Session, Result], object],
+) -> list[Session]:
+    """``compute`` over all sessions at once, then ``commit`` of each one's result; who fails ends. Returns the others.
+
+    compute moves no state, so that a pass that fails is made again for each session alone; commit moves that of its
+    session alone, and is never repeated.
+    """
+    results: dict[Session, Result] = {}
+    error = attempt(lambda: results.update(zip(sessions, compute(sessions), strict=True))) if sessions else None
     if error is not None and len(sessions) == 1:
         fail_session(sessions[0], error)
     elif error is not None:
         for session in sessions:
-            together([session], act)
+            together([session], compute, commit)
+    else:
+        each(results, lambda session: commit(session, results[session]))
     return [session for session in sessions if not session.ended]
 
 
-def each(sessions: Iterable[Session], act: Callable[[Session], None]) -> list[Session]:
+def each(sessions: Iterable[Session], act: Callable[[Session], object]) -> list[Session]:
     """``act`` on each session; who fails ends. Returns the others."""
-    return [alive for session in sessions for alive in together([session], lambda group: act(group[0]))]
+    alive = []
+    for session in sessions:
+        error = attempt(partial(act, session))
+        if error is not None:
+            fail_session(session, error)
+        if not session.ended:
+            alive.append(session)
+    return alive
 
 
 def fail_session(session: Session, error: Exception) -> None:

@@ -109,7 +109,10 @@ class DecodeStep:
         self._asked: dict[tuple[int, int], int] = {}
 
     def __call__(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> tuple[Tensor, ...]:
-        """x (B, T, E), positions (3, B, T), after the pasts of ``tables`` (several: T = 1) -> what forward returns."""
+        """x (B, T, E), positions (3, B, T), after the pasts of ``tables`` (several: T = 1) -> what forward returns.
+
+        The tables do not count the new tokens yet: whoever keeps the result does (``PageTable.advance``).
+        """
         if self.mode == "off" or x.shape[1] > 1:
             return self.eager(x, positions, tables)
         for table in tables:
@@ -122,9 +125,7 @@ class DecodeStep:
 
     def eager(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> tuple[Tensor, ...]:
         batch = PagedBatch(tables, x.shape[1])
-        outputs = self.forward(x, positions, batch, batch.mask)
-        batch.advance()
-        return outputs
+        return self.forward(x, positions, batch, batch.mask)
 
     def static(
         self, x: Tensor, positions: Tensor, tables: Sequence[PageTable], bucket: tuple[int, int]
@@ -149,10 +150,7 @@ class DecodeStep:
             self._made[bucket] = buffers, run
         buffers, run = self._made[bucket]
         buffers.fill(x, positions, tables)
-        outputs = tuple(out[: len(tables)].clone() for out in run())  # the next step writes where these are
-        for table in tables:
-            table.length += 1
-        return outputs
+        return tuple(out[: len(tables)].clone() for out in run())  # the next step writes where these are
 
 
 def upward(count: int) -> int:

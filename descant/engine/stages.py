@@ -8,7 +8,7 @@ fails is tried again with each of them by itself. Nothing of a session moves bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -31,7 +31,7 @@ from descant.engine.session import (
     split_seed,
 )
 from descant.errors import OptionError, SessionError
-from descant.model.codec import Token2Wav
+from descant.model.codec import CodecState, Token2Wav
 from descant.model.talker import Talker, first_row, prompt_rows, reply_rows, speaker_row, step_row, tail_rows
 from descant.nn.pages import PagedBatch, PageTable
 from descant.types import AudioChunk, TextDelta
@@ -174,11 +174,10 @@ class Stages:
             assert stream.logits is not None
             chosen[session] = drawn(stream.choose, stream.logits)
 
-        def fetch(sessions: Sequence[Session]) -> None:
-            ids = torch.stack([chosen[session] for session in sessions]).tolist()
-            found.update(zip(sessions, ids, strict=True))
+        def fetch(sessions: Sequence[Session]) -> list[int]:
+            return torch.stack([chosen[session] for session in sessions]).tolist()
 
-        together(each(streams, choose), fetch)
+        together(each(streams, choose), fetch, found.__setitem__)
         return found
 
     # ------------------------------------------------------------ think
@@ -192,7 +191,7 @@ class Stages:
         thinking = {session: session.text for session in sessions if session.phase is Phase.THINKING}
         ids = self.draw(thinking)
         alive = each(ids, lambda session: self.choose_token(session, ids[session]))
-        together([session for session in alive if session.text.logits is None], self.read_back)
+        together([session for session in alive if session.text.logits is None], self.read_back, keep_state)
         for session in alive:
             if session.phase is Phase.SPEAKING and session.speech is not None:
                 session.speech.end_text()
@@ -213,21 +212,15 @@ class Stages:
         if full:
             end_text(session, "length")
 
-    def read_back(self, sessions: Sequence[Session]) -> None:
-        """Feed the Thinker the token that each session has just written; its state (hidden + embedding) is queued for
-        the Talker."""
+    def read_back(self, sessions: Sequence[Session]) -> Iterable[tuple[Tensor, Tensor]]:
+        """Feed the Thinker the token that each session has just written -> its state (D,) (hidden + embedding), which
+        is what the Talker eats, and logits (V,)."""
         thinker = self.models.thinker
         texts = [session.text for session in sessions]
         embeds = thinker.embed_tokens(torch.tensor([[text.ids[-1]] for text in texts], device=thinker.device))
         at = each_at([text.start + len(text.ids) - 1 for text in texts], thinker.device)
         hidden, logits = self.steps.thinker(embeds, at, [text.kv for text in texts])
-        states = reply_rows(embeds, hidden)[:, 0]
-        for session, scores, state in zip(sessions, logits, states, strict=True):
-            session.text.logits = scores
-            if session.reply_states is not None:
-                session.reply_states.append(state)
-            if session.speech is not None and session.speech.singing:
-                session.speech.states.append(state)
+        return zip(reply_rows(embeds, hidden)[:, 0], logits, strict=True)
 
     # ------------------------------------------------------------ talk
 
@@ -237,8 +230,9 @@ class Stages:
         streams = {s: s.speech for s in sessions if s.phase in answering and s.speech is not None and s.speech.singing}
         ready = each(streams, lambda session: self.lay_input(streams[session]))
         fed = [session for session in ready if streams[session].input is not None]
-        each((s for s in fed if not streams[s].codes), lambda session: self.sing([streams[session]]))
-        together([s for s in fed if streams[s].codes], lambda group: self.sing([streams[s] for s in group]))
+        begun = [s for s in fed if streams[s].codes]
+        for group in [*([s] for s in fed if s not in begun), begun]:
+            together(group, lambda group: self.sing([streams[s] for s in group]), keep_scores)
         codes = self.draw({session: streams[session] for session in fed if not session.ended})
         each(codes, lambda session: self.choose_code(streams[session], codes[session]))
 
@@ -256,16 +250,15 @@ class Stages:
         bos = self.models.thinker.embed_tokens(torch.tensor(speech.voice.bos_token, device=self.talker.device))
         speech.input = torch.stack((speaker_row(self.talker, bos), first_row(self.talker, state)))
 
-    def sing(self, streams: Sequence[SpeechStream]) -> None:
-        """One pass of the Talker over the rows that were laid out; several streams bring one row each."""
+    def sing(self, streams: Sequence[SpeechStream]) -> Iterable[Tensor]:
+        """One pass of the Talker over the rows that were laid out -> logits (C,) of each stream; several streams bring
+        one row each."""
         rows = torch.stack([speech.input for speech in streams if speech.input is not None])
         new = rows.shape[1]
         last = each_at([speech.start + 1 + len(speech.codes) for speech in streams], self.talker.device)
         at = last + torch.arange(1 - new, 1, device=self.talker.device)
         (logits,) = self.steps.talker(rows, at, [speech.kv for speech in streams])
-        for speech, scores in zip(streams, logits[:, -1], strict=True):
-            speech.logits = scores
-            speech.input = None
+        return logits[:, -1]
 
     def choose_code(self, speech: SpeechStream, chosen: int) -> None:
         """Keep the code that was drawn, or end the codes."""
@@ -284,7 +277,11 @@ class Stages:
         streams = {session: speech for session in sessions if (speech := session.sounding) is not None}
         fed = each(streams, lambda session: self.feed(streams[session]))
         due = [session for session in fed if self.token2wav.due(streams[session].codec)]
-        together(due, lambda group: self.decode_windows(group, [streams[session] for session in group]))
+        together(
+            due,
+            lambda group: self.token2wav.step([streams[session].codec for session in group]),
+            lambda session, made: self.keep_sound(session, streams[session], *made),
+        )
 
     def feed(self, speech: SpeechStream) -> None:
         """Give the codec decoder what the Talker has sung since, and tell it when that was all."""
@@ -298,13 +295,11 @@ class Stages:
         speech.decoded = len(speech.codes)
         self.end_speech_if_done(speech)
 
-    def decode_windows(self, sessions: Sequence[Session], streams: Sequence[SpeechStream]) -> None:
-        """One window of each session, all in one batch."""
-        made = self.token2wav.step([speech.codec for speech in streams])
-        for session, speech, (samples, codec) in zip(sessions, streams, made, strict=True):
-            speech.codec = codec
-            emit_audio(session, speech, samples)
-            self.end_speech_if_done(speech)
+    def keep_sound(self, session: Session, speech: SpeechStream, samples: Tensor, codec: CodecState) -> None:
+        """Keep a window of sound that was made."""
+        emit_audio(session, speech, samples)
+        speech.codec = codec
+        self.end_speech_if_done(speech)
 
     def end_speech_if_done(self, speech: SpeechStream) -> None:
         if speech.codec.finished and not self.token2wav.due(speech.codec):
@@ -324,6 +319,25 @@ def codec_ids(talker: Talker, length: int) -> Tensor:
     """The ids that the Talker's repetition penalty takes for its prompt, (P + 2,): P masks, pad, start."""
     cfg = talker.cfg
     return torch.tensor([cfg.codec_mask_id] * length + [cfg.codec_pad_id, cfg.codec_start_id], device=talker.device)
+
+
+def keep_state(session: Session, made: tuple[Tensor, Tensor]) -> None:
+    """Keep the state and the logits of the token that was read back; the state is queued for the Talker."""
+    state, session.text.logits = made
+    session.text.kv.advance(1)
+    if session.reply_states is not None:
+        session.reply_states.append(state)
+    if session.speech is not None and session.speech.singing:
+        session.speech.states.append(state)
+
+
+def keep_scores(session: Session, scores: Tensor) -> None:
+    """Keep the logits that the Talker gave for the rows that it was fed."""
+    speech = session.speech
+    assert speech is not None and speech.input is not None
+    speech.kv.advance(len(speech.input))
+    speech.logits = scores
+    speech.input = None
 
 
 def check_id(chosen: int) -> None:
@@ -356,9 +370,11 @@ def end_text(session: Session, reason: Literal["stop", "length"]) -> None:
 
 
 def emit_audio(session: Session, speech: SpeechStream, samples: Tensor) -> None:
-    """Sound that became ready, as an event."""
+    """Sound that became ready, as an event. SessionError: it is not numbers, and nobody gets to hear it."""
     if not len(samples):
         return
+    if not bool(samples.isfinite().all()):
+        raise SessionError("the sound is not numbers: the settings of its Decoding, or the weights, are broken")
     now = session.now()
     start = speech.samples
     if session.first_audio_s is None:

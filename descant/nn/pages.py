@@ -157,6 +157,10 @@ class PageTable:
         if len(self.pages) > mapped:
             self._map(mapped)
 
+    def advance(self, tokens: int) -> None:
+        """Count tokens that a pass has written: the pass is through."""
+        self.length += tokens
+
     def truncate(self, length: int) -> None:
         """Forget everything after the first ``length`` tokens, and give back the pages that held only that."""
         if not 0 <= length <= self.length:
@@ -245,7 +249,7 @@ class PagedBatch:
     def advance(self) -> None:
         """Count the new tokens in every table: the pass is through."""
         for table in self.tables:
-            table.length += self.new
+            table.advance(self.new)
 
 
 def as_slice(slots: Tensor) -> slice | None:

@@ -64,6 +64,7 @@ def step(run: DecodeStep, body: Decoder, readers: list[Reader], rng: random.Rand
     at = torch.tensor([reader.table.length for reader in readers]).expand(3, -1)[..., None]
     (hidden,) = run(x, at, [reader.table for reader in readers])
     for reader, fresh, out in zip(readers, x, hidden, strict=True):
+        reader.table.advance(1)
         reader.past = torch.cat((reader.past, fresh))
         reader.check(body, out)
 
@@ -112,6 +113,7 @@ def test_results_outlive_the_next_step(body: Decoder, made: Made) -> None:
     x = torch.randn(1, 1, CFG.hidden_size)
     (first,) = run(x, sequential_positions(1, 0, 1), [table])
     was = first.clone()
+    table.advance(1)
     run(-x, sequential_positions(1, 1, 1), [table])
     assert torch.equal(first, was)
 
