@@ -20,11 +20,12 @@ from descant.engine.graphs import StepMode
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession, SessionTerms
 from descant.engine.models import Models, codes_beyond_table
+from descant.engine.passages import READ_SHARE, passages
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
 from descant.engine.session import AnswerSettings, Request
 from descant.engine.stages import NO_VOICE
 from descant.errors import OptionError, shortened
-from descant.inputs.prompt import PromptBuilder
+from descant.inputs.prompt import PromptBuilder, check_text
 from descant.inputs.tokenizer import Tokenizer
 from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice, decoding_for
@@ -185,6 +186,7 @@ class Omni:
     def speak(self, text: str, **options: Unpack[AnswerOptions]) -> Answer:
         """Read a text aloud, word for word: the same events as ``chat``, with the reply given instead of drawn.
 
+        A text that is longer than the Talker can speak at once is read passage by passage, in one stream of sound.
         Options that choose the words (sampling, max_tokens, speech=False) mean nothing here and are an OptionError.
         """
         clock = time.perf_counter()
@@ -194,9 +196,9 @@ class Omni:
         for name in ("sampling", "max_tokens", "speech"):
             if options.get(name) is not None and options.get(name) is not True:
                 raise OptionError(f"{name} has no meaning when a given text is read aloud; leave it out")
-        forced = tuple(self.models.tokenizer.encode(text))
-        settings = replace(self._settings({**options, "max_tokens": len(forced) + 1}), forced=forced)
-        return self._submit(Request(self._prompt(READ_ALOUD.format(text=text), options), settings, clock))
+        check_text([text], options.get("budget") or self.builder.budget)
+        first, *rest = self._readings(text, options, clock)
+        return self._submit(replace(first, rest=tuple(rest)))
 
     def transcribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> str:
         """Write down what is said in a sound: an Audio, a path, or the bytes of a file."""
@@ -265,6 +267,25 @@ class Omni:
         return await asyncio.to_thread(self.drain, timeout_s)
 
     # ------------------------------------------------------------ inside
+
+    def _readings(self, text: str, options: AnswerOptions, clock: float) -> list[Request]:
+        """The requests to read a text aloud, passage by passage. The space between two is written, and not spoken."""
+        settings = self._settings(options)
+        seconds = self.models.token2wav.code_s * settings.speech.max_tokens if self.models.token2wav else 0.0
+        parts = list(passages(text, READ_SHARE * seconds))
+        requests: list[Request] = []
+        lead = ""
+        for part in parts:
+            spoken = part if part is parts[-1] else part.rstrip()
+            if not spoken.strip():
+                lead += part
+                continue
+            forced = tuple(self.models.tokenizer.encode(spoken))
+            written = replace(settings.text, max_tokens=len(forced) + 1)
+            prompt = self._prompt(READ_ALOUD.format(text=spoken), options)
+            requests.append(Request(prompt, replace(settings, text=written, forced=forced), clock, lead))
+            lead = part[len(spoken) :]
+        return requests
 
     def _submit(self, request: Request) -> Answer:
         self.engine.start()

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
 from descant.errors import OptionError, shortened
 
@@ -57,11 +57,29 @@ def is_finite_number(value: object) -> bool:
 
 
 class CheckedOptions:
-    """Base of dataclasses of options: plain fields of a wrong type are an OptionError where the object is made."""
+    """Base of dataclasses of options: a field of a wrong type or beyond its bounds is an OptionError where it is made.
+
+    BOUNDS: the least and the most of a number (never NaN); CHOICES: the words that a string may be.
+    """
+
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            check_plain(f"{type(self).__name__}: {field.name}", vars(self)[field.name], str(field.type))
+            name = f"{type(self).__name__}: {field.name}"
+            value = vars(self)[field.name]
+            check_plain(name, value, str(field.type))
+            if field.name in self.BOUNDS and isinstance(value, Real):
+                self._check_bounds(name, value, *self.BOUNDS[field.name])
+            words = self.CHOICES.get(field.name)
+            if words is not None and (not isinstance(value, str) or value not in words):
+                raise OptionError(f"{name}={shortened(value)} is unknown; choose {' or '.join(words)}")
+
+    @staticmethod
+    def _check_bounds(name: str, value: Any, least: float, most: float) -> None:
+        if not least <= value <= most:
+            raise OptionError(f"{name}={shortened(value)} is impossible; allowed: {least:,.12g} to {most:,.12g}")
 
 
 # ---------------------------------------------------------------- messages
@@ -183,14 +201,18 @@ class Memory(CheckedOptions):
     tokens: int | None = None
     full: Literal["drop", "refuse"] = "drop"
 
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"tokens": (1, math.inf)}
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"full": ("drop", "refuse")}
+
 
 @dataclass(frozen=True)
 class Budget(CheckedOptions):
     """The most that one piece of media may cost; each limit is checked before the cost is paid.
 
-    The defaults suit a person's own files; a server passes tighter ones.
+    The defaults suit a person's own files; a server passes tighter ones. text_bytes: of all text of one prompt or turn.
     """
 
+    text_bytes: int = 1 << 20
     image_bytes: int = 64 << 20
     audio_bytes: int = 128 << 20  # 300 s of 48 kHz stereo float32 are 115 MB
     video_bytes: int = 512 << 20
@@ -203,6 +225,8 @@ class Budget(CheckedOptions):
     min_rate: int = 8_000  # Hz
     max_rate: int = 96_000  # Hz
     channels: int = 2
+
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"audio_s": (0, 3600), "video_s": (0, 36_000)}
 
     def bytes_for(self, kind: MediaKind) -> int:
         """The largest file of this kind, in bytes."""
@@ -234,7 +258,8 @@ class AudioChunk:
 class Usage:
     """Counts of one answer. prompt_tokens: of the whole conversation before the reply; prefilled_tokens: those read
     after the request was complete (the others were in the cache); text_tokens: of the reply, without the stop token;
-    codes and samples: of the speech; underruns: times that a listener who plays in real time had no sound left."""
+    codes and samples: of the speech; underruns: times that a listener who plays in real time had no sound left;
+    text_cut, speech_cut: it ended by a limit (max_tokens, the Talker's max_tokens), and more was to come."""
 
     prompt_tokens: int
     prefilled_tokens: int
@@ -242,6 +267,8 @@ class Usage:
     codes: int = 0
     samples: int = 0
     underruns: int = 0
+    text_cut: bool = False
+    speech_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -264,7 +291,7 @@ class Timings:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event. text: the whole answer; reason: "stop" or "length"."""
+    """The last event. text: the whole answer; reason: "stop", or "length" when text or speech was cut (``usage``)."""
 
     text: str
     reason: Literal["stop", "length"]
@@ -311,6 +338,20 @@ class Decoding(CheckedOptions):
     sway: float = -1.0
     noise_scale: float = 1.0
     early: bool = False  # the vocoder reads the unfinished look-ahead mel instead of waiting for its right context
+
+    # What one request may cost is bounded here: at most 64 intervals of 4 evaluations, and windows of 15 s of sound.
+    # Sway beyond 2 / (pi - 2) would have time run backwards.
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "first": (1, 64),
+        "first_ahead": (0, 64),
+        "now": (1, 64),
+        "ahead": (0, 64),
+        "points": (2, 65),
+        "guidance": (0, 100),
+        "sway": (-1, 1.75),
+        "noise_scale": (0, 10),
+    }
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {"solver": ("euler", "midpoint", "rk4")}
 
 
 class AnswerOptions(TypedDict, total=False):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from descant.errors import SessionError
 from descant.types import AudioChunk, Event, Finished, TextDelta
 
 if TYPE_CHECKING:
@@ -42,12 +43,17 @@ class Answer:
         self.record = AnswerRecord(number)
         self.owner: object = None  # a live session, which lives as long as its answers
         self._engine = engine  # which lives as long as its answers
+        self._reader = threading.Lock()  # held by the one loop that takes the events
         self._bell: Callable[[], object] | None = None
         self._leave = weakref.finalize(self, engine.cancel, number)
         self._leave.atexit = False
 
     def __iter__(self) -> Iterator[Event]:
-        """Until the answer is finished or cancelled. Raises what made it fail; leaving the loop cancels the answer."""
+        """Until the answer is finished or cancelled. Raises what made it fail; leaving the loop cancels the answer.
+
+        SessionError: another loop takes its events.
+        """
+        self._enter()
         try:
             while self._more():
                 item = self.events.get()
@@ -71,6 +77,7 @@ class Answer:
                 self._bell = None
                 self.cancel()
 
+        self._enter()
         self._bell = ring
         try:
             while self._more():
@@ -91,6 +98,8 @@ class Answer:
 
     def cancel(self) -> None:
         """No event is given any more from here on; what the answer holds is free when the next step begins."""
+        if self.cancelled.is_set():
+            return
         self.cancelled.set()
         self._leave()
         self.put(None)
@@ -116,11 +125,18 @@ class Answer:
             self.put(why)
             self.put(None)
 
+    def _enter(self) -> None:
+        """Begin to take events: one loop at a time, in the process that makes them."""
+        self._engine.check_process()
+        if not self._reader.acquire(blocking=False):
+            raise SessionError("another loop takes the events of this answer already; ask again for events of your own")
+
     def _more(self) -> bool:
         """True if there is, or will be, something to take."""
         return not self.cancelled.is_set() and not (self.record.over and self.events.empty())
 
     def _left(self) -> None:
         """The reader is gone: what nobody will read is not made."""
+        self._reader.release()
         if not self.record.over:
             self.cancel()

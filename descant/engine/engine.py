@@ -6,25 +6,32 @@ session, and is heard before it asks. What is wrong with a request is found here
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import count
+from statistics import mean
 
 import torch
 from torch import Tensor
 
 from descant.engine.answer import Answer
 from descant.engine.graphs import StepMode
-from descant.engine.limits import Ledger, Limits, most_tokens
+from descant.engine.limits import Ledger, Limits, fitted, most_tokens
 from descant.engine.messages import (
     Ask,
     CancelAnswer,
     CloseSession,
+    Draft,
     Drain,
     OpenSession,
     RunTrace,
+    SessionMail,
     Submit,
     TruncateReply,
     UpdateDraft,
@@ -35,9 +42,9 @@ from descant.engine.session import AnswerSettings, Request
 from descant.engine.stages import NO_VOICE
 from descant.engine.worker import ENGINE_CLOSED, EngineWorker, prefers_one_thread
 from descant.errors import BusyError, OptionError, SessionError
-from descant.model.codec import check_decoding
 from descant.tokens import PromptTokens
 
+GIVE_WAY_S = 0.001
 DRAINING = "the engine is draining: it ends what it has begun and takes nothing new; ask another one"
 
 
@@ -54,23 +61,28 @@ class Engine:
         self._draining = False
         self._numbers = count(1)
         self._thread: threading.Thread | None = None
+        self._process: int | None = None  # that has the thread
 
     # ------------------------------------------------------------ answers
 
     def submit(self, request: Request) -> Answer:
         """Ask for an answer.
 
-        OptionError: it is impossible. BusyError: the queue is full, or it could never fit. SessionError: closed.
+        It ends where the model's context does. OptionError: it is impossible, or could never fit. BusyError: the queue
+        is full. SessionError: closed.
         """
+        self.check_process()
         self._check_settings(request.settings)
-        tokens, talker_tokens = most_tokens(request)
+        request = replace(self._fitted(request), rest=tuple(self._fitted(part) for part in request.rest))
+        tokens, talker_tokens = map(max, zip(*map(most_tokens, (request, *request.rest)), strict=True))
         reservation = self.limits.pages(tokens, talker_tokens)
         if not self.worker.slots.fits(reservation):
-            raise BusyError(
-                f"a request of up to {tokens} tokens and {talker_tokens} of speech cannot fit an engine of "
+            raise OptionError(
+                f"a request of up to {tokens} tokens and {talker_tokens} of speech can never fit an engine of "
                 f"{self.limits.tokens} and {self.limits.talker_tokens}; shorten it, or lower max_tokens"
             )
-        request.prompt.hash_media()  # here, for the worker must not wait for it
+        for part in (request, *request.rest):
+            part.prompt.hash_media()  # here, for the worker must not wait for it
         with self._lock:
             answer = self._enqueue()
             self.worker.inbox.put(Submit(weakref.ref(answer), answer.number, request, reservation))
@@ -82,7 +94,9 @@ class Engine:
 
     def trace(self, request: Request) -> dict[str, Tensor]:
         """Make a deterministic pass on the worker, written down; see ``engine.trace``. Others wait meanwhile."""
+        self.check_process()
         self._check_settings(request.settings)
+        request = self._fitted(request)
         result: Future[dict[str, Tensor]] = Future()
         self.start()
         with self._lock:
@@ -99,6 +113,7 @@ class Engine:
 
         BusyError: too many are open.
         """
+        self.check_process()
         self._check_settings(settings)
         with self._lock:
             self._check_admission()
@@ -106,13 +121,20 @@ class Engine:
                 raise BusyError(f"{self._live_sessions} live sessions are open already; close one")
             self._opened = self._opened + 1
             number = next(self._numbers)
+            self.worker.mail[number] = SessionMail()
             self.worker.inbox.put(OpenSession(number, settings, system, closing, max_tokens, drop))
         return number
 
     def update_draft(self, session: int, draft: PromptTokens) -> None:
-        """Say how far the turn that a live session is making has come."""
+        """Say how far the turn that a live session is making has come. The worker sees the last of many drafts."""
         draft.hash_media()
-        self.worker.inbox.put(UpdateDraft(session, draft))
+        with self._lock:
+            mail = self.worker.mail.get(session)
+            if mail is None:
+                return
+            if mail.draft.tokens is None:
+                self.worker.inbox.put(UpdateDraft(session, mail.draft))
+            mail.draft.tokens = draft
 
     def is_caught_up(self, session: int) -> bool:
         """True if all that a live session was told of is read. A look from another thread: it may be old."""
@@ -123,10 +145,14 @@ class Engine:
         """Answer the turn of a live session, which is complete since ``clock``. turn: called once there is a place in
         the queue.
 
-        BusyError: there is none; and what ``turn`` raises.
+        BusyError: there is none, or too many of this session's turns wait to be seen; and what ``turn`` raises.
         """
+        self.check_process()
         self._check_settings(settings)
         with self._lock:
+            mail = self.worker.mail.get(session)
+            if mail is not None and mail.asks >= self.limits.asks:
+                raise BusyError(f"{mail.asks} turns of this session wait to be seen; respond again a moment later")
             answer = self._enqueue()
         posted = False
         try:
@@ -137,6 +163,10 @@ class Engine:
                 self.check_open()
                 self.worker.inbox.put(message)
                 posted = True
+                if mail is not None:
+                    mail.draft.tokens = None
+                    mail.draft = Draft()  # what comes now is of the next turn
+                    mail.asks += 1
         finally:
             if not posted:
                 with self._lock:
@@ -154,15 +184,31 @@ class Engine:
     # ------------------------------------------------------------ the whole
 
     def start(self) -> None:
-        """Serve on a thread of its own, until ``close``, or until nobody holds the engine or an answer of it."""
+        """Serve on a thread of its own, until ``close``, or until nobody holds the engine or an answer of it.
+
+        SessionError: the system gives no thread; later it may.
+        """
+        self.check_process()
         with self._lock:
-            if self._thread is None and not self.worker.closed.is_set():
-                arguments = (self._threads,)
-                self._thread = threading.Thread(
-                    target=self.worker.run, args=arguments, name="descant-engine", daemon=True
-                )
-                weakref.finalize(self, halt, self.worker, self._thread)  # also when the program ends
-                self._thread.start()
+            if self._thread is not None or self.worker.closed.is_set():
+                return
+            thread = threading.Thread(target=self.worker.run, args=(self._threads,), name="descant-engine", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise SessionError(f"the engine cannot start: {error}. End other programs, then ask again") from None
+            self._process = os.getpid()
+            self._thread = thread
+            THREADS[thread] = weakref.ref(self.worker)
+            weakref.finalize(self, halt, self.worker, thread)
+
+    def check_process(self) -> None:
+        """SessionError in a forked child of the process in which the engine works: its thread is not there."""
+        if self._process not in (None, os.getpid()):
+            raise SessionError(
+                "this process was forked from one whose engine was at work already; load the model here, "
+                "after the fork, or start workers by 'spawn'"
+            )
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Take nothing new, and wait until all that was asked is answered; then ``close`` cuts nobody off.
@@ -190,10 +236,17 @@ class Engine:
         elif first:
             self.worker.abandon(SessionError(ENGINE_CLOSED))
 
-    def estimate_s(self) -> float:
-        """Seconds until a request that came now would be served, from how long the last answers took."""
-        mean = sum(self.worker.answer_s) / len(self.worker.answer_s)
-        return mean * (1 + self._queued / max(1, self.limits.sessions))
+    def give_way(self) -> None:
+        """Let the worker run, if anybody is being answered. A Python thread that calls without a pause would hold the
+        interpreter's lock against it: each operation of a step waits for that lock again."""
+        if self.worker.slots.answering or self._queued:
+            time.sleep(GIVE_WAY_S)
+
+    def estimate_s(self) -> float | None:
+        """Seconds until a request that came now would be served, from how long the last answers took (None: none
+        did)."""
+        took = list(self.worker.answer_s)
+        return mean(took) * (1 + self._queued / self.limits.sessions) if took else None
 
     def ledger(self) -> Ledger:
         """The ledger of what is lent out now."""
@@ -223,19 +276,39 @@ class Engine:
 
     def _check_settings(self, settings: AnswerSettings) -> None:
         """Refuse what the models cannot do."""
-        if settings.voice is not None:
-            if self.models.talker is None or self.models.token2wav is None:
-                raise OptionError(NO_VOICE)
-            check_decoding(settings.decoding)
+        if settings.voice is not None and (self.models.talker is None or self.models.token2wav is None):
+            raise OptionError(NO_VOICE)
+
+    def _fitted(self, request: Request) -> Request:
+        """The request, ended by the contexts of the models."""
+        context = self.models.thinker.cfg.text.max_position_embeddings
+        talker = self.models.talker
+        return fitted(request, context, context if talker is None else talker.cfg.decoder.max_position_embeddings)
 
     def _enqueue(self) -> Answer:
         """A place in the queue; the lock is held, so that whatever is asked is known to whoever closes the engine."""
         self._check_admission()
         if self._queued >= self.limits.waiting:
             wait = self.estimate_s()
-            raise BusyError(f"{self._queued} requests wait already; try again in {wait:.0f} s", wait)
+            when = "later" if wait is None else f"in {max(1, round(wait))} s"
+            raise BusyError(f"{self._queued} requests wait already; try again {when}", wait)
         self._asked += 1
         return Answer(self, next(self._numbers))
+
+
+THREADS: weakref.WeakKeyDictionary[threading.Thread, weakref.ref[EngineWorker]] = weakref.WeakKeyDictionary()
+
+
+@atexit.register
+def halt_all() -> None:
+    """Wait for every worker before the interpreter goes: a thread that computes while it does ends the process by
+    SIGABRT. An engine may have ended on its own worker's thread, where nobody could wait for it."""
+    for thread, reference in list(THREADS.items()):
+        worker = reference()
+        if worker is not None and thread.is_alive():  # in a forked child no other thread is
+            halt(worker, thread)
+        elif thread is not threading.current_thread():
+            thread.join()
 
 
 def halt(worker: EngineWorker, thread: threading.Thread) -> None:

@@ -33,6 +33,7 @@ from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice
 from descant.types import Budget, Part, Text, check_plain
 
+GROWTH = 1.125  # of what was added: then it is laid out anew, so that adding costs what was added, not all of the turn
 LAYOUT_EVERY_S = 0.4  # of new sound or pictures: then what is there is laid out and read
 
 
@@ -73,6 +74,7 @@ class LiveSession:
         self._leave.atexit = False
         self._lock = threading.RLock()
         self._turn = formatter.turn(terms.budget)
+        self._size = 0  # of the turn when what was added was last laid out
         self._laid_out = 0.0  # seconds of sound, and of pictures, that were there when it was last laid out
         self._sound = self._sight = 0.0
         self._last: AnswerRecord | None = None
@@ -83,6 +85,7 @@ class LiveSession:
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
         """Take a microphone's sound: mono, little-endian 16-bit PCM as bytes, or (W,) int16, or float in [-1, 1]."""
+        self._engine.give_way()
         with self._lock:
             self._check_open()
             self._turn.push_audio(pcm, rate)
@@ -94,6 +97,7 @@ class LiveSession:
 
         at: seconds since the turn began with its first sound or frame; never less than before.
         """
+        self._engine.give_way()
         with self._lock:
             self._check_open()
             self._turn.push_frame(image, at)
@@ -102,10 +106,13 @@ class LiveSession:
 
     def add(self, *parts: Part | str) -> None:
         """Typed text, and pictures, sounds or videos as files. Added while sound comes in, they stand after it."""
+        self._engine.give_way()
         with self._lock:
             self._check_open()
             self._turn.add([Text(part) if isinstance(part, str) else part for part in parts])
-            self._engine.update_draft(self._number, self._turn.tokens())
+            if self._turn.size >= GROWTH * self._size:
+                self._size = self._turn.size
+                self._engine.update_draft(self._number, self._turn.tokens())
 
     def respond(self, *, max_tokens: int | None = None, voice: str | None = None) -> Answer:
         """The turn is over: its answer, event by event. Only what was not read yet is read now.
@@ -136,6 +143,7 @@ class LiveSession:
     def cancel(self) -> None:
         """Stop the answer that is being made, if any: none of its events comes any more. What it wrote so far stays in
         the conversation; ``truncate`` says how much of it was heard. The session goes on."""
+        self._engine.give_way()
         with self._lock:
             answer = self._answer() if self._answer is not None else None
             if answer is not None:
@@ -153,6 +161,7 @@ class LiveSession:
         check_plain("heard_seconds", heard_seconds, "float")
         if not heard_seconds >= 0:  # nor if it is no number; found before anything is cancelled
             raise OptionError(f"heard_seconds={heard_seconds} is no time; give seconds, 0 or more")
+        self._engine.give_way()
         with self._lock:
             self._check_open()
             last = self._last
@@ -162,9 +171,10 @@ class LiveSession:
             made = last.samples / OUTPUT_RATE_HZ
             spoken = made if last.complete else None
             kept = spoken_prefix(last.text, min(heard_seconds, made), spoken=spoken, pace=self._pace)
-            kept = self._kept = min(kept, self._kept)
-            self._engine.truncate_reply(self._number, last.number, kept)
-            return last.text[:kept]
+            if kept < self._kept:
+                self._kept = kept
+                self._engine.truncate_reply(self._number, last.number, kept)
+            return last.text[: self._kept]
 
     def close(self) -> None:
         """Let go of everything. Harmless when repeated."""
@@ -226,6 +236,7 @@ class LiveSession:
         self._turn = self._formatter.turn(self._terms.budget)
         self._kept = sys.maxsize
         self._laid_out = self._sound = self._sight = 0.0
+        self._size = 0
         self._turns += 1
 
     def _lay_out(self) -> None:

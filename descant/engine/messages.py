@@ -18,6 +18,24 @@ from descant.engine.session import AnswerSettings, Request
 from descant.tokens import PromptTokens
 
 
+@dataclass
+class Draft:
+    """One turn while it is made: what the worker has not seen of it, replaced by whatever comes later."""
+
+    tokens: PromptTokens | None = None
+
+
+@dataclass
+class SessionMail:
+    """What a live session has posted and the worker has not seen; both hold the worker's lock where they touch it.
+
+    draft: of the turn that is being made; asks: the turns that are to be answered.
+    """
+
+    draft: Draft = field(default_factory=Draft)
+    asks: int = 0
+
+
 @dataclass(frozen=True)
 class Submit:
     """Answer a request. reservation: the pages that it may come to need."""
@@ -52,10 +70,10 @@ class OpenSession:
 
 @dataclass(frozen=True)
 class UpdateDraft:
-    """The turn that a live session is making, as far as it has come."""
+    """The turn that a live session is making has changed."""
 
     session: int
-    draft: PromptTokens = field(repr=False)
+    draft: Draft = field(repr=False)
 
 
 @dataclass(frozen=True)

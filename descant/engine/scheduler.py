@@ -7,8 +7,9 @@ long prompt is read in chunks, so that a voice that is speaking never waits for 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from descant.types import CheckedOptions
 
@@ -46,6 +47,17 @@ class SchedulerConfig(CheckedOptions):
     enough_s: float = 1.0
     hold_codes: int = 4
     messages: int = 256
+
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "prefill_tokens": (1, 2**20),
+        "prefill_tokens_speaking": (1, 2**20),
+        "think_batch": (1, 2**16),
+        "talk_batch": (1, 2**16),
+        "decode_batch": (1, 2**16),
+        "enough_s": (0, 3600),
+        "hold_codes": (0, 2**10),
+        "messages": (1, 2**20),
+    }
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,9 @@ PHASES_AFTER: Mapping[Phase, frozenset[Phase]] = {
 }
 
 
+NO_USAGE = Usage(0, 0, 0)
+
+
 class SpeechPhase(Enum):
     """Where the speech of an answer is. FOLLOWING: the Talker eats the reply's states and waits for the next one.
     PADDING: the text is complete; behind the states that are queued it eats the pad state for ever. FLUSHING: no more
@@ -86,11 +89,14 @@ class AnswerSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """One question. clock: when it was complete, seconds of ``time.perf_counter``."""
+    """One question. clock: when it was complete, seconds of ``time.perf_counter``. lead: text that is written before
+    the answer's own, and not spoken. rest: what the same answer goes on with, one after another."""
 
     prompt: PromptTokens = field(repr=False)
     settings: AnswerSettings
     clock: float = field(default_factory=time.perf_counter)
+    lead: str = ""
+    rest: tuple[Request, ...] = field(default=(), repr=False)
 
 
 @dataclass(eq=False)
@@ -132,6 +138,7 @@ class SpeechStream:
     codes: list[int] = field(default_factory=list)  # without the stop code
     decoded: int = 0
     samples: int = 0  # emitted so far
+    cut: bool = False  # by max_codes, before the Talker ended it
 
     @property
     def singing(self) -> bool:
@@ -196,6 +203,7 @@ class Session:
     prefilled: int = 0  # tokens read since the request was complete
     stage_s: dict[str, float] = field(default_factory=dict)  # seconds of each stage that this session was part of
     events: list[Event] = field(default_factory=list)  # that nobody has taken yet
+    before: Usage = NO_USAGE  # of the requests whose answer this one goes on with
 
     @property
     def ended(self) -> bool:
@@ -223,6 +231,18 @@ class Session:
             if self.speech is not None:
                 self.speech.release()
 
+    def go_on_from(self, earlier: Session) -> None:
+        """Make of this session the next part of an answer: its text, its sound and its counts go on."""
+        self.before = usage_of(earlier)
+        self.first_text_s = earlier.first_text_s
+        self.first_audio_s = earlier.first_audio_s
+        self.underruns = earlier.underruns
+        self.prefilled = earlier.prefilled
+        self.stage_s = earlier.stage_s
+        self.text.pieces = earlier.text.pieces
+        if self.speech is not None and earlier.speech is not None:
+            self.speech.samples = earlier.speech.samples
+
     def drain_events(self) -> list[Event]:
         """Take the events that are new, and none of a cancelled session."""
         fresh = self.events
@@ -242,27 +262,35 @@ def split_seed(seed: int) -> tuple[int, int, int]:
     return text, speech, noise
 
 
-def finished_event(session: Session) -> Finished:
-    """The last event of a session."""
+def usage_of(session: Session) -> Usage:
+    """The counts of an answer, with those of the parts before this session."""
     text = session.text
     speech = session.speech
+    before = session.before
+    return Usage(
+        prompt_tokens=before.prompt_tokens + len(session.context.tokens),
+        prefilled_tokens=session.prefilled,
+        text_tokens=before.text_tokens + len(text.ids),
+        codes=before.codes + (len(speech.codes) if speech else 0),
+        samples=speech.samples if speech else 0,
+        underruns=session.underruns,
+        text_cut=before.text_cut or session.reason == "length",
+        speech_cut=before.speech_cut or (speech is not None and speech.cut),
+    )
+
+
+def finished_event(session: Session) -> Finished:
+    """The last event of a session."""
+    usage = usage_of(session)
     total = session.now()
-    samples = speech.samples if speech else 0
-    seconds = samples / OUTPUT_RATE_HZ
+    seconds = usage.samples / OUTPUT_RATE_HZ
     timings = Timings(
         total,
         seconds,
         first_text_s=session.first_text_s,
         first_audio_s=session.first_audio_s,
-        rtf=total / seconds if samples else None,
+        rtf=total / seconds if seconds else None,
         **{f"{stage}_s": spent for stage, spent in session.stage_s.items()},
     )
-    usage = Usage(
-        prompt_tokens=len(session.context.tokens),
-        prefilled_tokens=session.prefilled,
-        text_tokens=len(text.ids),
-        codes=len(speech.codes) if speech else 0,
-        samples=samples,
-        underruns=session.underruns,
-    )
-    return Finished("".join(text.pieces), session.reason, usage, timings, total)
+    reason: Literal["stop", "length"] = "length" if usage.text_cut or usage.speech_cut else "stop"
+    return Finished("".join(session.text.pieces), reason, usage, timings, total)

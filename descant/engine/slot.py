@@ -44,7 +44,8 @@ class Slot:
     """A session that is served. answer, answer_number: what is being answered, and its number (0: a live session
     listens). reserved: pages that it may come to need.
 
-    can_read: there is room to read on. touched: when its user last said something, seconds.
+    can_read: there is room to read on. touched: when its user last said something, seconds. parked: since when its
+    reader has taken nothing, seconds (None: it takes events).
     """
 
     number: int
@@ -55,6 +56,8 @@ class Slot:
     conversation: Conversation | None = None
     can_read: bool = True
     touched: float = 0.0
+    parked: float | None = None
+    rest: tuple[Request, ...] = ()  # what the answer goes on with
     playback_start: float = 0.0  # when its first sound went out, seconds
 
     @property
@@ -118,7 +121,7 @@ class SlotTable(dict[int, Slot]):
     @property
     def answering(self) -> int:
         """The number of slots that are being answered; the others listen."""
-        return sum(not slot.listens for slot in self.values())
+        return sum(not slot.listens for slot in list(self.values()))
 
     def reserved(self, but: Slot | None = None, *, answering: bool = False) -> Reservation:
         """The pages that are reserved, together; only those of slots that answer, if so asked."""

@@ -268,6 +268,7 @@ class Stages:
             speech.codes.append(chosen)
             if len(speech.codes) < speech.max_codes:
                 return
+            speech.cut = True
         speech.enter(SpeechPhase.FLUSHING)
 
     # ------------------------------------------------------------ decode

@@ -28,6 +28,7 @@ from descant.engine.messages import (
     Drain,
     OpenSession,
     RunTrace,
+    SessionMail,
     Submit,
     TruncateReply,
     UpdateDraft,
@@ -38,9 +39,9 @@ from descant.engine.models import Models, new_stores
 from descant.engine.scheduler import StepPlan, plan_step
 from descant.engine.session import Phase, Session, finished_event
 from descant.engine.slot import PendingRequest, Slot, SlotTable
-from descant.engine.stages import Stages
+from descant.engine.stages import Stages, write_text
 from descant.engine.trace import trace_answer
-from descant.errors import BusyError, SessionError
+from descant.errors import DescantError, OptionError, SessionError
 from descant.types import Progress
 
 log = logging.getLogger(__name__)
@@ -63,10 +64,11 @@ class EngineWorker:
         self.stages = Stages(models, new_stores(models, limits.tokens, limits.talker_tokens, limits.page), step_mode)
         self.slots = SlotTable(limits, self.stages.stores)
         self.pending: dict[int, PendingRequest] = {}  # by the answer's number, in the order of asking
+        self.mail: dict[int, SessionMail] = {}  # by the live session's number
         self.inbox: queue.SimpleQueue[WorkerMessage] = queue.SimpleQueue()
         self.closed = threading.Event()
         self.lock = threading.RLock()  # held by whoever posts what somebody waits for, and by whoever closes
-        self.answer_s: deque[float] = deque([0.0], maxlen=32)  # seconds that the last answers took
+        self.answer_s: deque[float] = deque(maxlen=32)  # seconds that the last answers took
         self.dequeued = self.sessions_closed = self.idle_faults = 0
         self._drained: list[threading.Event] = []  # who wants to know when nothing is left to do
 
@@ -74,8 +76,8 @@ class EngineWorker:
 
     def run(self, threads: int) -> None:
         """Steps until the engine is closed. Only the inbox wakes the worker while nothing is to be done."""
-        torch.set_num_threads(threads)
         try:
+            torch.set_num_threads(threads)
             while not self.closed.is_set():
                 busy = self.step()
                 # None: for ever, as nobody is being answered; else a reader may take events again
@@ -120,7 +122,7 @@ class EngineWorker:
         self.receive()
         self._admit()
         now = time.perf_counter()
-        views = [slot.view(self.stages, now) for slot in self.slots.values() if not self._parked(slot)]
+        views = [slot.view(self.stages, now) for slot in list(self.slots.values()) if not self._parked(slot, now)]
         plan = plan_step(views, self.limits.scheduler)
         self._serve(plan)
         for slot in list(self.slots.values()):
@@ -134,10 +136,11 @@ class EngineWorker:
     # ------------------------------------------------------------ messages
 
     def receive(self) -> None:
-        """Handle the messages that came since the last step, but for so many that answers would wait for them."""
-        for _ in range(self.limits.scheduler.messages):
-            if self.inbox.empty():
-                return
+        """Handle the messages that came since the last step, but for so many that answers would wait for them.
+
+        What comes meanwhile waits for the next step: else who posts without a pause would hold this one open.
+        """
+        for _ in range(min(self.inbox.qsize(), self.limits.scheduler.messages)):
             self.handle(self.inbox.get())
 
     def handle(self, message: WorkerMessage) -> None:
@@ -151,7 +154,10 @@ class EngineWorker:
             case OpenSession():
                 self.open_session(message)
             case UpdateDraft(session, draft):
-                self._edit(session, lambda conversation: conversation.update_draft(draft))
+                with self.lock:
+                    tokens, draft.tokens = draft.tokens, None
+                if tokens is not None:
+                    self._edit(session, lambda conversation: conversation.update_draft(tokens))
             case Ask():
                 self.ask(message)
             case TruncateReply(session, number, characters):
@@ -208,6 +214,9 @@ class EngineWorker:
     def ask(self, message: Ask) -> None:
         """The turn of a live session is complete: into the queue, or refused."""
         settings = message.settings
+        with self.lock:
+            if (mail := self.mail.get(message.session)) is not None:
+                mail.asks -= 1
         pending = PendingRequest(message.answer, settings, message.clock, (0, 0), session=message.session)
         slot = self.slots.get(message.session)
         if slot is None or slot.conversation is None:
@@ -222,8 +231,8 @@ class EngineWorker:
             pending.reservation = self.limits.pages(tokens + settings.text.max_tokens, spoken)
             if not self.slots.fits(pending.reservation):
                 conversation.forget_turn()
-                raise BusyError(f"a conversation of {tokens} tokens cannot fit this engine; lower max_tokens")
-        except SessionError as error:
+                raise OptionError(f"a conversation of {tokens} tokens can never fit this engine; lower max_tokens")
+        except DescantError as error:
             self.dequeued += 1
             pending.tell(error, None)
         else:
@@ -247,6 +256,7 @@ class EngineWorker:
             self._leave(slot, Phase.CANCELLED)
         slot.conversation.context.free()
         del self.slots[number]
+        self.mail.pop(number, None)
         self.sessions_closed += 1
         self._check_idle()
         if reader is not None:
@@ -285,7 +295,7 @@ class EngineWorker:
         """Begin an answer: in a slot of its own, or in that of its live session."""
         if pending.request is not None:
             session = self.stages.open(pending.request)
-            slot = self.slots[number] = Slot(number, session, pending.reservation)
+            slot = self.slots[number] = Slot(number, session, pending.reservation, rest=pending.request.rest)
         else:
             slot = self.slots[pending.session]
             assert slot.conversation is not None
@@ -316,9 +326,17 @@ class EngineWorker:
 
     # ------------------------------------------------------------ the stages
 
-    def _parked(self, slot: Slot) -> bool:
-        """A reader who takes nothing is not written for any more."""
-        return slot.reader is not None and slot.reader.events.qsize() > self.limits.unread
+    def _parked(self, slot: Slot, now: float) -> bool:
+        """A reader who takes nothing is not written for any more, and after a while its slot serves another."""
+        reader = slot.reader
+        if reader is None or reader.events.qsize() <= self.limits.unread:
+            slot.parked = None
+            return False
+        slot.parked = now if slot.parked is None else slot.parked
+        if now - slot.parked > self.limits.unread_s:
+            self._leave(slot, Phase.CANCELLED)
+            reader.fail(SessionError(f"nobody took an event of the answer for {self.limits.unread_s:g} s; ask again"))
+        return True
 
     def _serve(self, plan: StepPlan) -> None:
         if plan.prefill is not None:
@@ -341,10 +359,19 @@ class EngineWorker:
 
     def _read(self, sessions: Sequence[Session], tokens: int) -> None:
         for session in each(sessions, lambda session: self.stages.read(session, tokens)):
-            if session.phase is Phase.PREFILL:
+            if session.phase is Phase.PREFILL and not session.before.prompt_tokens:
                 done = session.context.thinker_kv.length
                 total = len(session.context.tokens)
                 session.events.append(Progress("reading", done, total, session.now()))
+
+    def _go_on(self, slot: Slot, earlier: Session) -> None:
+        """Begin the next part of an answer in the same slot."""
+        request, *rest = slot.rest
+        slot.rest = tuple(rest)
+        session = self.stages.open(request)
+        session.go_on_from(earlier)
+        write_text(session, request.lead)
+        slot.session = session
 
     def _deliver(self, slot: Slot) -> None:
         """Hand over what is new; let go of whoever is done."""
@@ -362,6 +389,11 @@ class EngineWorker:
             return
         for event in session.drain_events():
             slot.hand(event)
+        if session.phase is Phase.DONE and slot.rest:
+            error = attempt(partial(self._go_on, slot, session))
+            if error is None:
+                return
+            session.error = as_session_error(error, "reading on", session.id)
         if session.ended:
             reader.put(session.error or finished_event(session))
             self._leave(slot, session.phase)

@@ -17,7 +17,7 @@ from descant.inputs.image import image_grid
 from descant.inputs.layout import AudioSeg, AudioVideoSeg, ImageSeg, VideoSeg, lay_out
 from descant.inputs.messages import read_messages
 from descant.inputs.template import Piece, Special, render
-from descant.inputs.tokenizer import Tokenizer
+from descant.inputs.tokenizer import Tokenizer, check_unicode
 from descant.inputs.video import fitted_grid, sample_clip, seconds_per_grid, video_grid
 from descant.tokens import EncoderInput, MediaType, PixelGrid, PromptTokens, concatenate, text_tokens
 from descant.types import Audio, Budget, ChatInput, Clip, Image, Video
@@ -50,6 +50,7 @@ class PromptBuilder:
 
     def write(self, pieces: Sequence[Piece]) -> PromptTokens:
         """Pieces of the template, one after another from position 0."""
+        check_text(pieces, self.budget)
         return concatenate([self.piece(piece) for piece in pieces])
 
     def piece(self, piece: Piece) -> PromptTokens:
@@ -115,6 +116,16 @@ class PromptBuilder:
         blocks = [mel] if frames % 4 else torch.split(mel, frames, dim=1)
         inputs = [encoder_input("audio", block, self.inputs.merge_size) for block in blocks]
         return [block for block in inputs if block.tokens]  # an end of under 3 frames makes no token
+
+
+def check_text(pieces: Sequence[Piece], budget: Budget, beside: int = 0) -> None:
+    """Refuse text that is no valid Unicode, or too long to be tokenised. beside: characters that are there already."""
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    size = beside + sum(len(check_unicode(text)) for text in texts)
+    if size > budget.text_bytes:
+        raise OptionError(
+            f"the text has {size:,} bytes; at most {budget.text_bytes:,} are read at once. Cut it into parts."
+        )
 
 
 def encoder_input(kind: MediaType, content: Tensor | PixelGrid, merge: int) -> EncoderInput:

@@ -56,6 +56,17 @@ SPLIT_PATTERN = (
 MAX_FILE_BYTES = 64 << 20  # the official tokenizer.json has 7 MB; anything huge is no tokenizer
 
 
+def check_unicode(text: str) -> bytes:
+    """Text as UTF-8. Raises OptionError on lone surrogates."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise OptionError(
+            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}; "
+            "expected valid Unicode. Decode the source as UTF-8 with errors='replace'."
+        ) from None
+
+
 class Tokenizer:
     """Encodes text, decodes ids, and knows the special tokens by name. Immutable and safe to share."""
 
@@ -90,13 +101,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text. Strings that look like special tokens stay text. Raises OptionError on lone surrogates."""
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise OptionError(
-                f"the text holds a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}; "
-                "expected valid Unicode. Decode the source as UTF-8 with errors='replace'."
-            ) from None
+        check_unicode(text)
         ids: list[int] = self._text.encode(text, add_special_tokens=False).ids
         return ids
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from descant.errors import SessionError
 from descant.inputs.live import LiveMedia
 from descant.inputs.messages import check_part
-from descant.inputs.prompt import PromptBuilder
+from descant.inputs.prompt import PromptBuilder, check_text
 from descant.inputs.template import CLOSING, Piece, Special, default_system, merged, opening, piece_of
 from descant.tokens import NO_TOKENS, PromptTokens, concatenate
 from descant.types import Budget, Part
@@ -51,10 +51,14 @@ class TurnBuilder:
     def __init__(self, builder: PromptBuilder):
         self._builder = builder
         self._pieces: list[str | Special | PromptTokens] = []
+        self.size = 0  # characters of text and tokens of media
 
     def add(self, pieces: Sequence[Piece]) -> TurnBuilder:
         """All of them or, when one is refused, none."""
-        self._pieces += [p if isinstance(p, str | Special) else self._builder.piece(p) for p in pieces]
+        check_text(pieces, self._builder.budget, beside=self.size)
+        added = [p if isinstance(p, str | Special) else self._builder.piece(p) for p in pieces]
+        self._pieces += added
+        self.size += sum(1 if isinstance(piece, Special) else len(piece) for piece in added)
         return self
 
     def tokens(self, ending: Sequence[str | Special] = ()) -> PromptTokens:
@@ -73,6 +77,11 @@ class LiveTurn:
         self._live: LiveMedia | None = None
         self._head: PromptTokens | None = None  # of ``_before``, while nothing is added to it
         self.empty = True
+
+    @property
+    def size(self) -> int:
+        """Characters and tokens of what was added; what is said and shown is not counted."""
+        return self._before.size + self._after.size
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
         """LiveMedia.push_audio. No samples are no sound: they begin nothing."""

@@ -24,6 +24,7 @@ from descant.model.vocos import Vocos
 from descant.model.windows import SolverWindow, solve_windows
 from descant.types import Decoding, Latency, Voice
 
+MEL_FRAME_S = 0.01  # 240 samples at 24 kHz
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
 MASK_64_BITS = (1 << 64) - 1
 
@@ -104,12 +105,16 @@ class Token2Wav(nn.Module):
     def codes_per_block(self) -> int:
         return self.cfg.dit.block_size // self.cfg.dit.repeats
 
+    @property
+    def code_s(self) -> float:
+        """Seconds of sound of one code."""
+        return self.cfg.dit.repeats * MEL_FRAME_S
+
     # ------------------------------------------------------------ the stream
 
     @torch.no_grad()
     def start(self, voice: PreparedVoice, seed: int, decoding: Decoding) -> CodecState:
         """A fresh stream. ``seed`` alone decides the noise."""
-        check_decoding(decoding)
         mel = torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
         codes = torch.zeros(0, dtype=torch.int64, device=self.device)
         return CodecState(voice.for_decoding(decoding), seed, decoding, VocoderState(mel), codes)
@@ -265,13 +270,3 @@ def mix_seed(seed: int, block: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64_BITS
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK_64_BITS
     return (z ^ (z >> 31)) >> 1
-
-
-def check_decoding(decoding: Decoding) -> None:
-    """Refuses windows that cannot work."""
-    d = decoding
-    if min(d.ahead, d.first_ahead) < 0 or d.first < 1 or d.now < 1:
-        asked = f"first {d.first} + {d.first_ahead}, now {d.now} + {d.ahead}"
-        raise OptionError(f"window {asked}: first and now are at least 1, what is ahead of them at least 0")
-    if d.points < 2:
-        raise OptionError(f"{d.points} time points; a solve needs at least 2")

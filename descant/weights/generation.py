@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from descant.config import OmniConfig
+from descant.errors import OptionError
 from descant.types import Decoding, Latency, Sampling
 from descant.weights import inert
 from descant.weights.plain import read_value
@@ -131,6 +132,10 @@ def _overrides(top: ConfigTable) -> dict[str, dict[str, Any]]:
             row.ignore(*hints)
             out[latency] = {name: read_value(row, name, hints[name]) for name in row.data if name in hints}
             row.close(ours=True)
+            try:
+                dataclasses.replace(Decoding(), **out[latency])
+            except OptionError as error:
+                raise decoding.error(latency, f"is impossible: {error}") from None
     decoding.close(ours=True)
     return out
 

@@ -11,7 +11,7 @@ PlainType = TypeVar("PlainType")
 
 
 def read_plain(kind: type[PlainType], table: ConfigTable) -> PlainType:
-    """``kind`` (a dataclass of int, float, str, tuples and optional strings) from an object with its field names."""
+    """``kind`` (a dataclass of plain values, tuples and optional strings) from an object with its field names."""
     hints = get_type_hints(kind)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     table.known.update(field.name for field in fields)
@@ -27,6 +27,8 @@ def read_plain(kind: type[PlainType], table: ConfigTable) -> PlainType:
 
 def read_value(table: ConfigTable, name: str, hint: Any) -> Any:
     """One value of the type ``hint``; literals are strings of a closed set."""
+    if hint is bool:
+        return table.flag(name)
     if hint is int:
         return table.integer(name, minimum=0)
     if hint is float:

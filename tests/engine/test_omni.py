@@ -81,7 +81,7 @@ def test_the_voices_differ_and_the_first_is_the_default(omni: descant.Omni) -> N
 
 def test_speak_says_the_text_word_for_word(omni: descant.Omni) -> None:
     events = list(omni.speak("Good \N{WHITE SMILING FACE}!", talker_sampling=SHORT, seed=0))
-    assert events[-1].text == "Good \N{WHITE SMILING FACE}!" and events[-1].reason == "stop"
+    assert events[-1].text == "Good \N{WHITE SMILING FACE}!" and not events[-1].usage.text_cut
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == events[-1].text
     assert any(isinstance(event, AudioChunk) for event in events)
 
@@ -129,7 +129,7 @@ Refused = Callable[[descant.Omni], object]
 REFUSALS: dict[str, tuple[Refused, str]] = {
     "voice": (lambda o: o.chat(ASK, voice="Nobody"), "unknown voice 'Nobody'; this model has Chelsie, Ethan"),
     "latency": (lambda o: o.chat(ASK, latency="fast"), "latency 'fast' is unknown; choose low, balanced or quality"),
-    "window": (lambda o: o.chat(ASK, latency=replace(FAST, now=0)), "first and now are at least 1"),
+    "window": (lambda o: o.chat(ASK, latency=replace(FAST, now=0)), "Decoding: now=0 is impossible; allowed: 1 to 64"),
     "no messages": (lambda o: o.chat([]), "no messages"),
     "seed": (lambda o: o.chat(ASK, seed=-1), "seed=-1 is impossible"),
     "top_p": (lambda o: o.chat(ASK, sampling=Sampling(top_p=0)), "text sampling: top_p=0 is impossible"),

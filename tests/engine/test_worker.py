@@ -14,10 +14,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from descant.engine.engine import Engine
 from descant.engine.limits import Limits
-from descant.engine.messages import CancelAnswer, UpdateDraft
+from descant.engine.messages import CancelAnswer, Draft, UpdateDraft
 from descant.engine.scheduler import SchedulerConfig
 from descant.errors import SessionError
-from descant.tokens import NO_TOKENS
 from descant.types import Finished, Image
 from tests.engine import rig, talks
 from tests.inputs import media
@@ -88,7 +87,7 @@ def test_nothing_of_a_model_runs_on_the_caller_s_thread() -> None:
 
 def test_a_message_can_be_printed_and_compared() -> None:
     assert repr(CancelAnswer(3)) == "CancelAnswer(number=3)" and CancelAnswer(3) == CancelAnswer(3)
-    assert "tensor" not in repr(UpdateDraft(1, NO_TOKENS))
+    assert "tensor" not in repr(UpdateDraft(1, Draft(rig.prompt())))
 
 
 def test_a_step_handles_so_many_messages_and_no_more() -> None:
