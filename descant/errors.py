@@ -10,10 +10,22 @@ DescantError
 """
 
 SHOWN_CHARACTERS = 60  # of a value that an error repeats
+MESSAGE_CHARACTERS = 800  # of a whole message
+
+
+def readable(text: str) -> str:
+    """A message that cannot steer a terminal and fits a screen: one line, printable, its middle left out if long."""
+    text = " ".join(text.split("\n"))
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    half = MESSAGE_CHARACTERS // 2
+    return text if len(text) <= MESSAGE_CHARACTERS else f"{text[:half]} ... {text[-half:]}"
 
 
 class DescantError(Exception):
-    """Base of every error that descant raises on purpose."""
+    """Base of every error that descant raises on purpose. The message is printable, on one line, and not too long."""
+
+    def __init__(self, message: str):
+        super().__init__(readable(message))
 
 
 class MediaError(DescantError):

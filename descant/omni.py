@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 import torch
 from torch import Tensor
 
+from descant.config import OmniConfig
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
 from descant.engine.graphs import StepMode
@@ -90,8 +91,13 @@ def load(
         decoding_for(latency)  # a wrong word is found before the weights are read
     check_plain("device", device, "str | None")
     as_device(device)  # found before the weights are read
-    checkpoint = load_checkpoint(name, dtype and DTYPES[dtype], device, progress)
+    checkpoint = load_checkpoint(name, dtype and DTYPES[dtype], device, progress, check_tokenizer)
     return Omni(checkpoint, latency, limits, budget=budget, step_mode=step_mode)
+
+
+def check_tokenizer(folder: Path, config: OmniConfig) -> None:
+    """Refuse a folder whose tokenizer is not that of its model."""
+    Tokenizer.from_folder(folder).check_fits(config.thinker)
 
 
 def check_type(name: str, value: object, kinds: type | tuple[type, ...]) -> None:

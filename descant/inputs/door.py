@@ -31,7 +31,6 @@ Decoders see only a buffer and the name of one format, so they can reach no othe
 
 from __future__ import annotations
 
-import stat
 from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ import numpy as np
 
 from descant.config import InputsConfig
 from descant.errors import MediaError, shortened
+from descant.files import read_file
 from descant.inputs.audio import Samples, decode_audio, to_mono
 from descant.inputs.image import Pixels, decode_image
 from descant.inputs.limits import FORMATS, sniff
@@ -125,23 +125,9 @@ def _decode_data_url(url: str, limit: int) -> bytes:
 def _read_file(source: str | Path, limit: int) -> bytes:
     if isinstance(source, str) and "://" in source[:80]:
         raise MediaError("media.url", f"{source[:80]!r} is a URL; only local files are read. Download it first.")
-    try:
-        path = Path(source).expanduser()
-        status = path.stat()  # before opening: a pipe would wait for ever
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-            raise MediaError("media.not_a_file", f"{source} is {kind}; expected a file.")
-        _check_size(str(source), status.st_size, limit)
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except FileNotFoundError:
-        raise MediaError("media.missing", f"there is no file {source}. Check the path (now in {Path.cwd()}).") from None
-    except (OSError, ValueError, RuntimeError) as error:  # no permission; a NUL in the name; no home folder
-        raise MediaError(
-            "media.unreadable", f"{source!r} cannot be read: {error}. Check the path and its rights."
-        ) from None
-    _check_size(str(source), len(data), limit)
-    return data
+    return read_file(
+        source, limit, lambda fault, why: MediaError(f"media.{fault}", why), "Cut it shorter or compress it."
+    )
 
 
 def _check_size(name: str, size: int, limit: int) -> None:

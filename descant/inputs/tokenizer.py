@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
+from descant.config import ThinkerConfig
 from descant.errors import ConfigError, OptionError
+from descant.files import is_there, read_file
 
 # ---------------------------------------------------------------- the 22 special tokens of Qwen2.5-Omni, in id order
 
@@ -90,10 +92,10 @@ class Tokenizer:
         Raises ConfigError when neither is there or a file cannot be read as such.
         """
         folder = Path(folder)
-        if (folder / "tokenizer.json").is_file():
-            return cls(_from_json(folder / "tokenizer.json"))
-        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            return cls(_from_vocab_and_merges(folder))
+        if is_there(folder / "tokenizer.json"):
+            return made(cls, _from_json, folder / "tokenizer.json")
+        if is_there(folder / "vocab.json") and is_there(folder / "merges.txt"):
+            return made(cls, _from_vocab_and_merges, folder)
         raise ConfigError(
             f"no tokenizer in {folder}: expected tokenizer.json, or vocab.json with merges.txt. "
             "Copy the tokenizer files of the model there."
@@ -124,6 +126,34 @@ class Tokenizer:
                 f"the tokenizer has no special token {name!r}; it has {', '.join(sorted(self._specials))}"
             )
         return self._specials[name]
+
+    def check_fits(self, cfg: ThinkerConfig) -> None:
+        """Refuse a tokenizer whose ids are not those of the model. Raises ConfigError."""
+        vocab = cfg.text.vocab_size
+        highest = max(self._bytes, default=0)
+        if highest >= vocab:
+            raise ConfigError(
+                f"the tokenizer has ids up to {highest}, and the model {vocab} rows for them. "
+                "Take the tokenizer that belongs to this checkpoint."
+            )
+        ids = cfg.ids
+        wanted = {
+            AUDIO: ids.audio,
+            IMAGE: ids.image,
+            VIDEO: ids.video,
+            AUDIO_BOS: ids.audio_start,
+            AUDIO_EOS: ids.audio_end,
+            VISION_BOS: ids.vision_start,
+            VISION_EOS: ids.vision_end,
+        }
+        for name in (IM_START, IM_END):
+            self.special(name)
+        for name, expected in wanted.items():
+            if self._specials.get(name, expected) != expected:
+                raise ConfigError(
+                    f"the tokenizer gives {name} the id {self._specials[name]}, and config.json {expected}. "
+                    "Take the tokenizer that belongs to this checkpoint."
+                )
 
     def special_ids(self) -> frozenset[int]:
         """Every id that text can never reach."""
@@ -162,14 +192,25 @@ def bpe_backend(vocab: dict[str, int], merges: list[tuple[str, str]], *, ignore_
     return backend
 
 
-def _read(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ConfigError(
-            f"{path} has {size:,} bytes; a tokenizer file has at most {MAX_FILE_BYTES:,}. Is it the right file?"
-        )
+def made(
+    kind: Callable[[tokenizers.Tokenizer], Tokenizer], read: Callable[[Path], tokenizers.Tokenizer], path: Path
+) -> Tokenizer:
+    """A tokenizer of files. Whatever the library says of them is a ConfigError: it raises bare Exceptions, and panics
+    of its own language, which derive from BaseException."""
     try:
-        return path.read_text(encoding="utf-8")
+        return kind(read(path))
+    except (ConfigError, KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise ConfigError(
+            f"{path} makes no tokenizer ({type(error).__name__}: {error}). Fetch the model's tokenizer files again."
+        ) from None
+
+
+def _read(path: Path) -> str:
+    data = read_file(path, MAX_FILE_BYTES, lambda _, why: ConfigError(why))
+    try:
+        return data.decode()
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text; expected a tokenizer file. Fetch it again.") from None
 
@@ -216,11 +257,11 @@ def _from_vocab_and_merges(folder: Path) -> tokenizers.Tokenizer:
 def _added_tokens(folder: Path) -> list[tuple[str, int, bool]]:
     """(string, id, special) of every added token, from tokenizer_config.json or added_tokens.json."""
     path = folder / "tokenizer_config.json"
-    table = _parse(_read(path), path).get("added_tokens_decoder") if path.is_file() else None
+    table = _parse(_read(path), path).get("added_tokens_decoder") if is_there(path) else None
     if table:
         return [(row["content"], int(index), bool(row.get("special", True))) for index, row in table.items()]
     path = folder / "added_tokens.json"
-    if path.is_file():
+    if is_there(path):
         return [(name, int(index), True) for name, index in _parse(_read(path), path).items()]
     raise ConfigError(
         f"no added tokens in {folder}: expected tokenizer_config.json or added_tokens.json beside vocab.json"

@@ -6,7 +6,7 @@ Headers of all shards are compared with the config before the first byte of a we
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +60,13 @@ def load_checkpoint(
     dtype: torch.dtype | None = None,
     device: str | torch.device | None = None,
     progress: bool = False,
+    check: Callable[[Path, OmniConfig], object] | None = None,
 ) -> Checkpoint:
     """Load an embedded model, a folder or a hub repository; the modules come in eval mode.
 
     dtype: of the Thinker and the Talker; None: float32 on a CPU, elsewhere what the files hold. Token2Wav is always
-    float32, as it was trained. device None: the CPU. ``progress`` draws a bar on stderr.
+    float32, as it was trained. device None: the CPU. ``progress`` draws a bar on stderr. check: called with the folder
+    and its config before anything is built.
     Raises OptionError (unknown name), ConfigError, WeightsError.
     """
     folder = resolve(name)
@@ -75,6 +77,8 @@ def load_checkpoint(
     generation = read_generation(folder, config)
     voices = read_voices(folder)
     check_voices(voices, config)
+    if check is not None:
+        check(folder, config)
     parts = build_on_meta(config)
     stored = compare(parts, shards.read_headers(folder))
     if dtype is None:
@@ -165,10 +169,17 @@ def fill(
                         kind = torch.float32 if name.startswith("token2wav.") else dtype
                         value = torch.empty(stored[name].shape, dtype=kind, device=device)
                         value.copy_(file.get_tensor(to_official(name)))  # a view of the mapped file: no second copy
+                        check_finite(value, to_official(name) or name, path)
                         _assign(parts, name, value)
                         advance(stored[name].nbytes)
             except (SafetensorError, OSError) as error:
                 raise WeightsError(f"{path} cannot be read ({error}). Fetch it again.") from None
+
+
+def check_finite(value: Tensor, name: str, path: Path) -> None:
+    """Refuse a weight that is not numbers. One sum tells: what is no number makes it none, and costs a read."""
+    if not bool(value.sum(dtype=torch.float32).isfinite()):
+        raise WeightsError(f"{path}: {name} holds NaN or infinity; expected finite numbers. Fetch the file again.")
 
 
 def _assign(parts: Parts, name: str, value: Tensor) -> None:

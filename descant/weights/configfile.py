@@ -25,13 +25,14 @@ from descant.config import (
 )
 from descant.weights import checks, inert
 from descant.weights.plain import read_plain
-from descant.weights.strict import ConfigTable, read_json
+from descant.weights.strict import MAX_LAYERS, ConfigTable, read_json
 
 # the ids of the official vocabulary, for files that leave them out (transformers 5 drops them on saving)
 OFFICIAL_VISION_START = 151652
 OFFICIAL_VISION_END = 151653
 OFFICIAL_PAD = 151643
 OFFICIAL_EOS = 151645
+MAX_BLOCK_FRAMES = 2400  # mel frames: 24 s, a hundred times the official block
 
 
 def read_config(folder: str | Path) -> OmniConfig:
@@ -109,7 +110,7 @@ def _decoder(table: ConfigTable, embedding_size: int, tie: bool) -> DecoderConfi
         raise table.error("rope_scaling.mrope_section", f"is {list(section)}; expected three integers (T, H, W)")
     hidden = table.integer("hidden_size")
     heads = table.integer("num_attention_heads")
-    layers = table.integer("num_hidden_layers")
+    layers = table.integer("num_hidden_layers", maximum=MAX_LAYERS)
     table.expect("hidden_act", "silu")
     table.expect("use_sliding_window", False)
     table.expect("layer_types", ["full_attention"] * layers)
@@ -197,7 +198,7 @@ def _audio(table: ConfigTable) -> AudioConfig:
     table.expect("scale_embedding", False)
     config = AudioConfig(
         num_mel_bins=table.integer("num_mel_bins"),
-        encoder_layers=table.integer("encoder_layers", aliases=("num_hidden_layers",)),
+        encoder_layers=table.integer("encoder_layers", aliases=("num_hidden_layers",), maximum=MAX_LAYERS),
         encoder_attention_heads=table.integer("encoder_attention_heads", aliases=("num_attention_heads",)),
         d_model=table.integer("d_model", aliases=("hidden_size",)),
         encoder_ffn_dim=table.integer("encoder_ffn_dim", aliases=("intermediate_size",)),
@@ -222,7 +223,7 @@ def _vision(table: ConfigTable, thinker: ConfigTable) -> VisionConfig:
         rope.expect("rope_theta", 10000.0)
         rope.close()
     config = VisionConfig(
-        depth=table.integer("depth", aliases=("num_hidden_layers",)),
+        depth=table.integer("depth", aliases=("num_hidden_layers",), maximum=MAX_LAYERS),
         hidden_size=table.integer("hidden_size", aliases=("embed_dim",)),
         num_heads=table.integer("num_heads", aliases=("num_attention_heads",)),
         intermediate_size=table.integer("intermediate_size"),
@@ -284,7 +285,7 @@ def _dit(table: ConfigTable) -> DiTConfig:
     theta, _ = _rope(table, axes=False)
     config = DiTConfig(
         hidden_size=hidden,
-        num_hidden_layers=table.integer("num_hidden_layers", aliases=("depth",)),
+        num_hidden_layers=table.integer("num_hidden_layers", aliases=("depth",), maximum=MAX_LAYERS),
         num_attention_heads=heads,
         head_dim=table.integer("head_dim", hidden // heads),
         ff_mult=table.integer("ff_mult"),
@@ -304,7 +305,7 @@ def _dit(table: ConfigTable) -> DiTConfig:
             se_channels=table.integer("enc_se_channels", EcapaConfig.se_channels),
         ),
         # the official files leave these three out, and the weights were trained with exactly these values
-        block_size=table.integer("block_size", DiTConfig.block_size),
+        block_size=table.integer("block_size", DiTConfig.block_size, maximum=MAX_BLOCK_FRAMES),
         look_ahead_layers=table.integers("look_ahead_layers", DiTConfig.look_ahead_layers, minimum=0),
         look_backward_layers=table.integers("look_backward_layers", DiTConfig.look_backward_layers, minimum=0),
         rope_theta=theta,

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from descant.config import OmniConfig
 from descant.errors import OptionError
+from descant.files import is_there
 from descant.types import Decoding, Latency, Sampling
 from descant.weights import inert
 from descant.weights.plain import read_value
@@ -69,7 +70,7 @@ def read_generation(folder: str | Path, config: OmniConfig | None = None) -> Gen
         config = read_config(folder)
     base = default_generation(config)
     path = Path(folder) / GENERATION_FILE
-    if not path.exists():
+    if not is_there(path):
         return base
     table = ConfigTable(read_json(path), GENERATION_FILE)
     table.ignore(*inert.GENERATION_KEYS)

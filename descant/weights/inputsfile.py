@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from descant.config import InputsConfig
+from descant.files import is_there
 from descant.weights import inert
 from descant.weights.plain import read_value
 from descant.weights.strict import ConfigTable, read_json
@@ -29,13 +30,17 @@ OWN = (
     "default_system",
     "speech_system",
 )
+MIN_RATE_HZ = 1000
+MAX_RATE_HZ = 192_000
+MAX_WINDOW = 2**14  # samples
+MAX_AUDIO_S = 3600
 BICUBIC_FILTER = 3  # Pillow's number
 
 
 def read_inputs(folder: str | Path) -> InputsConfig:
     """Read how this model wants its media. Raises ConfigError on unknown keys and on forms that are not implemented."""
     folder = Path(folder)
-    if not (folder / INPUTS_FILE).exists() and (folder / NEW_NAME).exists():
+    if not is_there(folder / INPUTS_FILE) and is_there(folder / NEW_NAME):
         return _read_new(ConfigTable(read_json(folder / NEW_NAME), NEW_NAME))
     table = ConfigTable(read_json(folder / INPUTS_FILE), INPUTS_FILE)
     values = {**_image(table), **_audio(table), **_own(table)}
@@ -107,16 +112,16 @@ def _audio(table: ConfigTable) -> dict[str, Any]:
     table.expect("padding_value", 0, 0.0)
     table.expect("return_attention_mask", True)
     official = InputsConfig()
-    rate = table.integer("sampling_rate", official.sampling_rate)
-    hop = table.integer("hop_length", official.hop_length)
-    seconds = table.integer("chunk_length", int(official.max_audio_s))
+    rate = table.integer("sampling_rate", official.sampling_rate, minimum=MIN_RATE_HZ, maximum=MAX_RATE_HZ)
+    hop = table.integer("hop_length", official.hop_length, maximum=MAX_WINDOW)
+    seconds = table.integer("chunk_length", int(official.max_audio_s), maximum=MAX_AUDIO_S)
     table.expect("n_samples", seconds * rate)
     table.expect("nb_max_frames", seconds * rate // hop)
     return {
         "sampling_rate": rate,
-        "n_fft": table.integer("n_fft", official.n_fft),
+        "n_fft": table.integer("n_fft", official.n_fft, maximum=MAX_WINDOW),
         "hop_length": hop,
-        "feature_size": table.integer("feature_size", official.feature_size),
+        "feature_size": table.integer("feature_size", official.feature_size, maximum=MAX_WINDOW),
         "max_audio_s": float(seconds),
     }
 
@@ -137,6 +142,8 @@ def _checked(table: ConfigTable, c: InputsConfig) -> InputsConfig:
         values = vars(c)
         if values[low] > values[high]:
             raise table.error(f"descant.{low}", f"is {values[low]}; expected at most {high} = {values[high]}")
+    if c.hop_length > c.n_fft:
+        raise table.error("hop_length", f"is {c.hop_length}; expected at most n_fft = {c.n_fft}")
     if c.fps <= 0:
         raise table.error("descant.fps", f"is {c.fps}; expected more than 0")
     if min(c.image_std) <= 0:

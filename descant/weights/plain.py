@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from descant.weights.strict import ConfigTable
 
+MAX_PIXELS = 2**27  # of a whole video; the official total is 90,316,800
 PlainType = TypeVar("PlainType")
 
 
@@ -30,7 +31,7 @@ def read_value(table: ConfigTable, name: str, hint: Any) -> Any:
     if hint is bool:
         return table.flag(name)
     if hint is int:
-        return table.integer(name, minimum=0)
+        return table.integer(name, minimum=0, maximum=MAX_PIXELS)
     if hint is float:
         return table.number(name, low=-1e12)
     if str in get_args(hint):  # str | None

@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from descant.errors import WeightsError
+from descant.files import check_file, is_there
 from descant.weights.strict import read_json
 
 SINGLE = "model.safetensors"
@@ -39,22 +40,22 @@ class Stored:
 
 def has_weights(folder: Path) -> bool:
     """True if there are safetensors to read."""
-    return (folder / INDEX).exists() or (folder / SINGLE).exists()
+    return is_there(folder / INDEX) or is_there(folder / SINGLE)
 
 
 def find_shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
     """(files, index): the shards of a checkpoint and, where there is an index, official name -> file name."""
-    if (folder / INDEX).exists():
+    if is_there(folder / INDEX):
         index = _read_index(folder / INDEX)
         files = [folder / name for name in sorted(set(index.values()))]
-        missing = [path.name for path in files if not path.is_file()]
+        missing = [path.name for path in files if not is_there(path)]
         if missing:
             raise WeightsError(
                 f"{folder} lacks {len(missing)} of {len(files)} shards: {_few(missing)}. Fetch the model again; "
                 "what is there already is not fetched twice."
             )
         return files, index
-    if (folder / SINGLE).is_file():
+    if is_there(folder / SINGLE):
         return [folder / SINGLE], None
     pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern) if p.name != "spk_dict.pt")
     if pickles:
@@ -101,6 +102,7 @@ def read_headers(folder: Path) -> dict[str, Stored]:
 
 
 def _header(path: Path) -> dict[str, Stored]:
+    check_file(path, lambda _, why: WeightsError(why))
     try:
         with safe_open(str(path), framework="pt") as file:
             found = {}

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from descant.errors import ConfigError
+from descant.files import Fault, read_file
 
 log = logging.getLogger(__name__)
 NEAR_SHARE = 0.8  # of a key's letters that another shares, to be a typing error of it
@@ -19,25 +20,29 @@ NEAR_SHARE = 0.8  # of a key's letters that another shares, to be a typing error
 COMPUTING = re.compile(
     r"quant|rope|rotary|(?:^|_)act(?:ivation)?(?:_|$)|(?:^|_)(?:size|dim|depth|width)$|layers$|heads$"
 )
+# Ceilings of what a config may say, before anything is built of it; the largest of the family has 36 layers, and sizes
+# of 152,064 (vocabulary) and 12,845,056 (pixels).
+MAX_SIZE = 2**24
+MAX_LAYERS = 1024
+MAX_NUMBER = 1e15
 MAX_JSON_BYTES = 64 * 2**20  # the largest official file, the 7B index, is under 0.3 MB
 
 
 def read_json(path: Path) -> dict[str, object]:
     """The JSON object in ``path``. Raises ConfigError when it is missing, too large, not JSON or not an object."""
+    data: object
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise ConfigError(f"{path} has {size} bytes; expected at most {MAX_JSON_BYTES}. Is it the right file?")
-        data: object = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist. Give a model folder that has {path.name}.") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+        data = json.loads(read_file(path, MAX_JSON_BYTES, refused).decode())
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON ({error}). Fetch the file again.") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds {_show(data)}; expected a JSON object {{...}}.")
     return data
+
+
+def refused(_: Fault, why: str) -> ConfigError:
+    """The error for a file of a model folder that cannot be read."""
+    return ConfigError(why)
 
 
 def _show(value: object) -> str:
@@ -88,15 +93,22 @@ class ConfigTable:
 
     # -- leaves ----------------------------------------------------------------------------------------------------
 
-    def integer(self, name: str, default: int | None = None, minimum: int = 1, aliases: tuple[str, ...] = ()) -> int:
-        expected = f"an integer >= {minimum}"
+    def integer(
+        self,
+        name: str,
+        default: int | None = None,
+        minimum: int = 1,
+        aliases: tuple[str, ...] = (),
+        maximum: int = MAX_SIZE,
+    ) -> int:
+        expected = f"an integer from {minimum:,} to {maximum:,}"
         found = self._find(name, aliases, expected)
         if found is None:
             if default is None:
                 raise self._need(name, expected)
             return default
         value = found[1]
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
             raise self.error(found[0], f"is {_show(value)}; expected {expected}")
         return value
 
@@ -108,9 +120,7 @@ class ConfigTable:
                 raise self._need(name, expected)
             return default
         value = found[1]
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-            raise self.error(name, f"is {_show(value)}; expected {expected}")
-        if not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= min(high, MAX_NUMBER):
             raise self.error(name, f"is {_show(value)}; expected {expected}")
         return float(value)
 
@@ -136,15 +146,17 @@ class ConfigTable:
         self, name: str, default: tuple[int, ...] | None = None, minimum: int = 1, scalar: bool = False
     ) -> tuple[int, ...]:
         """A list of integers; with ``scalar`` also one bare integer (token ids are written both ways)."""
-        expected = f"a list of integers >= {minimum}"
+        expected = f"a list of at most {MAX_LAYERS:,} integers from {minimum:,} to {MAX_SIZE:,}"
         found = self._find(name, (), expected)
         if found is None:
             if default is None:
                 raise self._need(name, expected)
             return default
         value = [found[1]] if scalar and isinstance(found[1], int) else found[1]
-        if not isinstance(value, list) or not all(
-            isinstance(v, int) and not isinstance(v, bool) and v >= minimum for v in value
+        if (
+            not isinstance(value, list)
+            or len(value) > MAX_LAYERS
+            or not all(isinstance(v, int) and not isinstance(v, bool) and minimum <= v <= MAX_SIZE for v in value)
         ):
             raise self.error(name, f"is {_show(found[1])}; expected {expected}")
         return tuple(value)

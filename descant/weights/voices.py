@@ -10,25 +10,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from descant.config import OmniConfig
-from descant.errors import WeightsError
+from descant.errors import WeightsError, shortened
+from descant.files import Fault, is_there, read_file
 from descant.types import Voice
 
 PICKLE = "spk_dict.pt"
 VOICES_FILE = "voices.safetensors"
 FIELDS = {"bos_token", "cond", "ref_mel"}
 MAX_VOICES_BYTES = 64 * 2**20  # the official file, two voices, has 0.26 MB
+MAX_VOICE_NUMBERS = 2**20  # of a vector or a reference mel: over a minute of sound
+MAX_NAME_CHARACTERS = 100
 DEFAULT = "Chelsie"  # the reference's default speaker comes first where it exists
 
 
@@ -40,33 +45,33 @@ def read_voices(folder: str | Path) -> dict[str, Voice]:
     folder = Path(folder)
     pickled = folder / PICKLE
     path = folder / VOICES_FILE
-    if not pickled.exists():
-        return _read_safe(path)[0] if path.exists() else {}
-    digest = _digest(pickled)
-    if path.exists():
+    if not is_there(pickled):
+        return _read_safe(path)[0] if is_there(path) else {}
+    data = read_file(pickled, MAX_VOICES_BYTES, refused)
+    digest = hashlib.sha256(data).hexdigest()
+    if is_there(path):
         voices, source = _read_safe(path)
         if source == digest:
             return voices
-    voices = _read_pickle(pickled)
+    voices = _read_pickle(pickled, data)
     with contextlib.suppress(OSError):  # a folder that cannot be written to: the voices are in memory all the same
         write_voices(voices, folder, source=digest)
     return voices
 
 
-def _digest(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_VOICES_BYTES:
-            raise WeightsError(
-                f"{path} has {path.stat().st_size} bytes; expected at most {MAX_VOICES_BYTES}. Wrong file?"
-            )
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
+def refused(_: Fault, why: str) -> WeightsError:
+    """The error for a voices file that cannot be read."""
+    return WeightsError(why)
 
 
-def _read_pickle(path: Path) -> dict[str, Voice]:
+def _read_pickle(path: Path, content: bytes) -> dict[str, Voice]:
+    if is_zipfile(io.BytesIO(content)):
+        inflated = sum(entry.file_size for entry in ZipFile(io.BytesIO(content)).infolist())
+        if inflated > MAX_VOICES_BYTES:
+            raise _bad(path, "", f"unpacks to {inflated:,} bytes; expected at most {MAX_VOICES_BYTES:,}")
+    data: object
     try:
-        data: object = torch.load(path, map_location="cpu", weights_only=True)
+        data = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
@@ -77,13 +82,13 @@ def _read_pickle(path: Path) -> dict[str, Voice]:
         raise _bad(path, "", f"holds {type(data).__name__}; expected a dictionary of voices")
     found = {}
     for name, row in data.items():
-        if not isinstance(name, str) or not name.strip():
-            raise _bad(path, "", f"has a voice called {name!r}; expected a name")
         found[name] = _voice(path, name, row)
     return dict(sorted(found.items(), key=lambda item: item[0] != DEFAULT))
 
 
-def _voice(path: Path, name: str, row: object) -> Voice:
+def _voice(path: Path, name: object, row: object) -> Voice:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > MAX_NAME_CHARACTERS:
+        raise _bad(path, "", f"has a voice called {shortened(name)}; expected a printable name")
     if not isinstance(row, dict) or set(row) != FIELDS:
         given = sorted(map(str, row)) if isinstance(row, dict) else type(row).__name__
         raise _bad(path, name, f"has {given}; expected exactly {sorted(FIELDS)}")
@@ -97,6 +102,10 @@ def _voice(path: Path, name: str, row: object) -> Voice:
             raise _bad(path, name, f"has a {field} that is no float tensor; expected shape {shape}")
         if value.ndim != shape.count(",") + 1 or value.shape[0] != 1 or value.numel() == 0:
             raise _bad(path, name, f"has {field} of shape {tuple(value.shape)}; expected {shape}")
+        if value.numel() > MAX_VOICE_NUMBERS:
+            raise _bad(
+                path, name, f"has a {field} of {value.numel():,} numbers; expected at most {MAX_VOICE_NUMBERS:,}"
+            )
     return _checked(path, Voice(name, token, vector[0].float().contiguous(), ref_mel[0].float().contiguous()))
 
 
@@ -114,10 +123,11 @@ def _bad(path: Path, voice: str, problem: str) -> WeightsError:
 
 def _read_safe(path: Path) -> tuple[dict[str, Voice], str]:
     """(voices, SHA-256 of the pickle they came from or "")."""
+    content = read_file(path, MAX_VOICES_BYTES, refused)
     try:
+        tensors = load(content)
         with safe_open(str(path), framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         tokens: object = json.loads(metadata.get("bos_tokens", "null"))
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(

@@ -125,7 +125,7 @@ def broken(change: Any) -> dict[str, Any]:
         ({}, "dictionary of voices"),
         ([1, 2], "dictionary of voices"),
         ({"Ethan": 3}, "expected exactly"),
-        ({7: tiny.speakers()["Ethan"]}, "expected a name"),
+        ({7: tiny.speakers()["Ethan"]}, "expected a printable name"),
         (broken(lambda r: r.pop("cond")), "expected exactly"),
         (broken(lambda r: r.update(extra=1)), "expected exactly"),
         (broken(lambda r: r.update(bos_token="1")), "bos_token"),
