@@ -26,9 +26,9 @@ from descant.engine.limits import Limits
 from descant.engine.models import Models
 from descant.engine.session import Session
 from descant.engine.worker import EngineWorker
-from descant.inputs.wav import read_wav
+from descant.inputs.audio_file import decode_wav
 from descant.omni import load
-from descant.types import AudioChunk, Finished, Image, TextDelta
+from descant.types import AudioChunk, Budget, Finished, Image, TextDelta
 from descant.weights.fetch import MODELS_FOLDER
 
 HERE = Path(__file__).resolve().parent
@@ -93,10 +93,10 @@ def watch(module: torch.nn.Module, lane: str, clock: Callable[[], float], trace:
 
 def question() -> Samples:
     """The demo's question in a quiet room, (W,) at 16 kHz."""
-    read = read_wav(QUESTION.read_bytes())
-    assert read is not None and read[1] == RATE
+    said = decode_wav(QUESTION.read_bytes(), RATE, Budget())
+    assert said is not None
     room = np.random.default_rng(0)
-    whole = np.concatenate([np.zeros(round(BEFORE * RATE)), read[0].mean(axis=0), np.zeros(round(AFTER * RATE))])
+    whole = np.concatenate([np.zeros(round(BEFORE * RATE)), said, np.zeros(round(AFTER * RATE))])
     return (whole + QUIET * room.standard_normal(len(whole))).astype(np.float32)
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from descant.errors import DescantError, OptionError
 
+NO_WAITING = os.O_NONBLOCK if os.name == "posix" else 0
 Fault = Literal["missing", "not_a_file", "too_large", "unreadable"]
 Refuse = Callable[[Fault, str], DescantError]  # the kind of fault and a message -> the error to raise
 
@@ -31,7 +32,7 @@ def read_file(path: str | Path, limit: int, refuse: Refuse, too_large: str = "Is
     device and a log of the kernel are refused at once.
     """
     try:
-        descriptor = os.open(Path(path).expanduser(), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(Path(path).expanduser(), os.O_RDONLY | NO_WAITING)
         try:
             status = os.fstat(descriptor)
             check_regular(path, status, refuse)

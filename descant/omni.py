@@ -202,8 +202,9 @@ class Omni:
         for name in ("sampling", "max_tokens", "speech"):
             if options.get(name) is not None and options.get(name) is not True:
                 raise OptionError(f"{name} has no meaning when a given text is read aloud; leave it out")
+        settings = self._settings(options)
         check_text([text], options.get("budget") or self.builder.budget)
-        first, *rest = self._readings(text, options, clock)
+        first, *rest = self._readings(text, settings, options, clock)
         return self._submit(replace(first, rest=tuple(rest)))
 
     def transcribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> str:
@@ -274,9 +275,8 @@ class Omni:
 
     # ------------------------------------------------------------ inside
 
-    def _readings(self, text: str, options: AnswerOptions, clock: float) -> list[Request]:
+    def _readings(self, text: str, settings: AnswerSettings, options: AnswerOptions, clock: float) -> list[Request]:
         """The requests to read a text aloud, passage by passage. The space between two is written, and not spoken."""
-        settings = self._settings(options)
         seconds = self.models.token2wav.code_s * settings.speech.max_tokens if self.models.token2wav else 0.0
         parts = list(passages(text, READ_SHARE * seconds))
         requests: list[Request] = []

@@ -216,7 +216,7 @@ class Budget(CheckedOptions):
     image_bytes: int = 64 << 20
     audio_bytes: int = 128 << 20  # 300 s of 48 kHz stereo float32 are 115 MB
     video_bytes: int = 512 << 20
-    image_pixels: int = 50_000_000  # decoded, before any resize
+    image_pixels: int = 64_000_000  # decoded, before any resize
     image_side: int = 16_384  # pixels
     frame_pixels: int = 4096 * 2304  # one video frame, decoded
     frames: int = 40_000  # decoded video frames: 600 s at 60 Hz, and some
@@ -224,9 +224,20 @@ class Budget(CheckedOptions):
     video_s: float = 600.0
     min_rate: int = 8_000  # Hz
     max_rate: int = 96_000  # Hz
-    channels: int = 2
+    channels: int = 8
+    image_cpu_s: float = 10.0  # of the decoder process; also of one frame that is pushed
+    audio_cpu_s: float = 20.0
+    video_cpu_s: float = 60.0
+    decoder_bytes: int = 1 << 30  # of memory of the decoder process, in which 0.2 GiB are its own
 
-    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {"audio_s": (0, 3600), "video_s": (0, 36_000)}
+    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "audio_s": (0, 3600),
+        "video_s": (0, 36_000),
+        "image_cpu_s": (0, 86_400),
+        "audio_cpu_s": (0, 86_400),
+        "video_cpu_s": (0, 86_400),
+        "decoder_bytes": (1 << 29, 1 << 40),
+    }
 
     def bytes_for(self, kind: MediaKind) -> int:
         """The largest file of this kind, in bytes."""

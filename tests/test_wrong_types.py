@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def plain_calls() -> dict[str, Callable[[Any], object]]:
     """Places of what is made without a model."""
     calls: dict[str, Callable[[Any], object]] = {}
     for kind in (Sampling, descant.Decoding, descant.Memory, descant.Budget, descant.Limits, SchedulerConfig):
-        for name in kind.__dataclass_fields__:
+        for name in (field.name for field in fields(kind)):
             calls[f"{kind.__name__}({name}=)"] = lambda value, kind=kind, name=name: kind(**{name: value})
     for make in (descant.user, descant.system, descant.assistant):
         calls[f"{make.__name__}()"] = make

@@ -37,10 +37,10 @@ from descant.engine.messages import (
     UpdateDraft,
     Wake,
 )
-from descant.engine.models import Models
+from descant.engine.models import Models, prefers_one_thread
 from descant.engine.session import AnswerSettings, Request
 from descant.engine.stages import NO_VOICE
-from descant.engine.worker import ENGINE_CLOSED, EngineWorker, prefers_one_thread
+from descant.engine.worker import ENGINE_CLOSED, EngineWorker
 from descant.errors import BusyError, OptionError, SessionError
 from descant.tokens import PromptTokens
 

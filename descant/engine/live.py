@@ -33,7 +33,8 @@ from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice
 from descant.types import Budget, Part, Text, check_plain
 
-GROWTH = 1.125  # of what was added: then it is laid out anew, so that adding costs what was added, not all of the turn
+# Of what was added and laid out: then it is laid out anew. So adding costs what was added, not all of the turn.
+GROWTH_SHARE = 1.125
 LAYOUT_EVERY_S = 0.4  # of new sound or pictures: then what is there is laid out and read
 
 
@@ -110,7 +111,7 @@ class LiveSession:
         with self._lock:
             self._check_open()
             self._turn.add([Text(part) if isinstance(part, str) else part for part in parts])
-            if self._turn.size >= GROWTH * self._size:
+            if self._turn.size >= GROWTH_SHARE * self._size:
                 self._size = self._turn.size
                 self._engine.update_draft(self._number, self._turn.tokens())
 

@@ -27,7 +27,7 @@ class Draft:
 
 @dataclass
 class SessionMail:
-    """What a live session has posted and the worker has not seen; both hold the worker's lock where they touch it.
+    """The mail of a live session that the worker has not seen; both hold the worker's lock where they touch it.
 
     draft: of the turn that is being made; asks: the turns that are to be answered.
     """

@@ -13,6 +13,7 @@ from descant.model.thinker import Thinker
 from descant.nn.pages import PageStore
 
 PAGE_TOKENS = 16
+SINGLE_THREAD_BELOW = 2**25  # parameters; nano has 6 million and takes half as long again with two threads (LOG.md)
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,8 @@ def new_stores(models: Models, tokens: int, talker_tokens: int, page: int = PAGE
 def codes_beyond_table(talker: Talker, token2wav: Token2Wav, stops: frozenset[int]) -> frozenset[int]:
     """Ids that the Talker could draw but the DiT has no row for, and that stop nothing (the reference would crash)."""
     return frozenset(range(token2wav.cfg.dit.num_embeds + 1, talker.cfg.decoder.vocab_size)) - stops
+
+
+def prefers_one_thread(models: Models) -> bool:
+    """True for a model so small that a second thread slows its matrix products down (LOG.md, Many answers)."""
+    return sum(weight.numel() for weight in models.thinker.parameters()) < SINGLE_THREAD_BELOW

@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 ENGINE_CLOSED = "the engine is closed; make a new one"
 SESSION_CLOSED = "the live session was closed; open another"
 ANSWER_CANCELLED = "the answer was cancelled by its number; ask again"
-SINGLE_THREAD_BELOW = 2**25  # parameters; nano has 6 million and takes half as long again with two threads (LOG.md)
 PARKED_POLL_S = 0.01  # between two looks at whether a reader takes events again
 
 
@@ -398,8 +397,3 @@ class EngineWorker:
             reader.put(session.error or finished_event(session))
             self._leave(slot, session.phase)
             reader.put(None)
-
-
-def prefers_one_thread(models: Models) -> bool:
-    """True for a model so small that a second thread slows its matrix products down (LOG.md, Many answers)."""
-    return sum(weight.numel() for weight in models.thinker.parameters()) < SINGLE_THREAD_BELOW

@@ -15,7 +15,7 @@ Every refusal is a MediaError whose ``code`` is one of:
     audio.no_stream       the file holds no sound              audio.codec           a codec that is not allowed
     audio.empty           no samples                           audio.too_short       less than 3 mel frames
     audio.too_long        over 300 s                           audio.bad_rate        under 8 kHz or over 96 kHz
-    audio.bad_channels    none, or more than two               audio.not_finite      NaN or infinite samples
+    audio.bad_channels    none, or more than eight              audio.not_finite      NaN or infinite samples
     audio.bad_array       not (W,) float or int16   audio.odd_bytes       half a sample of live sound
     audio.rate_changed    of live sound, midway                audio.late            live, and long after the pictures
     video.decode_failed   damaged                              video.truncated       ends before its header says
@@ -24,29 +24,38 @@ Every refusal is a MediaError whose ``code`` is one of:
     video.too_long        over 600 s                           video.too_many_frames over the frame ceilings
     video.too_many_pixels frames over the budget               video.bad_rate        a clip with no positive rate
     video.bad_array       not (T, H, W, 3) uint8               video.bad_time        live, and time runs backwards
-    video.size_changed    of live frames, midway
+    video.size_changed    of live frames, midway       media.no_decoder      the decoder process cannot start
+    image.too_costly      over the CPU or memory       audio.too_costly      that a decoder may take
+    video.too_costly      the same
 
 Decoders see only a buffer and the name of one format, so they can reach no other file, playlist or address.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
 from descant.config import InputsConfig
 from descant.errors import MediaError, shortened
 from descant.files import read_file
-from descant.inputs.audio import Samples, decode_audio, to_mono
-from descant.inputs.image import Pixels, decode_image
-from descant.inputs.limits import FORMATS, sniff
-from descant.inputs.video import decode_video
+from descant.inputs.audio_file import Samples, check_sound, decode_wav, to_mono
+from descant.inputs.decoder import DecodeJob, decode_apart
+from descant.inputs.image_file import Pixels, check_size
+from descant.inputs.limits import FORMATS, HEAD_BYTES, conversion, past_tags, sniff
 from descant.types import Budget, Clip, MediaKind, is_finite_number
 
 _KIND_WORD: dict[MediaKind, str] = {"image": "a picture", "audio": "a sound", "video": "a video"}
+
+
+MAX_PATH_CHARACTERS = 255  # of a longer text that is base64 throughout, it is the file itself that was given
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
 @dataclass(frozen=True)
@@ -57,22 +66,31 @@ class Payload:
     format: str
 
 
-def open_image(source: object, budget: Budget) -> Pixels:
-    """A picture (path or bytes) -> RGB (H, W, 3) uint8, upright, alpha on white."""
+def open_image(source: object, budget: Budget, inputs: InputsConfig | None = None) -> Pixels:
+    """A picture (path or bytes) -> RGB (H, W, 3) uint8, upright, alpha on white; with inputs at the size that the model
+    sees."""
     payload = read(source, "image", budget)
-    return decode_image(payload.data, payload.format, budget)
+    pixels: Pixels = decode_apart(DecodeJob("image", payload.data, payload.format, budget, inputs))
+    return pixels
 
 
 def open_audio(source: object, rate: int, budget: Budget) -> Samples:
-    """A sound (path or bytes), or the sound of a video -> mono (W,) float32 at ``rate`` Hz."""
+    """A sound (path or bytes), or the sound of a video -> mono (W,) float32 at ``rate`` Hz.
+
+    Plain PCM needs no decoder: it is read here.
+    """
     payload = read(source, "audio", budget)
-    return decode_audio(payload.data, payload.format, rate, budget)
+    if payload.format == "wav" and (samples := decode_wav(payload.data, rate, budget)) is not None:
+        return samples
+    decoded: Samples = decode_apart(DecodeJob("audio", payload.data, payload.format, budget, rate=rate))
+    return decoded
 
 
 def open_video(source: object, inputs: InputsConfig, budget: Budget, *, with_sound: bool) -> Clip:
     """A video (path or bytes) -> its sampled frames at their final size, and its sound when asked for."""
     payload = read(source, "video", budget)
-    return decode_video(payload.data, payload.format, inputs, budget, with_sound=with_sound)
+    clip: Clip = decode_apart(DecodeJob("video", payload.data, payload.format, budget, inputs, with_sound=with_sound))
+    return clip
 
 
 def read(source: object, kind: MediaKind, budget: Budget) -> Payload:
@@ -83,6 +101,8 @@ def read(source: object, kind: MediaKind, budget: Budget) -> Payload:
         _check_size(name, len(data), limit)
     elif isinstance(source, str) and source.startswith("data:"):
         name, data = "the data URL", _decode_data_url(source, limit)
+    elif isinstance(source, str) and len(source) > MAX_PATH_CHARACTERS and BASE64.fullmatch(source):
+        name, data = "the base64 text", _decode_base64(source, limit)
     elif isinstance(source, str | Path):
         name, data = str(source), _read_file(source, limit)
     else:
@@ -92,13 +112,16 @@ def read(source: object, kind: MediaKind, budget: Budget) -> Payload:
         )
     if not data:
         raise MediaError("media.empty", f"{name} is empty; expected {_KIND_WORD[kind]}. Was it fully written?")
-    found = sniff(data[:16])
+    found = sniff(data[:HEAD_BYTES])
+    if found == "mp3":
+        data = past_tags(data)
+        found = sniff(data[:HEAD_BYTES]) or found
     allowed = FORMATS[kind]
     if found is None:
         raise MediaError(
             "media.unknown_format",
             f"{name} is no format that is read here, whatever its name says; {_KIND_WORD[kind]} is expected as "
-            f"{', '.join(sorted(allowed.values()))}. Convert it.",
+            f"{', '.join(sorted(allowed.values()))}. {conversion(data[:HEAD_BYTES])}",
         )
     if found not in allowed:
         label = next(table[found] for table in FORMATS.values() if found in table)
@@ -115,14 +138,20 @@ def _decode_data_url(url: str, limit: int) -> bytes:
     head, comma, body = url.partition(",")
     if not comma or not head.endswith(";base64"):
         raise MediaError("media.url", f"{url[:40]!r} is no data URL of base64; write data:image/png;base64,....")
-    _check_size("the data URL", len(body) * 3 // 4, limit)
+    return _decode_base64(body, limit)
+
+
+def _decode_base64(text: str, limit: int) -> bytes:
+    _check_size("the base64 text", len(text) * 3 // 4, limit)
     try:
-        return b64decode(body, validate=True)
+        return b64decode(text, validate=True)
     except ValueError as error:
-        raise MediaError("media.url", f"{url[:40]!r} holds no base64 ({error}); encode the file again.") from None
+        raise MediaError("media.url", f"{text[:40]!r} ... is no base64 ({error}); encode the file again.") from None
 
 
 def _read_file(source: str | Path, limit: int) -> bytes:
+    if isinstance(source, str) and source.startswith("file://"):
+        source = url2pathname(urlsplit(source).path)
     if isinstance(source, str) and "://" in source[:80]:
         raise MediaError("media.url", f"{source[:80]!r} is a URL; only local files are read. Download it first.")
     return read_file(
@@ -140,14 +169,15 @@ def _check_size(name: str, size: int, limit: int) -> None:
 # ---------------------------------------------------------------- media that are decoded already
 
 
-def check_pixels(pixels: np.ndarray) -> Pixels:
-    """An (H, W, 3) uint8 array as it is. Raises MediaError ("image.bad_array")."""
+def check_pixels(pixels: np.ndarray, budget: Budget) -> Pixels:
+    """An (H, W, 3) uint8 array in memory of its own order. Raises MediaError ("image.bad_array", and as for files)."""
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise MediaError(
             "image.bad_array",
             f"the picture is an array {pixels.shape} of {pixels.dtype}; expected (H, W, 3) of uint8. Make it RGB.",
         )
-    return pixels
+    check_size(pixels.shape[1], pixels.shape[0], budget)
+    return np.ascontiguousarray(pixels)
 
 
 def check_samples(samples: np.ndarray, rate: int | None, target: int, budget: Budget) -> Samples:
@@ -159,6 +189,7 @@ def check_samples(samples: np.ndarray, rate: int | None, target: int, budget: Bu
         )
     if rate is None:
         raise MediaError("audio.bad_rate", "the sound is an array without a rate. Give Audio(samples, rate=16000).")
+    check_sound(1, len(samples), rate, budget)
     if samples.dtype == np.int16:
         samples = samples.astype(np.float32) / 32768
     return to_mono([samples[None].astype(np.float32, copy=False)], rate, target, budget)
@@ -174,6 +205,17 @@ def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool) -> Cl
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or 0 in frames.shape[1:]:
         raise MediaError(
             "video.bad_array", f"the clip is an array {frames.shape} of {frames.dtype}; expected (T, H, W, 3) of uint8."
+        )
+    if len(frames) and frames.shape[1] * frames.shape[2] > budget.frame_pixels:
+        raise MediaError(
+            "video.too_many_pixels",
+            f"the clip has frames of {frames.shape[2]} x {frames.shape[1]}; at most {budget.frame_pixels:,} pixels are "
+            "seen. Shrink it.",
+        )
+    if len(frames) > budget.frames:
+        raise MediaError(
+            "video.too_many_frames",
+            f"the clip has {len(frames):,} frames; at most {budget.frames:,} are seen. Lower its frame rate.",
         )
     if not is_finite_number(clip.fps) or clip.fps <= 0:
         raise MediaError(

@@ -17,8 +17,9 @@ import numpy as np
 from descant.config import InputsConfig
 from descant.errors import MediaError, SessionError, shortened
 from descant.inputs import door
-from descant.inputs.image import Pixels
-from descant.inputs.video import fit_frame, fitted_grid, frame_sizes
+from descant.inputs.image_file import Pixels
+from descant.inputs.video import fitted_grid
+from descant.inputs.video_file import fit_frame, frame_sizes
 from descant.tokens import PixelGrid
 from descant.types import Budget, is_finite_number
 
@@ -48,7 +49,10 @@ class LiveFrames:
         if self._closed is not None:
             raise SessionError(f"a frame was pushed after {self._closed}; expected none. Push it in a new turn.")
         self._check_time(at)
-        pixels = door.check_pixels(image) if isinstance(image, np.ndarray) else door.open_image(image, self._budget)
+        if isinstance(image, np.ndarray):
+            pixels = door.check_pixels(image, self._budget)
+        else:
+            pixels = door.open_image(image, self._budget)
         self._check_size(pixels.shape[0], pixels.shape[1])
         start = at if self._start is None else self._start
         due = math.floor((at - start) * self._inputs.fps + _SLACK) + 1  # sampled frames up to now

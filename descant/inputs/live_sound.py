@@ -23,17 +23,8 @@ from torch import Tensor
 
 from descant.config import InputsConfig, audio_tokens
 from descant.errors import ConfigError, MediaError, SessionError
-from descant.inputs.audio import (
-    GROUP_FRAMES,
-    Samples,
-    check_length,
-    check_sound,
-    floored,
-    log_spectra,
-    mel_frames,
-    pad_end,
-    pad_start,
-)
+from descant.inputs.audio import GROUP_FRAMES, check_length, floored, log_spectra, mel_frames, pad_end, pad_start
+from descant.inputs.audio_file import Samples, check_sound
 from descant.types import Budget
 
 ENCODER_BLOCK_FRAMES = 200  # mel frames that the encoder reads together: 2 * n_window, 2 s

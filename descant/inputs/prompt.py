@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from descant.config import InputsConfig, ThinkerConfig, audio_tokens
-from descant.errors import MediaError, OptionError
+from descant.errors import OptionError
 from descant.inputs import door
-from descant.inputs.audio import Samples, log_mel
+from descant.inputs.audio import log_mel
+from descant.inputs.audio_file import Samples
 from descant.inputs.image import image_grid
 from descant.inputs.layout import AudioSeg, AudioVideoSeg, ImageSeg, VideoSeg, lay_out
 from descant.inputs.messages import read_messages
@@ -69,7 +70,10 @@ class PromptBuilder:
 
     def _image(self, part: Image) -> PromptTokens:
         source = part.source
-        pixels = door.check_pixels(source) if isinstance(source, np.ndarray) else door.open_image(source, self.budget)
+        if isinstance(source, np.ndarray):
+            pixels = door.check_pixels(source, self.budget)
+        else:
+            pixels = door.open_image(source, self.budget, self.inputs)
         grid = image_grid(pixels, self.inputs)
         picture = encoder_input("image", grid, self.inputs.merge_size)
         return lay_out(ImageSeg(*grid.grid), self.cfg.ids, self.inputs.merge_size, [picture])
@@ -98,12 +102,8 @@ class PromptBuilder:
             grid = fitted_grid(clip.frames, inputs)
         seconds, merge = seconds_per_grid(inputs), inputs.merge_size
         pictures = [encoder_input("video", one, merge) for one in temporal_grids(grid)]
-        if not part.use_audio:
+        if not part.use_audio or clip.sound is None:  # asked for, and there is a track, but nothing in it
             return lay_out(VideoSeg(*grid.grid, seconds), self.cfg.ids, merge, pictures)
-        if clip.sound is None:
-            raise MediaError(
-                "video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False."
-            )
         sound = self._blocks(clip.sound)
         segment = AudioVideoSeg(*grid.grid, seconds, sum(block.tokens for block in sound))
         return lay_out(segment, self.cfg.ids, merge, [*pictures, *sound])

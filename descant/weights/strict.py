@@ -24,7 +24,7 @@ COMPUTING = re.compile(
 # of 152,064 (vocabulary) and 12,845,056 (pixels).
 MAX_SIZE = 2**24
 MAX_LAYERS = 1024
-MAX_NUMBER = 1e15
+LARGEST_NUMBER = 1e15
 MAX_JSON_BYTES = 64 * 2**20  # the largest official file, the 7B index, is under 0.3 MB
 
 
@@ -32,7 +32,7 @@ def read_json(path: Path) -> dict[str, object]:
     """The JSON object in ``path``. Raises ConfigError when it is missing, too large, not JSON or not an object."""
     data: object
     try:
-        data = json.loads(read_file(path, MAX_JSON_BYTES, refused).decode())
+        data = json.loads(read_file(path, MAX_JSON_BYTES, refused_config).decode())
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON ({error}). Fetch the file again.") from None
     if not isinstance(data, dict):
@@ -40,7 +40,7 @@ def read_json(path: Path) -> dict[str, object]:
     return data
 
 
-def refused(_: Fault, why: str) -> ConfigError:
+def refused_config(_: Fault, why: str) -> ConfigError:
     """The error for a file of a model folder that cannot be read."""
     return ConfigError(why)
 
@@ -120,7 +120,8 @@ class ConfigTable:
                 raise self._need(name, expected)
             return default
         value = found[1]
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= min(high, MAX_NUMBER):
+        high = min(high, LARGEST_NUMBER)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             raise self.error(name, f"is {_show(value)}; expected {expected}")
         return float(value)
 

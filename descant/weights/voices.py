@@ -47,7 +47,7 @@ def read_voices(folder: str | Path) -> dict[str, Voice]:
     path = folder / VOICES_FILE
     if not is_there(pickled):
         return _read_safe(path)[0] if is_there(path) else {}
-    data = read_file(pickled, MAX_VOICES_BYTES, refused)
+    data = read_file(pickled, MAX_VOICES_BYTES, refused_voices)
     digest = hashlib.sha256(data).hexdigest()
     if is_there(path):
         voices, source = _read_safe(path)
@@ -59,7 +59,7 @@ def read_voices(folder: str | Path) -> dict[str, Voice]:
     return voices
 
 
-def refused(_: Fault, why: str) -> WeightsError:
+def refused_voices(_: Fault, why: str) -> WeightsError:
     """The error for a voices file that cannot be read."""
     return WeightsError(why)
 
@@ -123,7 +123,7 @@ def _bad(path: Path, voice: str, problem: str) -> WeightsError:
 
 def _read_safe(path: Path) -> tuple[dict[str, Voice], str]:
     """(voices, SHA-256 of the pickle they came from or "")."""
-    content = read_file(path, MAX_VOICES_BYTES, refused)
+    content = read_file(path, MAX_VOICES_BYTES, refused_voices)
     try:
         tensors = load(content)
         with safe_open(str(path), framework="pt") as file:

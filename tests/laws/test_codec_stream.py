@@ -274,9 +274,9 @@ def test_a_padded_batch_trains() -> None:
 
 BAD: dict[str, Callable[[], object]] = {
     "latency": lambda: decoding_for("fast"),  # type: ignore[arg-type]
-    "window": lambda: begin(replace(QUICK, first=0)),
+    "first=0": lambda: begin(replace(QUICK, first=0)),
     "points": lambda: begin(replace(QUICK, points=1)),
-    "first 1 [+] -1": lambda: begin(replace(QUICK, first_ahead=-1)),
+    "first_ahead=-1": lambda: begin(replace(QUICK, first_ahead=-1)),
     "ref_mel": lambda: tiny_speech.prepared(model(), frames=4),
 }
 

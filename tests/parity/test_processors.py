@@ -21,12 +21,15 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 from descant.config import InputsConfig, audio_tokens
 from descant.errors import MediaError
 from descant.export.tokenizer import byte_tokenizer, write_tokenizer
-from descant.inputs import audio, image, video
+from descant.inputs import audio, image, image_file, video
 from descant.inputs import tokenizer as names
-from descant.inputs.audio import Samples, log_mel
-from descant.inputs.image import UTILITY_MAX_PIXELS, UTILITY_MIN_PIXELS, image_grid, smart_resize
+from descant.inputs.audio import log_mel
+from descant.inputs.audio_file import Samples
+from descant.inputs.image import image_grid
+from descant.inputs.image_file import UTILITY_MAX_PIXELS, UTILITY_MIN_PIXELS, smart_resize
 from descant.inputs.tokenizer import SPECIAL_TOKENS, Tokenizer
-from descant.inputs.video import sample_frames, video_grid
+from descant.inputs.video import video_grid
+from descant.inputs.video_file import sample_frames
 from tests.inputs import media
 
 Record = Callable[[str, str, float], None]
@@ -153,7 +156,7 @@ def test_broken_pixels_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         assert picture_difference(pixels) > BROKEN
     with monkeypatch.context() as patch:
         patch.setattr(
-            image, "resize", lambda p, s: np.array(Pillow.fromarray(p).resize(s[::-1], Pillow.Resampling.BOX))
+            image_file, "resize", lambda p, s: np.array(Pillow.fromarray(p).resize(s[::-1], Pillow.Resampling.BOX))
         )
         assert picture_difference(pixels) > BROKEN
 
@@ -229,7 +232,7 @@ def test_broken_video_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     total=st.integers(2, 900),
-    rate=st.sampled_from([1.0, 5.0, 24.0, 25.0, 30.0, 30000 / 1001, 60.0]),
+    rate=st.sampled_from([2.0, 5.0, 24.0, 25.0, 30.0, 30000 / 1001, 60.0]),
     jitter=st.booleans(),
 )
 def test_sampled_frames_equal_the_utilities(total: int, rate: float, jitter: bool) -> None:
