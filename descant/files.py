@@ -6,12 +6,13 @@ a file that was read, over another output, a device, a folder or a link.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from descant.errors import DescantError, OptionError
 
@@ -110,3 +111,15 @@ def same_file(one: Path, other: Path) -> bool:
             return one != Path(os.devnull)
         return one.exists() and other.exists() and one.samefile(other)
     return False
+
+
+def open_output(path: Path, option: str) -> BinaryIO:
+    """A file to write to, emptied. It does not wait: a pipe that nobody reads is refused. OptionError names both."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_WAITING, 0o666)
+    except OSError as error:
+        why = "nobody reads this pipe; start its reader first" if error.errno == errno.ENXIO else error.strerror
+        raise OptionError(f"cannot write {option} {path}: {why}; name another file") from None
+    if os.name == "posix":
+        os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "wb")

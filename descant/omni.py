@@ -44,6 +44,7 @@ from descant.types import (
     Latency,
     Memory,
     Sampling,
+    Transcript,
     check_plain,
     is_finite_number,
     user,
@@ -207,11 +208,15 @@ class Omni:
         first, *rest = self._readings(text, settings, options, clock)
         return self._submit(replace(first, rest=tuple(rest)))
 
-    def transcribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> str:
-        """Write down what is said in a sound: an Audio, a path, or the bytes of a file."""
+    def transcribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> Transcript:
+        """Write down what is said in a sound: an Audio, a path, or the bytes of a file. The text is a string that also
+        tells whether it was cut (``reason``)."""
         sound = audio if isinstance(audio, Audio) else Audio(audio)
         events = self.chat([user(sound, TRANSCRIBE)], speech=False, max_tokens=max_tokens)
-        return next(event.text for event in events if isinstance(event, Finished))
+        finished = next(event for event in events if isinstance(event, Finished))
+        written = Transcript(finished.text)
+        written.finished = finished
+        return written
 
     def session(
         self, *, instructions: str | None = None, memory: Memory | None = None, **options: Unpack[AnswerOptions]
@@ -265,7 +270,7 @@ class Omni:
         """``session`` for an event loop; of the session, use the methods that begin with ``a``."""
         return await asyncio.to_thread(self.session, instructions=instructions, memory=memory, **options)
 
-    async def atranscribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> str:
+    async def atranscribe(self, audio: Audio | Source, *, max_tokens: int | None = None) -> Transcript:
         """``transcribe`` for an event loop."""
         return await asyncio.to_thread(self.transcribe, audio, max_tokens=max_tokens)
 
@@ -323,6 +328,11 @@ class Omni:
         return self.checkpoint.generation.decoding(latency, decoding_for(latency))
 
     def _voice(self, name: str | None) -> PreparedVoice:
+        if self.models.talker is not None and not self.checkpoint.voices:
+            raise OptionError(
+                f"the model has a Talker and no voice: {self.checkpoint.folder} lacks its voices. Copy spk_dict.pt of "
+                "the model that it was made from there, or ask with speech=False"
+            )
         if not self.speaks:
             raise OptionError(NO_VOICE)
         name = self.voices[0] if name is None else name

@@ -118,10 +118,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Video:
-    """A video: a path, the bytes of a file, or a decoded Clip. ``use_audio`` interleaves its sound (TMRoPE)."""
+    """A video: a path, the bytes of a file, or a decoded Clip. ``use_audio`` interleaves its sound (TMRoPE); None: if
+    it has any."""
 
     source: Source | Clip
-    use_audio: bool = False
+    use_audio: bool | None = False
 
 
 Part = Text | Image | Audio | Video
@@ -309,6 +310,16 @@ class Finished:
     usage: Usage
     timings: Timings
     t: float
+
+
+class Transcript(str):
+    """A text that was written down; ``finished`` tells how it ended. reason: "length" when more was said."""
+
+    finished: Finished
+
+    @property
+    def reason(self) -> Literal["stop", "length"]:
+        return self.finished.reason
 
 
 @dataclass(frozen=True)

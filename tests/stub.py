@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descant.errors import OptionError
-from descant.types import AudioChunk, Event, Finished, Message, Part, Text, TextDelta, Timings, Usage, assistant
+from descant.types import (
+    AudioChunk,
+    Event,
+    Finished,
+    Message,
+    Part,
+    Text,
+    TextDelta,
+    Timings,
+    Transcript,
+    Usage,
+    assistant,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +38,7 @@ class StubOmni:
     voices: tuple[str, ...] = ("Nova", "Rex")
     pause: float = 0.0  # seconds between events
     endless: bool = False
+    cut: bool = False  # by a limit
     calls: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
 
     @property
@@ -46,9 +59,13 @@ class StubOmni:
         self.calls.append((text, options))
         return self.events(speech=True)
 
-    def transcribe(self, audio: Any) -> str:
-        self.calls.append((audio, {}))
-        return "what was said"
+    def transcribe(self, audio: Any, **options: Any) -> Transcript:
+        self.calls.append((audio, options))
+        *_, last = self.events(speech=False)
+        assert isinstance(last, Finished)
+        written = Transcript("what was said")
+        written.finished = last
+        return written
 
     def trace(self, messages: Sequence[Message], **options: Any) -> dict[str, torch.Tensor]:
         import torch  # here, because a process that only chats starts faster without it
@@ -69,9 +86,9 @@ class StubOmni:
                 time.sleep(self.pause)
             if not self.endless:
                 break
-        usage = Usage(prompt_tokens=1, prefilled_tokens=1, text_tokens=len(words))
+        usage = Usage(1, 1, len(words), text_cut=self.cut, speech_cut=self.cut and speech)
         timings = Timings(time.perf_counter() - start, first_text_s=0.1)
-        yield Finished(self.text, "stop", usage, timings, time.perf_counter() - start)
+        yield Finished(self.text, "length" if self.cut else "stop", usage, timings, time.perf_counter() - start)
 
 
 @dataclass

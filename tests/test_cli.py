@@ -29,8 +29,18 @@ COMMANDS = ("chat", "ask", "say", "transcribe", "inspect", "voices", "trace", "e
 def omni(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StubOmni:
     stub = StubOmni()
     monkeypatch.setattr(common, "open_model", lambda name, **options: stub)
+    monkeypatch.setattr(common, "check_voice", lambda model, voice: None)
     monkeypatch.chdir(tmp_path)
     return stub
+
+
+HEADS = {".png": b"\x89PNG\r\n\x1a\n", ".wav": b"RIFF\0\0\0\0WAVE", ".mp4": b"\0\0\0\x18ftypisom"}
+
+
+def put(*names: str) -> None:
+    """Files that begin as their kind does."""
+    for name in names:
+        Path(name).write_bytes(HEADS[Path(name).suffix] + bytes(20))
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:
@@ -89,11 +99,9 @@ def test_ask_prints_the_text_and_writes_the_sound(omni: StubOmni, capsys: pytest
 
 
 def test_ask_passes_every_option_on(omni: StubOmni, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a.png", "b.png", "c.wav", "d.mp4"):
-        Path(name).touch()
+    put("a.png", "b.png", "c.wav", "d.mp4")
     seen: dict[str, object] = {}
     monkeypatch.setattr(common, "open_model", lambda name, **options: seen.update(options, name=name) or omni)
-    monkeypatch.setattr(common, "videos", lambda paths, sound: [Video(p, use_audio=sound) for p in paths])
     words = "ask What? --image a.png --image b.png --audio c.wav --video d.mp4 --no-video-sound --model folder"
     words += " --voice Rex --out x.wav --seed 7 --latency low --max-tokens 9 --dtype bfloat16"
     assert run(words.split()) == 0
@@ -111,7 +119,7 @@ def test_ask_without_speech_writes_no_sound(omni: StubOmni) -> None:
 
 
 def test_a_spoken_question_needs_no_text(omni: StubOmni) -> None:
-    Path("q.wav").touch()
+    put("q.wav")
     assert run(["ask", "--audio", "q.wav"]) == 0
     assert omni.calls[0][0][0].content == (Audio("q.wav"),)
 
@@ -128,7 +136,7 @@ def check_events(lines: list[str]) -> None:
     sounds = [e for e in events if e["type"] == "audio"]
     assert all(set(e) == {"type", "t", "start_sample", "samples"} for e in sounds)
     assert [e["start_sample"] for e in sounds] == [0, 2400, 4800, 7200, 9600]
-    assert set(events[-1]) == {"type", "t", "text", "usage", "timings"} and events[-1]["type"] == "finished"
+    assert set(events[-1]) == {"type", "t", "text", "reason", "usage", "timings"} and events[-1]["type"] == "finished"
     assert events[-1]["text"] == "".join(e["text"] for e in events if e["type"] == "text")
     assert [e["t"] for e in events] == sorted(e["t"] for e in events)
 
@@ -202,7 +210,7 @@ def test_say(omni: StubOmni, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_transcribe(omni: StubOmni, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("r.wav").touch()
+    put("r.wav")
     assert run(["transcribe", "r.wav"]) == 0
     assert capsys.readouterr().out == "what was said\n"
 
@@ -240,7 +248,13 @@ WRONG = {
     "no such folder for sound": "ask Hello --out none/a.wav",
     "a folder for sound": "ask Hello --out .",
     "no such folder for events": "ask Hello --events none/e.jsonl",
-    "nothing to write to": "say Hello",
+    "nothing to say": "say",
+    "another kind of sound": "ask Hello --out a.mp3",
+    "two outputs in one": "ask Hello --out a.wav --events a.wav",
+    "stdout twice": "ask Hello --out - --events -",
+    "a seed below zero": "ask Hello --seed -1",
+    "no tokens": "ask Hello --max-tokens 0",
+    "an address": "ask What? --image https://example.com/cat.png",
     "a missing recording": "transcribe none.wav",
     "a missing conversation": "trace nano --messages none.json --out t.safetensors",
     "no steps": "trace nano --messages none.json --out t.safetensors --max-text 0",
@@ -306,15 +320,15 @@ def test_a_talk_remembers_and_saves(omni: StubOmni, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_saved_talk_can_be_traced(omni: StubOmni, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("a.png").touch()
+    put("a.png")
     assert talk(monkeypatch, "/image a.png", "What?", "/save kept") == 0
     assert run(["trace", "nano", "--messages", "kept/talk.json", "--out", "t.safetensors"]) == 0
     assert omni.calls[-1][0][0].content == (Image(str(Path("a.png").resolve())), Text("What?"))
 
 
 def test_media_go_with_the_next_question_only(omni: StubOmni, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("a.png").touch()
-    Path("q.wav").touch()
+    put("a.png")
+    put("q.wav")
     assert talk(monkeypatch, "/image a.png", "/audio q.wav", "", "Thanks") == 0
     assert omni.calls[0][0][-1].content == (Image("a.png"), Audio("q.wav"))
     assert omni.calls[1][0][-1].content == (Text("Thanks"),)

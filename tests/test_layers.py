@@ -30,7 +30,7 @@ MAP: dict[str, set[str]] = {
         "train": "config errors export inputs model nn tokens types weights",
         "evals": "config errors omni train types",
         "bench": "config engine errors export inputs model omni tokens types weights",
-        "cli": "bench config errors evals inputs omni types weights",
+        "cli": "bench config errors evals files inputs omni types weights",
         "__main__": "cli",
     }.items()
 }

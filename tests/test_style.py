@@ -16,9 +16,10 @@ MAX_FUNCTION = 60  # lines, signature and docstring included
 MAX_FILE = 400  # lines
 MAX_PARAMETERS = 8  # self and cls not counted
 
-# The places where any exception may be caught: the command's, the request's and the worker's boundary, and a library (rule 7).
+# The places where any exception may be caught: the command's, the request's and the worker's boundary, and the
+# tokenizer library's (rule 7).
 BROAD_EXCEPT_ALLOWED = {
-    f"descant/{n}" for n in ("cli/errors.py", "engine/boundary.py", "engine/worker.py", "inputs/tokenizer.py")
+    f"descant/{name}" for name in ("cli/errors.py", "engine/boundary.py", "engine/worker.py", "inputs/tokenizer.py")
 }
 MAX_BROAD = 4
 TRANSFORMERS_ALLOWED = "descant/bench/reference.py"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from descant.config import OUTPUT_RATE_HZ, BigVGANConfig, DecoderConfig, OmniConfig, Token2WavConfig
 from descant.errors import ConfigError
-from descant.weights.checkpoint import compare
+from descant.weights.checkpoint import as_stored, compare
 from descant.weights.configfile import read_config
 from descant.weights.parts import build_on_meta
 from descant.weights.shards import WIDTHS, Stored, has_weights, read_headers
@@ -71,9 +71,12 @@ def inspect_folder(folder: str | Path) -> Report:
     """Look at a model folder; one with nothing but config.json will do. Raises ConfigError, WeightsError."""
     folder = Path(folder)
     config = read_config(folder)
-    parts = build_on_meta(config)
     stored = has_weights(folder)
-    entries: Mapping[str, Stored] = compare(parts, read_headers(folder)) if stored else {}
+    headers = read_headers(folder) if stored else {}
+    if stored:
+        config = as_stored(config, headers)
+    parts = build_on_meta(config)
+    entries: Mapping[str, Stored] = compare(parts, headers) if stored else {}
     announced = _announced(folder)
     groups: dict[str, list[tuple[Tensor, str]]] = {name: [] for name in TITLES}
     for name, tensor in parts.tensors().items():

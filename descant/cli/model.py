@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
-
-import typer
 
 from descant.cli import common
 from descant.errors import OptionError
 
 
 def inspect(
-    model: common.ModelArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    model: common.ModelArgument = "nano",
+    as_json: common.JsonOption = False,
 ) -> None:
     """Show every part of a model: parameters, dtype, bytes; and draw the system. config.json alone is enough."""
     from descant.cli import inspect as look
@@ -26,7 +23,7 @@ def inspect(
         print(f"{look.parts_table(found)}\n\n{look.draw_model(found)}")
 
 
-def voices(model: common.ModelArgument = "nano") -> None:
+def voices(model: common.ModelArgument = "nano", as_json: common.JsonOption = False) -> None:
     """List the voices of a model; the first is the default."""
     from descant.weights.fetch import resolve
     from descant.weights.voices import read_voices
@@ -34,4 +31,4 @@ def voices(model: common.ModelArgument = "nano") -> None:
     names = list(read_voices(resolve(model)))
     if not names:
         raise OptionError(f"{model} has no voices: it answers in text only")
-    print("\n".join(names))
+    print(json.dumps(names) if as_json else "\n".join(names))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
+import stat
 import struct
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from descant.errors import DescantError, OptionError
+from descant.files import open_output
 
 if TYPE_CHECKING:
     import numpy as np
 
+STDOUT = "-"  # the name of standard output
 HEADER_BYTES = 44  # bytes of a canonical RIFF/WAVE header of 16-bit PCM
 ENDLESS_BYTES = (
     0xFFFFFFFF - HEADER_BYTES
@@ -37,30 +42,34 @@ def to_pcm16(samples: np.ndarray) -> bytes:
 
 
 class WavWriter:
-    """A WAV file that grows. After every ``write`` its header is true, so an interrupted answer can still be heard."""
+    """A WAV file that grows. After every ``write`` its header is true, so an interrupted answer can still be heard.
+
+    Into what cannot be sought (a pipe, /dev/null, "-" for stdout) the header says that the sound goes on to the end.
+    """
 
     def __init__(self, path: str | Path, rate: int):
         self.path = Path(path)
         self.rate = rate
         self.samples = 0
-        if not self.path.parent.is_dir():
-            raise OptionError(f"cannot write {self.path}: there is no folder {self.path.parent}; make it first")
-        try:
-            self._file: BinaryIO = self.path.open("wb")
-        except OSError as error:
-            raise OptionError(f"cannot write {self.path}: {error.strerror}; name another file") from error
-        self._file.write(wav_header(rate, 0))
+        self._file: BinaryIO = sys.stdout.buffer if str(path) == STDOUT else open_output(self.path, "--out")
+        self._grows = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode) and str(path) != STDOUT
+        self._file.write(wav_header(rate, 0 if self._grows else ENDLESS_BYTES))
         self._file.flush()
 
     def write(self, samples: np.ndarray) -> None:
-        """Append float samples (W,), then make the header true again."""
+        """Append float samples (W,), then make the header true again. OptionError names a file that is full."""
         pcm = to_pcm16(samples)
-        self._file.seek(HEADER_BYTES + self.samples * 2)
-        self._file.write(pcm)
-        self.samples += len(pcm) // 2
-        self._file.seek(0)
-        self._file.write(wav_header(self.rate, self.samples * 2))
-        self._file.flush()
+        try:
+            if self._grows:
+                self._file.seek(HEADER_BYTES + self.samples * 2)
+            self._file.write(pcm)
+            self.samples += len(pcm) // 2
+            if self._grows:
+                self._file.seek(0)
+                self._file.write(wav_header(self.rate, self.samples * 2))
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
 
     @property
     def seconds(self) -> float:
@@ -68,18 +77,28 @@ class WavWriter:
 
     def close(self) -> None:
         """Also after an interrupt between the sound and the header of a ``write``: the header tells what is there."""
-        if not self._file.closed:
-            size = (self._file.seek(0, 2) - HEADER_BYTES) // 2 * 2
-            self._file.truncate(HEADER_BYTES + size)
-            self._file.seek(0)
-            self._file.write(wav_header(self.rate, size))
-        self._file.close()
+        if self._file is sys.stdout.buffer:
+            return
+        try:
+            if self._grows and not self._file.closed:
+                size = (self._file.seek(0, 2) - HEADER_BYTES) // 2 * 2
+                self._file.truncate(HEADER_BYTES + max(0, size))
+                self._file.seek(0)
+                self._file.write(wav_header(self.rate, max(0, size)))
+            self._file.close()
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
 
     def __enter__(self) -> WavWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def cannot_write(path: Path, error: OSError) -> OptionError:
+    """The error for an output that took what came so far, and no more."""
+    return OptionError(f"cannot write {path} any more: {error.strerror}; make room, or name another file")
 
 
 # name -> arguments that make it play a WAV stream from its standard input
@@ -105,6 +124,7 @@ class Player:
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
+        self.died = False  # before it had played everything
         if name in PIPED:
             self._start_pipe()
 
@@ -125,8 +145,8 @@ class Player:
                 self._process.stdin.write(data)
                 self._process.stdin.flush()
             self._process.stdin.close()
-        except OSError:
-            return  # the player went away (no sound card, or closed by its user): the file still has everything
+        except OSError:  # the player went away: no sound card, or closed by its user
+            self.died = True
 
     def write(self, samples: np.ndarray) -> None:
         if self._thread is not None:
@@ -137,7 +157,7 @@ class Player:
         if self._thread is not None and self._process is not None:
             self._queue.put(None)
             self._thread.join()
-            self._process.wait()
+            self.died = self._process.wait() != 0 or self.died
         elif path is not None:
             done = subprocess.run([self.name, str(path)], capture_output=True, check=False)
             if done.returncode != 0:

@@ -9,18 +9,22 @@ from typing import Annotated
 import typer
 
 from descant.cli import common
-from descant.cli.events import check_out
+from descant.cli.player import cannot_write
 from descant.errors import OptionError
+from descant.files import check_output, open_output, read_file
 from descant.types import Audio, Image, Message, Part, Video
+
+MAX_CONVERSATION_BYTES = 64 << 20
 
 
 def read_conversation(path: Path) -> list[Message]:
     """A conversation in the form of the official model card. Media are looked up beside the file, then from here."""
     from descant.inputs.messages import read_messages
 
+    data = read_file(path, MAX_CONVERSATION_BYTES, lambda _, why: OptionError(why))
     try:
-        conversation = json.loads(common.existing(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        conversation = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
         raise OptionError(f"{path} is not JSON ({error}); expected a list of messages as on the model card") from error
     messages = read_messages(conversation)
     return [Message(m.role, tuple(beside(part, path.parent) for part in m.content)) for m in messages]
@@ -46,12 +50,16 @@ def trace(
     device: common.DeviceOption = None,
 ) -> None:
     """Write ids, positions, features, logits, codes, mel and wave of a greedy answer as safetensors."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    check_out(out)
+    check_output(out, "--out", [messages])
     conversation = read_conversation(messages)
     omni = common.open_model(model, dtype=dtype, device=device)
     tensors = omni.trace(conversation, max_text=max_text, max_codes=max_codes, voice=voice)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out)
+    try:
+        with open_output(out, "--out") as file:
+            file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    except OSError as error:
+        raise cannot_write(out, error) from None
     for name, tensor in tensors.items():
         print(f"{name:16} {tuple(tensor.shape)!s:16} {str(tensor.dtype).removeprefix('torch.')}")

@@ -44,7 +44,7 @@ class DecodeJob:
     budget: Budget
     inputs: InputsConfig | None = None
     rate: int = 0
-    with_sound: bool = False
+    with_sound: bool | None = False
 
     @property
     def cpu_s(self) -> float:

@@ -86,8 +86,8 @@ def open_audio(source: object, rate: int, budget: Budget) -> Samples:
     return decoded
 
 
-def open_video(source: object, inputs: InputsConfig, budget: Budget, *, with_sound: bool) -> Clip:
-    """A video (path or bytes) -> its sampled frames at their final size, and its sound when asked for."""
+def open_video(source: object, inputs: InputsConfig, budget: Budget, *, with_sound: bool | None) -> Clip:
+    """A video (path or bytes) -> its sampled frames at their final size, and its sound if asked for (None: if any)."""
     payload = read(source, "video", budget)
     clip: Clip = decode_apart(DecodeJob("video", payload.data, payload.format, budget, inputs, with_sound=with_sound))
     return clip
@@ -131,6 +131,11 @@ def read(source: object, kind: MediaKind, budget: Budget) -> Payload:
             "Is it passed as the right kind?",
         )
     return Payload(data, found)
+
+
+def check_kind(source: object, kind: MediaKind) -> None:
+    """Refuse a source that is not there, or no file of ``kind``; nothing is decoded."""
+    read(source, kind, Budget())
 
 
 def _decode_data_url(url: str, limit: int) -> bytes:
@@ -195,7 +200,7 @@ def check_samples(samples: np.ndarray, rate: int | None, target: int, budget: Bu
     return to_mono([samples[None].astype(np.float32, copy=False)], rate, target, budget)
 
 
-def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool) -> Clip:
+def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool | None) -> Clip:
     """A decoded video, its sound at ``rate`` Hz. Raises MediaError ("video.bad_array", "video.no_sound", ...)."""
     frames: object = clip.frames
     if not isinstance(frames, np.ndarray):
@@ -221,8 +226,8 @@ def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool) -> Cl
         raise MediaError(
             "video.bad_rate", f"the clip has {shortened(clip.fps)} frames a second; expected a positive number."
         )
-    if not with_sound:
-        return clip
+    if with_sound is False or (with_sound is None and clip.sound is None):
+        return Clip(clip.frames, clip.fps)
     if clip.sound is None:
         raise MediaError("video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False.")
     sound: object = clip.sound

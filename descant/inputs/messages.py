@@ -54,8 +54,8 @@ def check_part(part: object, where: str = "the message") -> Part:
         case Video():
             fault = _source_fault(part.source, Clip, "Video('film.mp4') or Video(Clip(frames, fps))")
             use_audio: object = part.use_audio
-            if fault is None and not isinstance(use_audio, bool):
-                fault = f"use_audio={shortened(use_audio)}; write True or False"
+            if fault is None and not isinstance(use_audio, bool | None):
+                fault = f"use_audio={shortened(use_audio)}; write True, False or None (if it has a sound)"
         case _:
             raise OptionError(
                 f"{where}: a {type(part).__name__} is no part of a message; expected Text, Image, Audio or Video"
@@ -103,8 +103,8 @@ def _read_part(part: object, where: str) -> Part:
     extra = {"video": ("use_audio_in_video",), "video_url": ("use_audio_in_video",)}.get(kind, ())
     row = _fields(part, where, required=("type", key), optional=extra)
     use_audio = row.get("use_audio_in_video", False)
-    if not isinstance(use_audio, bool):
-        raise OptionError(f"{where}: 'use_audio_in_video' is {_described(use_audio)}; expected true or false")
+    if not isinstance(use_audio, bool | None):
+        raise OptionError(f"{where}: 'use_audio_in_video' is {_described(use_audio)}; expected true, false or null")
     source = _sound_bytes(row[key], where) if kind == "input_audio" else _path(row[key], key, where)
     match kind.removesuffix("_url").removeprefix("input_"):
         case "image":

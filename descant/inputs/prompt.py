@@ -102,7 +102,7 @@ class PromptBuilder:
             grid = fitted_grid(clip.frames, inputs)
         seconds, merge = seconds_per_grid(inputs), inputs.merge_size
         pictures = [encoder_input("video", one, merge) for one in temporal_grids(grid)]
-        if not part.use_audio or clip.sound is None:  # asked for, and there is a track, but nothing in it
+        if part.use_audio is False or clip.sound is None:  # asked for, and there is a track, but nothing in it
             return lay_out(VideoSeg(*grid.grid, seconds), self.cfg.ids, merge, pictures)
         sound = self._blocks(clip.sound)
         segment = AudioVideoSeg(*grid.grid, seconds, sum(block.tokens for block in sound))

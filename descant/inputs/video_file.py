@@ -110,7 +110,7 @@ MIN_SOUND_S = 0.03  # 3 mel frames: less makes no token
 
 
 def decode_video(
-    data: bytes | memoryview, form: str, inputs: InputsConfig, budget: Budget, *, with_sound: bool
+    data: bytes | memoryview, form: str, inputs: InputsConfig, budget: Budget, *, with_sound: bool | None
 ) -> Clip:
     """Bytes of a file of format ``form`` (limits.VIDEO_FORMATS) -> the sampled frames at their final size, the sound.
 
@@ -140,12 +140,14 @@ class _Survey:
     sound: Samples | None
 
 
-def _survey(data: bytes | memoryview, form: str, inputs: InputsConfig, budget: Budget, *, with_sound: bool) -> _Survey:
+def _survey(
+    data: bytes | memoryview, form: str, inputs: InputsConfig, budget: Budget, *, with_sound: bool | None
+) -> _Survey:
     times: list[float] = []
     collector = Collector(budget)
     with opened(data, form, "video") as container:
         pictures = _need_pictures(container, budget)
-        sound = sound_stream(container) if with_sound else None
+        sound = None if with_sound is False else sound_stream(container)
         if with_sound and sound is None:
             raise MediaError(
                 "video.no_sound", "the video has no sound but use_audio was asked for. Set use_audio=False."

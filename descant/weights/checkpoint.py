@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,8 +32,10 @@ from descant.weights.inputsfile import read_inputs
 from descant.weights.names import OPTIONAL, to_official, to_ours
 from descant.weights.parts import Parts, build_on_meta
 from descant.weights.shards import Stored
+from descant.weights.strict import warn_once
 from descant.weights.voices import check_voices, read_voices
 
+HEAD = "thinker.lm_head.weight"
 STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -79,8 +81,10 @@ def load_checkpoint(
     check_voices(voices, config)
     if check is not None:
         check(folder, config)
+    headers = shards.read_headers(folder)
+    config = as_stored(config, headers)
     parts = build_on_meta(config)
-    stored = compare(parts, shards.read_headers(folder))
+    stored = compare(parts, headers)
     if dtype is None:
         dtype = torch.float32 if target.type == "cpu" else native_dtype(stored)
     fill(parts, stored, dtype, target, progress)
@@ -113,6 +117,21 @@ def check_inputs(config: OmniConfig, inputs: InputsConfig) -> None:
                 f"preprocessor_config.json: {name} is {given} (or left out); expected {expected} as in config.json. "
                 "Take the two files from one checkpoint."
             )
+
+
+def as_stored(config: OmniConfig, stored: Mapping[str, Stored]) -> OmniConfig:
+    """The config of what is stored: a Talker that was not saved is not there, and a head that was saved is not tied.
+
+    Trainers save such files: with the Talker disabled, and with the base class's flags in config.json.
+    """
+    spoken = ("talker.", "token2wav.")
+    if config.talker is not None and not any(name.startswith(spoken) for name in stored):
+        warn_once("no weights of a Talker are stored: the model answers in text only (enable_audio_output: false)")
+        config = replace(config, talker=None, token2wav=None)
+    if config.thinker.text.tie_word_embeddings and HEAD in stored:
+        text = replace(config.thinker.text, tie_word_embeddings=False)
+        config = replace(config, thinker=replace(config.thinker, text=text))
+    return config
 
 
 def compare(parts: Parts, stored: Mapping[str, Stored]) -> dict[str, Stored]:
@@ -168,8 +187,8 @@ def fill(
                     for name in names:
                         kind = torch.float32 if name.startswith("token2wav.") else dtype
                         value = torch.empty(stored[name].shape, dtype=kind, device=device)
-                        value.copy_(file.get_tensor(to_official(name)))  # a view of the mapped file: no second copy
-                        check_finite(value, to_official(name) or name, path)
+                        value.copy_(file.get_tensor(stored[name].name))  # a view of the mapped file: no second copy
+                        check_finite(value, stored[name].name, path)
                         _assign(parts, name, value)
                         advance(stored[name].nbytes)
             except (SafetensorError, OSError) as error:

@@ -32,18 +32,26 @@ OFFICIAL_VISION_START = 151652
 OFFICIAL_VISION_END = 151653
 OFFICIAL_PAD = 151643
 OFFICIAL_EOS = 151645
+MODEL_TYPE = "qwen2_5_omni"
+THINKER_TYPE = "qwen2_5_omni_thinker"
 MAX_BLOCK_FRAMES = 2400  # mel frames: 24 s, a hundred times the official block
 
 
 def read_config(folder: str | Path) -> OmniConfig:
-    """Read ``folder``/config.json. Raises ConfigError naming the full dotted key of whatever is wrong."""
-    return parse_config(ConfigTable(read_json(Path(folder) / "config.json"), "config.json"))
+    """Read ``folder``/config.json, of a whole model or of a Thinker that was saved alone.
+
+    Raises ConfigError naming the full dotted key of whatever is wrong.
+    """
+    data = read_json(Path(folder) / "config.json")
+    if data.get("model_type") == THINKER_TYPE:
+        data = {"model_type": MODEL_TYPE, "thinker_config": data}
+    return parse_config(ConfigTable(data, "config.json"))
 
 
 def parse_config(top: ConfigTable) -> OmniConfig:
     """The whole file as an OmniConfig. talker and token2wav are None where sound is off or the Talker is absent."""
     _known(top, inert.TOP_KEYS)
-    top.expect("model_type", "qwen2_5_omni")
+    top.expect("model_type", MODEL_TYPE)
     _refuse_quantised(top)
     talker_table = top.maybe_table("talker_config")
     wav_table = top.maybe_table("token2wav_config")
@@ -164,11 +172,12 @@ def _special(text: ConfigTable, thinker: ConfigTable, name: str, official: int) 
 
 def _thinker(table: ConfigTable, talker: ConfigTable | None) -> ThinkerConfig:
     _known(table, inert.THINKER_KEYS)
-    table.expect("model_type", "qwen2_5_omni_thinker")
+    table.expect("model_type", THINKER_TYPE)
     text_table = table.table("text_config")
     _known(text_table, inert.TEXT_KEYS)
     text_table.expect("model_type", "qwen2_5_omni_text", "qwen2")
-    # the Thinker's own flag decides; older files have only the text body's
+    # the Thinker's own flag decides; older files have only the text body's. A head that is stored is not tied all the
+    # same (checkpoint.as_stored): in some files the flag is the base class's, and was never set.
     tie = table.flag("tie_word_embeddings", text_table.flag("tie_word_embeddings", False))
     text = _decoder(text_table, text_table.integer("hidden_size"), tie)
     pad_id = _special(text_table, table, "pad_token_id", OFFICIAL_PAD)

@@ -74,6 +74,8 @@ def read_generation(folder: str | Path, config: OmniConfig | None = None) -> Gen
         return base
     table = ConfigTable(read_json(path), GENERATION_FILE)
     table.ignore(*inert.GENERATION_KEYS)
+    for name, neutral in inert.GENERATION_NEUTRAL.items():
+        table.expect(name, neutral)
     for prefix in ("", "thinker_", "talker_"):
         table.expect(f"{prefix}num_beams", 1)
         table.expect(f"{prefix}num_return_sequences", 1)

@@ -17,15 +17,17 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"[\w.-]+\.safetensors")  # a plain file name: no folder, no way out of this one
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+WHOLE_MODEL_PREFIXES = ("thinker.", "talker.", "token2wav.")
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes; a weight is one of these
 OTHER_WIDTHS = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of a file. dtype: the safetensors code, e.g. "BF16"."""
+    """One tensor of a file. name: as it is written there; dtype: the safetensors code, e.g. "BF16"."""
 
     file: Path
+    name: str
     shape: tuple[int, ...]
     dtype: str
 
@@ -80,7 +82,10 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def read_headers(folder: Path) -> dict[str, Stored]:
-    """Official name -> what is stored, over all shards; the files' lengths are checked, no weight is read."""
+    """Official name -> what is stored, over all shards; the files' lengths are checked, no weight is read.
+
+    A Thinker that was saved alone gets the names that it has in the whole model.
+    """
     files, index = find_shards(folder)
     stored: dict[str, Stored] = {}
     for path in files:
@@ -98,6 +103,8 @@ def read_headers(folder: Path) -> dict[str, Stored]:
         raise WeightsError(
             f"{INDEX} names {len(lost)} tensors that no shard holds: {_few(lost)}. Fetch the shards again."
         )
+    if not any(name.startswith(WHOLE_MODEL_PREFIXES) for name in stored):
+        return {f"thinker.{name}": entry for name, entry in stored.items()}
     return stored
 
 
@@ -108,7 +115,7 @@ def _header(path: Path) -> dict[str, Stored]:
             found = {}
             for name in file.keys():  # noqa: SIM118 - not a dict
                 part = file.get_slice(name)
-                found[name] = Stored(path, tuple(part.get_shape()), str(part.get_dtype()))
+                found[name] = Stored(path, name, tuple(part.get_shape()), str(part.get_dtype()))
             return found
     except (SafetensorError, OSError) as error:
         raise WeightsError(

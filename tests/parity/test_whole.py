@@ -116,7 +116,7 @@ def whole_media(talk: list[Message], inputs: InputsConfig) -> WholeMedia:
     media, budget = WholeMedia([], [], []), Budget()
     for part in (part for message in talk for part in message.content):
         if isinstance(part, descant.Image):
-            media.images.append(image_grid(door.check_pixels(part.source), inputs))
+            media.images.append(image_grid(door.check_pixels(part.source, Budget()), inputs))
         elif isinstance(part, descant.Audio):
             media.audio.append(log_mel(door.check_samples(part.source, 16000, 16000, budget), inputs))
         elif isinstance(part, descant.Video):
