@@ -327,10 +327,11 @@ class Progress:
     """The work before an answer begins, where that takes a while.
 
     "queued": requests before it, of all that wait. "dropped": so many of the oldest turns of the conversation, media
-    included, made room for it, of all. "reading": tokens of its prompt that are read, of all.
+    included, made room for it, of all. "forgotten": so many seconds of the beginning of a live turn that was longer
+    than can be heard at once, of all. "reading": tokens of its prompt that are read, of all.
     """
 
-    stage: Literal["queued", "dropped", "reading"]
+    stage: Literal["queued", "dropped", "forgotten", "reading"]
     done: int
     total: int
     t: float

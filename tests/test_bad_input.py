@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +20,12 @@ from PIL import Image as Pillow
 import descant
 from descant.cli import common
 from descant.cli.errors import run
+from descant.config import InputsConfig
 from descant.errors import ConfigError, DescantError, MediaError, OptionError, WeightsError
-from descant.types import Audio, Finished, Image, Message, Part, Sampling, Text, Video
+from descant.inputs.door import check_clip, check_pixels
+from descant.inputs.image import image_grid
+from descant.inputs.live_sight import LiveFrames
+from descant.types import Audio, Budget, Clip, Finished, Image, Message, Part, Sampling, Text, Video
 from tests import tiny
 from tests.inputs import media
 
@@ -305,3 +310,37 @@ def test_the_bomb_is_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     pickle.loads(pickle.dumps(Bomb()))  # noqa: S301 - shows that the file above would do harm if it were unpickled
     assert (tmp_path / "exploded").exists()
+
+
+# ---------------------------------------------------------------- what libraries raise is ours by then
+
+HOMELESS = ("~nosuchuser/m", "a\0b", "x" * 5000, "none/such")
+
+
+@pytest.mark.parametrize("name", HOMELESS)
+def test_names_that_the_system_itself_refuses(name: str) -> None:
+    with pytest.raises(DescantError):
+        descant.load(name)
+
+
+@pytest.mark.parametrize("at", [1e308, 10**400, -1.0, float("nan"), 2e6])
+def test_times_that_are_none(at: float) -> None:
+    frames = LiveFrames(InputsConfig())
+    frames.push(np.zeros((56, 56, 3), np.uint8), 0.0)
+    with pytest.raises(MediaError, match="pushed at="):
+        frames.push(np.zeros((56, 56, 3), np.uint8), at)
+
+
+@pytest.mark.parametrize("fps", [5e-324, 1e308, 0.0, -1.0, float("nan"), 1e-3])
+def test_rates_that_are_none(fps: float) -> None:
+    clip = Clip(np.zeros((4, 56, 56, 3), np.uint8), fps)
+    with pytest.raises(MediaError, match="frames a second|lasts over"):
+        check_clip(clip, 16000, Budget(), with_sound=False)
+
+
+def test_a_picture_that_may_not_be_written_to_is_read_without_a_warning() -> None:
+    pixels = np.zeros((112, 112, 3), np.uint8)
+    pixels.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image_grid(check_pixels(pixels, Budget()), InputsConfig())

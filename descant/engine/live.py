@@ -31,7 +31,7 @@ from descant.engine.spoken_prefix import SECONDS_PER_LETTER, pace_of, spoken_pre
 from descant.errors import OptionError, SessionError, shortened
 from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice
-from descant.types import Budget, Part, Text, check_plain
+from descant.types import Budget, Part, Progress, Text, check_plain
 
 # Of what was added and laid out: then it is laid out anew. So adding costs what was added, not all of the turn.
 GROWTH_SHARE = 1.125
@@ -85,7 +85,11 @@ class LiveSession:
         self._pace = SECONDS_PER_LETTER
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
-        """Take a microphone's sound: mono, little-endian 16-bit PCM as bytes, or (W,) int16, or float in [-1, 1]."""
+        """Take a microphone's sound: mono, little-endian 16-bit PCM as bytes, or (W,) int16, or float in [-1, 1].
+
+        It may go on for ever. Of a turn in which nothing was said yet the last seconds are kept, and of one that is
+        longer than what can be heard at once (300 s) the end; Progress("forgotten") says so.
+        """
         self._engine.give_way()
         with self._lock:
             self._check_open()
@@ -115,6 +119,14 @@ class LiveSession:
                 self._size = self._turn.size
                 self._engine.update_draft(self._number, self._turn.tokens())
 
+    def clear(self) -> None:
+        """Drop what was pushed since the last answer, as if it had never been heard or seen; what was added stays."""
+        with self._lock:
+            self._check_open()
+            self._turn.clear()
+            self._laid_out = self._sound = self._sight = 0.0
+            self._engine.update_draft(self._number, self._turn.tokens())
+
     def respond(self, *, max_tokens: int | None = None, voice: str | None = None) -> Answer:
         """The turn is over: its answer, event by event. Only what was not read yet is read now.
 
@@ -138,6 +150,8 @@ class LiveSession:
                 check_sampling(settings.text, "text")
             answer = self._engine.ask(self._number, self._turn.finish, settings, clock)
             answer.owner = self
+            if forgotten := round(self._turn.forgotten_s):
+                answer.put(Progress("forgotten", forgotten, round(max(self._sound, self._sight)), 0.0))
             self._begin(answer)
             return answer
 
@@ -197,6 +211,10 @@ class LiveSession:
     async def aadd(self, *parts: Part | str) -> None:
         """``add`` for an event loop."""
         await asyncio.to_thread(self.add, *parts)
+
+    async def aclear(self) -> None:
+        """``clear`` for an event loop."""
+        await asyncio.to_thread(self.clear)
 
     async def arespond(self, *, max_tokens: int | None = None, voice: str | None = None) -> Answer:
         """``respond`` for an event loop: ``async for event in await session.arespond()``."""

@@ -54,6 +54,7 @@ from descant.types import Budget, Clip, MediaKind, is_finite_number
 _KIND_WORD: dict[MediaKind, str] = {"image": "a picture", "audio": "a sound", "video": "a video"}
 
 
+MAX_FPS = 1000  # frames a second
 MAX_PATH_CHARACTERS = 255  # of a longer text that is base64 throughout, it is the file itself that was given
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
@@ -182,7 +183,7 @@ def check_pixels(pixels: np.ndarray, budget: Budget) -> Pixels:
             f"the picture is an array {pixels.shape} of {pixels.dtype}; expected (H, W, 3) of uint8. Make it RGB.",
         )
     check_size(pixels.shape[1], pixels.shape[0], budget)
-    return np.ascontiguousarray(pixels)
+    return np.require(pixels, requirements=["C", "W"])
 
 
 def check_samples(samples: np.ndarray, rate: int | None, target: int, budget: Budget) -> Samples:
@@ -222,9 +223,13 @@ def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool | None
             "video.too_many_frames",
             f"the clip has {len(frames):,} frames; at most {budget.frames:,} are seen. Lower its frame rate.",
         )
-    if not is_finite_number(clip.fps) or clip.fps <= 0:
+    if not is_finite_number(clip.fps) or not 0 < clip.fps <= MAX_FPS:
         raise MediaError(
-            "video.bad_rate", f"the clip has {shortened(clip.fps)} frames a second; expected a positive number."
+            "video.bad_rate", f"the clip has {shortened(clip.fps)} frames a second; expected 0 to {MAX_FPS}, not 0."
+        )
+    if len(frames) > clip.fps * budget.video_s:
+        raise MediaError(
+            "video.too_long", f"the clip lasts over {budget.video_s:g} s; no more is seen. Cut it into shorter pieces."
         )
     if with_sound is False or (with_sound is None and clip.sound is None):
         return Clip(clip.frames, clip.fps)

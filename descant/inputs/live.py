@@ -18,18 +18,34 @@ Axes: T tokens, M mel bins, F mel frames, N patches.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from descant.config import InputsConfig, MediaIds
 from descant.errors import MediaError, SessionError
+from descant.inputs.audio_file import Samples
 from descant.inputs.layout import AudioSeg, AudioVideoSeg, Segment, VideoSeg, lay_out
 from descant.inputs.live_sight import LiveFrames
-from descant.inputs.live_sound import ENCODER_BLOCK_FRAMES, AudioBlock, LiveAudio
+from descant.inputs.live_sound import ENCODER_BLOCK_FRAMES, AudioBlock, LiveAudio, to_samples
 from descant.inputs.prompt import encoder_input
 from descant.inputs.video import seconds_per_grid
 from descant.tokens import NO_TOKENS, EncoderInput, PromptTokens
 from descant.types import Budget
+
+KEPT_SHARE = 0.75  # of the limit of a turn, when its beginning is forgotten
+SILENCE_S = 20.0  # of a turn in which nothing was said yet: what is older is forgotten, but for the last of it
+SILENCE_KEPT_S = 2.0
+QUIET_RMS = 0.0056  # -45 dB of full scale: a room in which nobody speaks
+LOUDNESS_S = 0.02  # over which loudness is measured
+
+
+def is_said(samples: Samples, rate: int) -> bool:
+    """True if a sound (W,) is anywhere louder than a quiet room."""
+    size = max(1, round(LOUDNESS_S * rate))
+    padded = np.pad(samples, (0, -len(samples) % size)).reshape(-1, size)
+    return bool((np.square(padded).mean(axis=1) > QUIET_RMS**2).any())
 
 
 class LiveMedia:
@@ -65,6 +81,8 @@ class LiveMedia:
         self._grids: list[EncoderInput] = []  # of pictures
         self._sound = LiveAudio(inputs, block=block, budget=budget) if sound else None
         self._sight = LiveFrames(inputs, start=0.0 if sound else None, budget=budget) if sight else None
+        self.forgotten_s = 0.0  # seconds of the turn's beginning that its limit left out
+        self._said = False  # something was louder than a room
         self._finished = False
         self._closed: str | None = None  # why nothing more may come
 
@@ -78,15 +96,46 @@ class LiveMedia:
                 f"sound joins pictures whose clock began at {self._sight.start:g} s, and nobody can say when the sound "
                 "began. Push the sound first, or count the frames' times from the beginning of the turn.",
             )
-        sound.push(pcm, rate)
+        samples = to_samples(pcm)
+        sound.check(0, rate)
+        self._sound = sound
+        step = self._ids.seconds_per_chunk * rate
+        for start in range(0, max(1, len(samples)), step):
+            self._hear(self._sound, samples[start : start + step], rate)
+
+    def _hear(self, sound: LiveAudio, samples: Samples, rate: int) -> None:
+        """Take a chunk of sound (W,) at most; where the turn is full, its beginning is forgotten."""
+        over_s = sound.seconds + len(samples) / rate - sound.limit_s
+        if over_s > 0:
+            sound = self._forget(sound, over_s + (1 - KEPT_SHARE) * sound.limit_s)
+        elif not self._said and self._sight is None and sound.seconds > SILENCE_S:
+            sound = self._forget(sound, sound.seconds - SILENCE_KEPT_S)
+        sound.push(samples, rate)
+        self._said = self._said or is_said(samples, rate)
         self._sound = sound
 
     def push_frame(self, image: object, at: float) -> None:
-        """LiveFrames.push."""
+        """LiveFrames.push. Of a turn with as many pictures as are seen, the beginning is forgotten."""
         self._check_open("a frame was pushed")
         sight = self._sight or LiveFrames(self._inputs, start=0.0, budget=self._budget)
+        if sight.full and self._sound is not None:
+            self._sound = self._forget(self._sound, (1 - KEPT_SHARE) * self._sound.seconds)
         sight.push(image, at)
         self._sight = sight
+
+    def _forget(self, sound: LiveAudio, seconds: float) -> LiveAudio:
+        """Forget the beginning of the turn, at least ``seconds`` of it in whole chunks; returns the sound after it.
+
+        What is left is as if it alone had been pushed.
+        """
+        chunk = self._ids.seconds_per_chunk
+        seconds = min(math.ceil(seconds / chunk) * chunk, math.floor(sound.seconds / chunk) * chunk)
+        self.forgotten_s += seconds
+        self._blocks.clear()
+        self._grids.clear()
+        if self._sight is not None:
+            self._sight.forget(seconds)
+        return sound.without(seconds)
 
     def tokens(self, *, settled: bool = False) -> PromptTokens:
         """The tokens so far. Of what is given, only features change.

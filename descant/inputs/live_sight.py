@@ -23,6 +23,7 @@ from descant.inputs.video_file import fit_frame, frame_sizes
 from descant.tokens import PixelGrid
 from descant.types import Budget, is_finite_number
 
+MAX_TIME_S = 1_000_000  # eleven days: more is no time within a turn
 _SLACK = 0.01  # of a sampled frame, 5 ms: a camera's clock that rounds to milliseconds is not late
 
 
@@ -69,6 +70,17 @@ class LiveFrames:
             self._sampled.append(fitted[earlier])
         self._latest = frame, at
 
+    def forget(self, seconds: float) -> None:
+        """Forget the first ``seconds`` after the start, whole sampled frames: what is later counts from there."""
+        frames = round(seconds * self._inputs.fps)
+        del self._sampled[:frames]
+        self._start = self.start + frames / self._inputs.fps
+
+    @property
+    def full(self) -> bool:
+        """True if there are as many sampled frames as one turn may have."""
+        return self._size is not None and len(self._sampled) >= self._most(*self._size)
+
     def finish(self) -> None:
         """End the pictures; the last grid is made whole. SessionError after the end."""
         if self._closed is not None:
@@ -106,8 +118,8 @@ class LiveFrames:
 
     def _check_time(self, at: float) -> None:
         earliest = self._latest[1] if self._latest is not None else self._start
-        if not is_finite_number(at) or (earliest is not None and at < earliest):
-            floor = "a finite number" if earliest is None else f"{earliest:g} s or later"
+        if not is_finite_number(at) or at > MAX_TIME_S or (earliest is not None and at < earliest):
+            floor = f"seconds up to {MAX_TIME_S:,}" if earliest is None else f"{earliest:g} s or later"
             raise MediaError(
                 "video.bad_time",
                 f"a frame was pushed at={shortened(at)}; expected {floor}. Push frames in order of time.",

@@ -61,6 +61,7 @@ class LiveAudio:
         self._budget = budget or Budget()
         self._rate = 0  # Hz of what is pushed; 0 before the first push
         self._pushed = 0  # samples at that rate
+        self._raw: list[Samples] = []  # all that was pushed, for `without`
         self._resampler: soxr.ResampleStream | None = None
         self._count = 0  # samples at the model's rate
         self._new: list[Samples] = []  # not looked at yet
@@ -89,7 +90,7 @@ class LiveAudio:
         if self._closed is not None:
             raise SessionError(f"sound was pushed after {self._closed}; expected none. Push it in a new turn.")
         samples = to_samples(pcm)
-        self._check(len(samples), rate)
+        self.check(len(samples), rate)
         if not len(samples):
             return
         if not self._rate:
@@ -99,7 +100,20 @@ class LiveAudio:
                     rate, self._inputs.sampling_rate, 1, dtype="float32", quality="HQ"
                 )
         self._pushed += len(samples)
+        self._raw.append(samples)
         self._keep(samples if self._resampler is None else self._resampler.resample_chunk(samples))
+
+    @property
+    def limit_s(self) -> float:
+        """The most seconds of sound that are heard."""
+        return min(self._budget.audio_s, self._inputs.max_audio_s)
+
+    def without(self, seconds: float) -> LiveAudio:
+        """The same sound as if its first ``seconds`` had never been pushed."""
+        rest = LiveAudio(self._inputs, block=self._block, budget=self._budget)
+        if self._raw:
+            rest.push(np.concatenate(self._raw)[round(seconds * self._rate) :], self._rate)
+        return rest
 
     def blocks(self) -> list[AudioBlock]:
         """All blocks so far. A block whose version is known need not be encoded again."""
@@ -147,7 +161,7 @@ class LiveAudio:
 
     # ---------------------------------------------------------------- inside
 
-    def _check(self, more: int, rate: int) -> None:
+    def check(self, more: int, rate: int) -> None:
         """Refuse samples for their rate or their number."""
         check_sound(1, 0, rate, self._budget)
         if self._rate not in (0, rate):
@@ -155,7 +169,7 @@ class LiveAudio:
                 "audio.rate_changed",
                 f"the sound came at {self._rate} Hz and now at {rate} Hz; expected one rate in a turn. Resample it.",
             )
-        limit = min(self._budget.audio_s, self._inputs.max_audio_s)
+        limit = self.limit_s
         if self._pushed + more > limit * rate:
             raise MediaError(
                 "audio.too_long",
@@ -176,6 +190,7 @@ class LiveAudio:
         self._closed = why
         self._resampler = None
         self._new.clear()
+        self._raw.clear()
         self._wave = torch.empty(0)
 
     def _analyse(self) -> int:

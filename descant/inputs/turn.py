@@ -52,6 +52,7 @@ class TurnBuilder:
         self._builder = builder
         self._pieces: list[str | Special | PromptTokens] = []
         self.size = 0  # characters of text and tokens of media
+        self.added = False  # a part of the user's
 
     def add(self, pieces: Sequence[Piece]) -> TurnBuilder:
         """All of them or, when one is refused, none."""
@@ -60,6 +61,12 @@ class TurnBuilder:
         self._pieces += added
         self.size += sum(1 if isinstance(piece, Special) else len(piece) for piece in added)
         return self
+
+    def join(self, other: TurnBuilder) -> None:
+        """Append what was added to another."""
+        self._pieces += other._pieces
+        self.size += other.size
+        self.added = self.added or other.added
 
     def tokens(self, ending: Sequence[str | Special] = ()) -> PromptTokens:
         """The tokens of what was added, and ``ending`` behind it."""
@@ -98,7 +105,9 @@ class LiveTurn:
 
     def add(self, parts: Sequence[Part]) -> None:
         """Typed text and media, each read at once; what is refused leaves the turn as it was."""
-        (self._before if self._live is None else self._after).add([piece_of(check_part(part)) for part in parts])
+        builder = self._before if self._live is None else self._after
+        builder.add([piece_of(check_part(part)) for part in parts])
+        builder.added = builder.added or bool(parts)
         self._head = None
         self.empty = self.empty and not parts
 
@@ -117,6 +126,20 @@ class LiveTurn:
         if self._live is None:
             return self._before.tokens(ending)
         return concatenate([self._before.tokens(), self._live.finish(), self._after.tokens(ending)])
+
+    @property
+    def forgotten_s(self) -> float:
+        """Seconds of what was said and shown that the limit of a turn left out."""
+        return 0.0 if self._live is None else self._live.forgotten_s
+
+    def clear(self) -> None:
+        """Drop what was said and shown, as if it had never been; what was added stays."""
+        self.cancel()
+        self._live = None
+        self._before.join(self._after)
+        self._after = TurnBuilder(self._builder)
+        self._head = None
+        self.empty = not self._before.added
 
     def cancel(self) -> None:
         """Drop what was pushed."""

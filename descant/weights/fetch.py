@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from descant.errors import OptionError, WeightsError
+from descant.errors import OptionError, WeightsError, shortened
+from descant.files import is_there
 
 MODELS_FOLDER = Path(__file__).resolve().parent.parent / "assets"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -28,12 +29,16 @@ def resolve(name: str | Path) -> Path:
     text = str(name)
     if isinstance(name, str) and text in embedded():
         return MODELS_FOLDER / text
-    folder = Path(text).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
+    try:
+        folder = Path(text).expanduser()
+        exists = folder.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long; nobody's home; a NUL in it
+        raise OptionError(f"{shortened(text)} is no name of a model: {error}") from None
+    if exists and folder.is_dir():
+        if not is_there(folder / "config.json"):
             raise WeightsError(f"{folder} has no config.json. Give the folder that holds config.json and the weights.")
         return folder
-    if folder.exists():
+    if exists:
         raise OptionError(f"{folder} is a file; a model is a folder that holds config.json and the weights.")
     if text == "nano":
         raise WeightsError(
@@ -43,8 +48,8 @@ def resolve(name: str | Path) -> Path:
     if not looks_local and REPOSITORY.fullmatch(text):
         return _fetch(text)
     raise OptionError(
-        f"no model called {text!r}. Embedded here: {', '.join(embedded()) or 'none'}. Otherwise give a folder, "
-        f"or a hub repository such as {' or '.join(KNOWN)}."
+        f"no model called {shortened(text)}. Embedded here: {', '.join(embedded()) or 'none'}. Otherwise give a "
+        f"folder, or a hub repository such as {' or '.join(KNOWN)}."
     )
 
 
