@@ -212,6 +212,21 @@ def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool | None
         raise MediaError(
             "video.bad_array", f"the clip is an array {frames.shape} of {frames.dtype}; expected (T, H, W, 3) of uint8."
         )
+    check_clip_price(frames, clip.fps, budget)
+    if with_sound is False or (with_sound is None and clip.sound is None):
+        return Clip(clip.frames, clip.fps)
+    if clip.sound is None:
+        raise MediaError("video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False.")
+    sound: object = clip.sound
+    if not isinstance(sound, np.ndarray):
+        raise MediaError(
+            "audio.bad_array", f"the clip's sound is {type(sound).__name__}; expected an array (W,) of float."
+        )
+    return Clip(frames, clip.fps, check_samples(sound, rate, rate, budget))
+
+
+def check_clip_price(frames: Pixels, fps: float, budget: Budget) -> None:
+    """Refuse frames (T, H, W, 3) that are too many or too large: "video.too_many_pixels", "video.too_long", ..."""
     if len(frames) and frames.shape[1] * frames.shape[2] > budget.frame_pixels:
         raise MediaError(
             "video.too_many_pixels",
@@ -223,21 +238,11 @@ def check_clip(clip: Clip, rate: int, budget: Budget, *, with_sound: bool | None
             "video.too_many_frames",
             f"the clip has {len(frames):,} frames; at most {budget.frames:,} are seen. Lower its frame rate.",
         )
-    if not is_finite_number(clip.fps) or not 0 < clip.fps <= MAX_FPS:
+    if not is_finite_number(fps) or not 0 < fps <= MAX_FPS:
         raise MediaError(
-            "video.bad_rate", f"the clip has {shortened(clip.fps)} frames a second; expected 0 to {MAX_FPS}, not 0."
+            "video.bad_rate", f"the clip has {shortened(fps)} frames a second; expected 0 to {MAX_FPS}, not 0."
         )
-    if len(frames) > clip.fps * budget.video_s:
+    if len(frames) > fps * budget.video_s:
         raise MediaError(
             "video.too_long", f"the clip lasts over {budget.video_s:g} s; no more is seen. Cut it into shorter pieces."
         )
-    if with_sound is False or (with_sound is None and clip.sound is None):
-        return Clip(clip.frames, clip.fps)
-    if clip.sound is None:
-        raise MediaError("video.no_sound", "the clip has no sound but use_audio was asked for. Set use_audio=False.")
-    sound: object = clip.sound
-    if not isinstance(sound, np.ndarray):
-        raise MediaError(
-            "audio.bad_array", f"the clip's sound is {type(sound).__name__}; expected an array (W,) of float."
-        )
-    return Clip(frames, clip.fps, check_samples(sound, rate, rate, budget))
