@@ -150,7 +150,7 @@ def _turn(*parts: object) -> object:
         (_turn({"type": "image", "audio": "x"}), "part 0 lacks 'image'"),
         (_turn({"type": "image", "image": None}), "'image' is null; expected a string \\(a path\\)"),
         (_turn({"type": "image", "image": "x", "use_audio_in_video": True}), "unknown key 'use_audio_in_video'"),
-        (_turn({"type": "video", "video": "x", "use_audio_in_video": 1}), "expected true or false"),
+        (_turn({"type": "video", "video": "x", "use_audio_in_video": 1}), "expected true, false or null"),
     ],
 )
 def test_bad_cards_are_refused(card: object, says: str) -> None:
