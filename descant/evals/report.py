@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from descant import omni as omnis
 from descant.config import OUTPUT_RATE_HZ
+from descant.errors import OptionError
 from descant.evals import tasks
 from descant.evals.speech import Ear, SphinxEar, WhisperEar, word_error
 from descant.evals.tasks import EvalItem
@@ -52,12 +54,23 @@ def run_evaluation(model: str | Path, out: Path, samples: int | None = None, see
     """
     console = Console()
     count = samples or 120
+    check_programs(("flite", "espeak-ng"))
     omni = omnis.load(model)
     lines = understanding(omni, count, seed, console.log)
     lines += speaking(omni, max(2, count // 2), seed, console.log) if omni.speaks else []
     write_results(out, str(model), lines, seed)
     console.print(evaluation_table(lines))
     return lines
+
+
+def check_programs(names: Sequence[str]) -> None:
+    """Refuse to begin without the programs that the last rows need. Raises OptionError."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        raise OptionError(
+            f"the evaluation speaks its questions by {' and '.join(missing)}, not installed here: "
+            f"apt install {' '.join(missing)} (Debian)"
+        )
 
 
 def text_answer(omni: omnis.Omni, item: EvalItem) -> str:

@@ -37,8 +37,11 @@ class Parts:
             prepare(part)
 
     def counts(self) -> dict[str, int]:
-        """Parameters of each part that is there, buffers left out."""
-        return {name: sum(p.numel() for p in part.parameters()) for name, part in self.named().items()}
+        """Numbers that are stored of each part that is there; the official count takes in the rotary frequencies."""
+        return {
+            name: sum(tensor.numel() for tensor in part.state_dict(keep_vars=True).values())
+            for name, part in self.named().items()
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """Our name -> parameter or stored buffer, in module order."""

@@ -66,6 +66,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
 
     monkeypatch.setattr(tasks.TaskRow, "items", remember)
     monkeypatch.setattr(tasks, "synthesise", lambda text, voice: np.full(len(text), 0.1, np.float32))
+    monkeypatch.setattr(report, "check_programs", lambda names: None)
     monkeypatch.setattr(report, "WhisperEar", Reader)
     monkeypatch.setattr(report, "SphinxEar", SecondReader)
     monkeypatch.setattr(report, "Flite", Teacher)
