@@ -49,7 +49,7 @@ def test_the_python_runs(snippet: str, folder: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_there_is_python_and_it_is_short() -> None:
-    assert [len(block.strip().splitlines()) for block in blocks("python")] == [10, 10, 9]
+    assert [len(block.strip().splitlines()) for block in blocks("python")] == [10, 10, 10]
 
 
 def test_every_command_and_option_of_the_terminal_exists(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,7 @@ def _to_rgb(picture: Pillow.Image) -> Pillow.Image:
             grey.paste(255, mask=Pillow.fromarray(levels == clear))
         return grey.convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        layered = picture.convert("RGBA")
+        layered = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         white = Pillow.new("RGB", layered.size, (255, 255, 255))
         white.paste(layered, mask=layered.getchannel("A"))
         return white
