@@ -224,7 +224,7 @@ class Budget(CheckedOptions):
     audio_s: float = 300.0  # the feature extractor's window
     video_s: float = 600.0
     min_rate: int = 8_000  # Hz
-    max_rate: int = 96_000  # Hz
+    max_rate: int = 192_000  # Hz
     channels: int = 8
     image_cpu_s: float = 10.0  # of the decoder process; also of one frame that is pushed
     audio_cpu_s: float = 20.0

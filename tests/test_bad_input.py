@@ -21,7 +21,7 @@ import descant
 from descant.cli import common
 from descant.cli.errors import run
 from descant.config import InputsConfig
-from descant.errors import ConfigError, DescantError, MediaError, OptionError, WeightsError
+from descant.errors import ConfigError, DescantError, MediaError, OptionError, SessionError, WeightsError
 from descant.inputs.door import check_clip, check_pixels
 from descant.inputs.image import image_grid
 from descant.inputs.live_sight import LiveFrames
@@ -348,3 +348,14 @@ def test_a_picture_that_may_not_be_written_to_is_read_without_a_warning() -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         image_grid(check_pixels(pixels, Budget()), InputsConfig())
+
+
+def test_memory_that_runs_out_is_said(omni: descant.Omni, monkeypatch: pytest.MonkeyPatch) -> None:
+    def empty(*_: object) -> object:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("descant.inputs.prompt.image_grid", empty)
+        with pytest.raises(SessionError, match="not enough memory"):
+            omni.chat([descant.user(Image(np.zeros((56, 56, 3), np.uint8)))], speech=False)
+    assert isinstance(list(omni.chat("hi", speech=False, max_tokens=2))[-1], Finished)

@@ -9,6 +9,7 @@ import typer
 
 from descant.bench import Peer, Shape
 from descant.cli import common
+from descant.files import check_output
 
 
 def bench(
@@ -25,6 +26,9 @@ def bench(
     from descant.bench import harness, reference, report
     from descant.bench.rows import choose, measure
 
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        check_output(out, "--json")
     names = choose(None if rows is None else [name.strip() for name in rows.split(",")], model)
     if compare is not None:
         reference.check_installed()

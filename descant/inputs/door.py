@@ -14,7 +14,7 @@ Every refusal is a MediaError whose ``code`` is one of:
     audio.decode_failed   damaged                              audio.truncated       ends before its header says
     audio.no_stream       the file holds no sound              audio.codec           a codec that is not allowed
     audio.empty           no samples                           audio.too_short       less than 3 mel frames
-    audio.too_long        over 300 s                           audio.bad_rate        under 8 kHz or over 96 kHz
+    audio.too_long        over 300 s                           audio.bad_rate        under 8 kHz or over 192 kHz
     audio.bad_channels    none, or more than eight              audio.not_finite      NaN or infinite samples
     audio.bad_array       not (W,) float or int16   audio.odd_bytes       half a sample of live sound
     audio.rate_changed    of live sound, midway                audio.late            live, and long after the pictures

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from descant.config import InputsConfig, ThinkerConfig, audio_tokens
-from descant.errors import OptionError
+from descant.errors import OptionError, SessionError
 from descant.inputs import door
 from descant.inputs.audio import log_mel
 from descant.inputs.audio_file import Samples
@@ -55,7 +55,18 @@ class PromptBuilder:
         return concatenate([self.piece(piece) for piece in pieces])
 
     def piece(self, piece: Piece) -> PromptTokens:
-        """One piece of the template, from position 0. Media are read here."""
+        """One piece of the template, from position 0. Media are read here.
+
+        SessionError: there is not enough memory for it.
+        """
+        try:
+            return self._piece(piece)
+        except MemoryError:
+            raise SessionError(
+                "there is not enough memory to read the message; give smaller media, or try again when others are done"
+            ) from None
+
+    def _piece(self, piece: Piece) -> PromptTokens:
         match piece:
             case str():
                 return text_tokens(self.tokenizer.encode(piece))
