@@ -5,8 +5,9 @@ DescantError
 ├── OptionError     an unknown or contradictory option, voice, model name or sampling value
 ├── ConfigError     a config file with a missing, unknown or impossible key
 ├── WeightsError    a checkpoint that is missing, truncated, mismatched or unsafe
-└── SessionError    one request that failed or was cancelled; nothing else is lost by it
-    └── BusyError   no room for it now; carries an estimate of when there will be
+├── SessionError    one request that failed or was cancelled; nothing else is lost by it
+│   └── BusyError   no room for it now; carries an estimate of when there will be
+└── RequestError    a request over HTTP that is refused; carries the status and the code of its response
 """
 
 SHOWN_CHARACTERS = 60  # of a value that an error repeats
@@ -58,6 +59,26 @@ class BusyError(SessionError):
     def __init__(self, message: str, retry_s: float | None = None):
         super().__init__(message)
         self.retry_s = retry_s
+
+
+class RequestError(DescantError):
+    """A request over HTTP that is refused. status, code, kind ("type" of the body), param, headers: of its response."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ):
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.kind = kind
+        self.param = param
+        self.headers = dict(headers or {})
 
 
 def shortened(value: object) -> str:

@@ -16,9 +16,10 @@ import pytest
 
 from descant.cli import chat, common
 from descant.cli.errors import run
-from descant.cli.player import HEADER_BYTES, Player, WavWriter
+from descant.cli.player import Player, WavWriter
 from descant.errors import MESSAGE_CHARACTERS, DescantError, OptionError, readable
 from descant.files import check_output, open_output
+from descant.pcm import HEADER_BYTES
 from descant.types import Audio, Image, Text, Video
 from tests.stub import StubOmni
 from tests.test_cli import omni, put, talk  # noqa: F401 - a fixture

@@ -16,6 +16,7 @@ MAP: dict[str, set[str]] = {
     for room, below in {
         "errors": "",
         "files": "errors",
+        "pcm": "",
         "tokens": "",
         "types": "errors",
         "config": "",
@@ -30,11 +31,12 @@ MAP: dict[str, set[str]] = {
         "train": "config errors export inputs model nn tokens types weights",
         "evals": "config errors omni train types",
         "bench": "config engine errors export inputs model omni tokens types weights",
-        "cli": "bench config errors evals files inputs omni types weights",
+        "server": "config engine errors inputs omni pcm types",
+        "cli": "bench config errors evals files inputs omni pcm server types weights",
         "__main__": "cli",
     }.items()
 }
-TOP = {"bench", "cli", "evals", "train", "__main__"}  # nothing below may import these
+TOP = {"bench", "cli", "evals", "server", "train", "__main__"}  # nothing below may import these
 
 
 def room_of(path: Path, root: Path) -> str:

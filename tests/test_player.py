@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descant.cli import player
-from descant.cli.player import Player, WavWriter, find_player, to_pcm16
+from descant.cli.player import Player, WavWriter, find_player
 from descant.errors import OptionError
+from descant.pcm import ENDLESS_BYTES, HEADER_BYTES, to_pcm16, wav_header
 
 RATE = 24000
 
@@ -19,7 +19,7 @@ RATE = 24000
 def frames(path: Path) -> int:
     with wave.open(str(path)) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
-        assert file.getnframes() * 2 == path.stat().st_size - player.HEADER_BYTES
+        assert file.getnframes() * 2 == path.stat().st_size - HEADER_BYTES
         return file.getnframes()
 
 
@@ -73,7 +73,7 @@ def test_a_piped_player_hears_everything(monkeypatch: pytest.MonkeyPatch, tmp_pa
     heard = (tmp_path / "heard").read_bytes()
     assert heard[-2 * len(samples) :] == to_pcm16(samples)
     if name == "ffplay":  # is told the format by a WAV header; the others by their arguments
-        assert heard == player.wav_header(RATE, player.ENDLESS_BYTES) + to_pcm16(samples)
+        assert heard == wav_header(RATE, ENDLESS_BYTES) + to_pcm16(samples)
     else:
         assert str(RATE) in (tmp_path / "args").read_text() and len(heard) == 2 * len(samples)
 

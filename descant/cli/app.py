@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from descant.cli import ask, bench, chat, evaluate, model, trace
+from descant.cli import ask, bench, chat, evaluate, model, serve, trace
 
 app = typer.Typer(
     name="descant",
@@ -44,6 +44,7 @@ app.command("say")(ask.say)
 app.command("transcribe")(ask.transcribe)
 app.command("inspect")(model.inspect)
 app.command("voices")(model.voices)
+app.command("serve")(serve.serve)
 app.command("trace")(trace.trace)
 app.command("eval")(evaluate.evaluate)
 app.command("bench")(bench.bench)

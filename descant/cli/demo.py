@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from descant.cli.player import HEADER_BYTES, WavWriter
+from descant.cli.player import WavWriter
 from descant.errors import DescantError
+from descant.pcm import HEADER_BYTES
 from descant.types import Audio, AudioChunk, Finished, Image, Message, TextDelta, Video, user
 
 if TYPE_CHECKING:

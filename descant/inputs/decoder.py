@@ -271,7 +271,7 @@ def set_limits(job: DecodeJob) -> None:
         resource.setrlimit(which, (most if hard < 0 else min(most, hard), hard))
 
 
-def serve(stdin: IO[bytes], stdout: IO[bytes], run: Callable[[DecodeJob], Reply] = run_job) -> None:
+def serve_jobs(stdin: IO[bytes], stdout: IO[bytes], run: Callable[[DecodeJob], Reply] = run_job) -> None:
     """Answer jobs until nobody asks any more."""
     while isinstance(job := _read(stdin), DecodeJob):
         set_limits(job)
@@ -281,4 +281,4 @@ def serve(stdin: IO[bytes], stdout: IO[bytes], run: Callable[[DecodeJob], Reply]
 if __name__ == "__main__":
     from descant.inputs import decoder  # the classes of this module under the name by which the parent knows them
 
-    decoder.serve(sys.stdin.buffer, sys.stdout.buffer)
+    decoder.serve_jobs(sys.stdin.buffer, sys.stdout.buffer)

@@ -14,7 +14,7 @@ import pytest
 
 from descant.errors import MediaError
 from descant.inputs import decoder, door
-from descant.inputs.decoder import CHILDREN, DecodeJob, Reply, decode_apart, serve
+from descant.inputs.decoder import CHILDREN, DecodeJob, Reply, decode_apart, serve_jobs
 from descant.types import Budget
 from tests.inputs import media
 
@@ -27,7 +27,7 @@ from descant.inputs import decoder
 def run(job):
     {act}
 
-decoder.serve(sys.stdin.buffer, sys.stdout.buffer, run)
+decoder.serve_jobs(sys.stdin.buffer, sys.stdout.buffer, run)
 """
 ACTS = {
     "spins": ("while True: pass", "image.too_costly", "over 0.1 s to decode"),
@@ -150,7 +150,7 @@ def test_messages_of_any_size_pass_and_a_cut_pipe_is_an_end(tmp_path: Path) -> N
             while decoder._read(pipe) is not None:
                 pass
     with path.open("rb") as pipe, (tmp_path / "out").open("wb") as out:
-        serve(pipe, out, lambda asked: Reply())  # no job: it ends
+        serve_jobs(pipe, out, lambda asked: Reply())  # no job: it ends
 
 
 REFUSED: dict[str, Callable[[], DecodeJob]] = {

@@ -1,0 +1,222 @@
+"""The application: its routes over one ``ServerState``, behind the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import generate_latest
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from descant.errors import OptionError, RequestError
+from descant.omni import Omni, load
+from descant.server.chat import answers_of, read_wish, stream_completion, whole_completion
+from descant.server.errors import request_error, response_of
+from descant.server.gate import Gate
+from descant.server.schema import Body, ChatBody, SpeechBody
+from descant.server.settings import ServerSettings
+from descant.server.speech import (
+    speak_bytes,
+    speak_events,
+    speech_of,
+    transcript_events,
+    transcript_of,
+    whole_transcript,
+)
+from descant.server.sse import guarded
+from descant.server.state import ServerState
+
+Made = TypeVar("Made")
+AnyBody = TypeVar("AnyBody", bound=Body)
+EVENT_STREAM = "text/event-stream"
+CLIENT_POLL_S = 0.1  # between two looks at whether a client that waits for a whole answer is still there
+FORM_FILES = 1
+FORM_FIELDS = 20
+
+
+def make_app(settings: ServerSettings, omni: Omni | None = None) -> Gate:
+    """The server as an ASGI application. omni: a model that is loaded already; else it is loaded when the server
+    starts. It is closed when the server stops."""
+    state = ServerState(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        state.watch_lag()
+        loading = asyncio.create_task(begin(state, omni))
+        yield
+        loading.cancel()
+        await state.stop()
+
+    app = FastAPI(title="descant", version=version("descant"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.descant = state
+    add_routes(app, state)
+    for kind in (Exception, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, error_response)
+    return Gate(app, state)
+
+
+async def begin(state: ServerState, omni: Omni | None) -> None:
+    """Load the model, if need be, and warm it; then the server is ready."""
+    settings = state.settings
+    if omni is None:
+        options: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "latency": settings.latency}
+        omni = await asyncio.to_thread(partial(load, settings.model, **options))
+    await state.warm_up(omni)
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """Tell any error by the body that clients read. What is not ours goes on to the gate, which logs it."""
+    if isinstance(error, HTTPException):
+        codes = {404: "not_found", 405: "method_not_allowed"}
+        code = codes.get(error.status_code, "invalid_request")
+        return response_of(RequestError(error.status_code, code, str(error.detail)))
+    refusal = request_error(error)
+    if refusal.status == 500:
+        raise error
+    return response_of(refusal)
+
+
+async def body_of(request: Request, kind: type[AnyBody]) -> AnyBody:
+    """The JSON body of a request. Raises RequestError with the first field that is wrong."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise RequestError(415, "unsupported_content_type", "send application/json")
+    try:
+        given = json.loads(await request.body(), parse_constant=no_constant)
+    except (ValueError, RecursionError, OptionError):
+        raise RequestError(400, "invalid_json", "the body is not JSON (UTF-8, no NaN, not too deep)") from None
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RequestError(
+            400, "invalid_value", f"{place or 'the body'}: {first['msg']}", param=place or None
+        ) from None
+    except RecursionError:
+        raise RequestError(400, "invalid_json", "the body is nested too deep") from None
+
+
+def no_constant(name: str) -> float:
+    raise OptionError(f"{name} is no number")
+
+
+async def unless_gone(request: Request, made: Awaitable[Made]) -> Made:
+    """Wait for what is made, unless the client leaves before: then the making is cancelled."""
+    making = asyncio.ensure_future(made)
+    try:
+        while not making.done():
+            await asyncio.wait([making], timeout=CLIENT_POLL_S)
+            if not making.done() and await request.is_disconnected():
+                raise RequestError(499, "client_closed", "the client left")
+        return await making
+    finally:
+        making.cancel()
+
+
+def event_stream(events: AsyncGenerator[bytes, None]) -> StreamingResponse:
+    return StreamingResponse(guarded(events), media_type=EVENT_STREAM)
+
+
+def add_routes(app: FastAPI, state: ServerState) -> None:
+    """All routes; what they have in common is in the gate."""
+    add_model_routes(app, state)
+    add_operator_routes(app, state)
+    add_audio_routes(app, state)
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        body = await body_of(request, ChatBody)
+        wish = await asyncio.to_thread(read_wish, state, body)
+        if not body.stream:
+            return JSONResponse(await unless_gone(request, whole_completion(state, wish)))
+        begun = await answers_of(state, wish)  # what is wrong is error_response by a status, before the stream begins
+        usage = body.stream_options is not None and body.stream_options.include_usage
+        return event_stream(stream_completion(state, wish, begun, include_usage=usage))
+
+
+def add_audio_routes(app: FastAPI, state: ServerState) -> None:
+    """Routes that speak and write down."""
+
+    @app.post("/v1/audio/speech")
+    async def speech(request: Request) -> Response:
+        body = await body_of(request, SpeechBody)
+        answer, media_type = await speech_of(state, body)
+        if body.stream_format == "sse":
+            return event_stream(speak_events(state, answer, body.response_format))
+        return StreamingResponse(speak_bytes(state, answer, body.response_format), media_type=media_type)
+
+    @app.post("/v1/audio/transcriptions")
+    async def transcriptions(request: Request) -> Response:
+        async with request.form(max_files=FORM_FILES, max_fields=FORM_FIELDS) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise RequestError(400, "invalid_value", "send the recording as the form's field file", param="file")
+            data = await file.read()
+            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        answer = await transcript_of(state, data)
+        if fields.get("stream") == "true":
+            return event_stream(transcript_events(state, answer))
+        form_of = fields.get("response_format", "json")
+        if form_of not in ("json", "text", "verbose_json"):
+            answer.cancel()
+            raise RequestError(
+                400, "invalid_value", "response_format: json, text or verbose_json", param="response_format"
+            )
+        text = await unless_gone(request, whole_transcript(state, answer))
+        return Response(text + "\n", media_type="text/plain") if form_of == "text" else JSONResponse({"text": text})
+
+
+def add_model_routes(app: FastAPI, state: ServerState) -> None:
+    """Routes that tell what there is to ask."""
+
+    def model_record() -> dict[str, Any]:
+        return {"id": state.settings.model, "object": "model", "created": state.created, "owned_by": "descant"}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [model_record()]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        if name != state.settings.model:
+            raise RequestError(404, "model_not_found", "this server has another model; see /v1/models", param="model")
+        return model_record()
+
+    @app.get("/v1/audio/voices")
+    async def voices() -> dict[str, Any]:
+        return {"voices": list(state.omni.voices)}
+
+
+def add_operator_routes(app: FastAPI, state: ServerState) -> None:
+    """Routes for operators and load balancers."""
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        assert state.omni is not None  # or the refusal says why not
+        return JSONResponse({"status": "ready"})
+
+    @app.get("/version")
+    async def versions() -> dict[str, Any]:
+        return {"descant": version("descant"), "torch": version("torch"), "model": state.settings.model}
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        if state.loaded is not None:
+            ledger = vars(state.loaded.engine.ledger())
+            for name, gauge in state.figures.ledger.items():
+                gauge.set(ledger[name])
+        return Response(generate_latest(state.figures.registry), media_type="text/plain; version=0.0.4")

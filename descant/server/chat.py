@@ -1,0 +1,254 @@
+"""POST /v1/chat/completions: one conversation, answered whole or as a stream of chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from descant.engine.answer import Answer
+from descant.errors import OptionError
+from descant.server.conversation import check_supported, messages_of
+from descant.server.encode import SoundEncoder, SoundFormat, whole
+from descant.server.schema import MAX_STOP_CHARACTERS, MAX_STOPS, ChatBody, VoiceId
+from descant.server.sse import sse
+from descant.server.state import ServerState
+from descant.types import AnswerOptions, AudioChunk, Finished, Message, Sampling, TextDelta
+
+
+@dataclass(frozen=True)
+class ChatWish:
+    """A request, read. form: of the sound (None: text only); stops: texts that end the answer and are no part of it."""
+
+    messages: list[Message]
+    options: AnswerOptions
+    model: str
+    form: SoundFormat | None
+    stops: tuple[str, ...]
+    count: int
+
+
+def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
+    """Read what is asked for. Media are decoded later. Raises RequestError and OptionError."""
+    omni = state.omni
+    check_supported(
+        {
+            "tools": body.tools,
+            "logprobs": body.logprobs,
+            "response_format": (body.response_format or {}).get("type", "text") != "text",
+            "presence_penalty": body.presence_penalty,
+            "frequency_penalty": body.frequency_penalty,
+        }
+    )
+    spoken = "audio" in (body.modalities or ["text"])
+    if spoken and body.audio is None:
+        raise OptionError("modalities name audio; say how it is to sound: audio: {voice, format}")
+    stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    if len(stops) > MAX_STOPS or any(not 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in stops):
+        raise OptionError(f"stop: at most {MAX_STOPS} texts of 1 to {MAX_STOP_CHARACTERS} characters")
+    video_sound = (body.mm_processor_kwargs or {}).get("use_audio_in_video", True) is not False
+    messages = messages_of(body.messages, state.spoken.text, video_sound=video_sound)
+    voice = None
+    if spoken and body.audio is not None:
+        wish = body.audio.voice
+        voice = state.voice(wish.id if isinstance(wish, VoiceId) else wish)
+    options: AnswerOptions = {
+        "speech": spoken,
+        "voice": voice,
+        "sampling": sampling_of(omni.checkpoint.generation.text, body),
+        "max_tokens": body.max_completion_tokens or body.max_tokens,
+        "seed": body.seed,
+    }
+    form = body.audio.format if spoken and body.audio is not None else None
+    return ChatWish(messages, options, body.model or state.settings.model, form, stops, body.n or 1)
+
+
+def sampling_of(own: Sampling, body: ChatBody) -> Sampling | None:
+    """The model's sampling with what the request changes; None: nothing."""
+    given = {
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "top_k": body.top_k,
+        "repetition_penalty": body.repetition_penalty,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(own, **changes) if changes else None
+
+
+async def answers_of(state: ServerState, wish: ChatWish) -> list[Answer]:
+    """The answers, begun. n of them: each with the next seed."""
+    seed = wish.options.get("seed")
+    seed = secrets.randbelow(2**62) if seed is None and wish.count > 1 else seed
+    begun = []
+    for place in range(wish.count):
+        options: AnswerOptions = {**wish.options, "seed": None if seed is None else seed + place}
+        begun.append(await state.omni.achat(wish.messages, **options))
+    return begun
+
+
+@dataclass
+class Spoken:
+    """One answer as it comes, with the stop texts applied. text: so far; held: what may yet become a stop text."""
+
+    stops: tuple[str, ...]
+    text: str = ""
+    held: str = ""
+    samples: list[np.ndarray] = field(default_factory=list)
+    finished: Finished | None = None
+    stopped: bool = False
+
+    def take(self, text: str) -> str:
+        """Take new text; returns the part of it that can be told now."""
+        self.held += text
+        found = [place for stop in self.stops if (place := self.held.find(stop)) >= 0]
+        if found:
+            told, self.held, self.stopped = self.held[: min(found)], "", True
+        else:
+            keep = max((len(self.held) - n for n in self._beginnings()), default=0)
+            told, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        self.text += told
+        return told
+
+    def _beginnings(self) -> list[int]:
+        """The places in what is held at which a stop text may begin."""
+        return [
+            place for place in range(len(self.held)) if any(stop.startswith(self.held[place:]) for stop in self.stops)
+        ]
+
+    def rest(self) -> str:
+        """Return what was held back, when no more comes."""
+        told, self.held = self.held, ""
+        self.text += told
+        return told
+
+    @property
+    def reason(self) -> str:
+        """finish_reason."""
+        return "length" if self.finished is not None and self.finished.reason == "length" else "stop"
+
+
+def usage_record(all_spoken: list[Spoken]) -> dict[str, Any]:
+    """The usage of one request: its prompt once, its answers together."""
+    usages = [spoken.finished.usage for spoken in all_spoken if spoken.finished is not None]
+    prompt = max((usage.prompt_tokens for usage in usages), default=0)
+    text = sum(usage.text_tokens for usage in usages)
+    codes = sum(usage.codes for usage in usages)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": text + codes,
+        "total_tokens": prompt + text + codes,
+        "prompt_tokens_details": {"cached_tokens": prompt - max((u.prefilled_tokens for u in usages), default=0)},
+        "completion_tokens_details": {"text_tokens": text, "audio_tokens": codes},
+    }
+
+
+async def collect(answer: Answer, spoken: Spoken) -> Spoken:
+    """A whole answer."""
+    async for event in answer:
+        if isinstance(event, TextDelta):
+            spoken.take(event.text)
+        elif isinstance(event, AudioChunk):
+            spoken.samples.append(event.samples)
+        elif isinstance(event, Finished):
+            spoken.finished = event
+        if spoken.stopped:
+            answer.cancel()
+            break
+    spoken.rest()
+    return spoken
+
+
+async def whole_completion(state: ServerState, wish: ChatWish) -> dict[str, Any]:
+    """The response that is not streamed."""
+    begun = await answers_of(state, wish)
+    try:
+        made = await asyncio.gather(*(collect(answer, Spoken(wish.stops)) for answer in begun))
+    finally:  # the client left, or one of them failed
+        for answer in begun:
+            answer.cancel()
+    choices = []
+    for index, spoken in enumerate(made):
+        message: dict[str, Any] = {"role": "assistant", "content": spoken.text, "refusal": None}
+        if wish.form is not None:
+            samples = np.concatenate([np.zeros(0, np.float32), *spoken.samples])
+            name, until = state.spoken.keep(spoken.text)
+            data = b64encode(await asyncio.to_thread(whole, samples, wish.form)).decode()
+            message["content"] = None
+            message["audio"] = {"id": name, "data": data, "expires_at": until, "transcript": spoken.text}
+        choices.append({"index": index, "message": message, "finish_reason": spoken.reason, "logprobs": None})
+        if spoken.finished is not None:
+            state.figures.add(spoken.finished)
+    return {**head(wish, "chat.completion"), "choices": choices, "usage": usage_record(made)}
+
+
+def head(wish: ChatWish, kind: str) -> dict[str, Any]:
+    """The beginning of every body of one completion."""
+    return {
+        "id": f"chatcmpl-{secrets.token_hex(12)}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": wish.model,
+        "system_fingerprint": None,
+    }
+
+
+async def stream_completion(
+    state: ServerState, wish: ChatWish, begun: list[Answer], *, include_usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """The chunks of the answers, as server-sent events. Leaving it cancels them. An error ends it, without [DONE]."""
+    first = head(wish, "chat.completion.chunk")
+    made: list[Spoken] = []
+    try:
+        for index, answer in enumerate(begun):
+            made.append(spoken := Spoken(wish.stops))
+            async for delta, reason in deltas(state, wish, answer, spoken):
+                choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
+                yield sse({**first, "choices": [choice]})
+        if include_usage:
+            yield sse({**first, "choices": [], "usage": usage_record(made)})
+        yield b"data: [DONE]\n\n"
+    finally:
+        for answer in begun:
+            answer.cancel()
+
+
+async def deltas(
+    state: ServerState, wish: ChatWish, answer: Answer, spoken: Spoken
+) -> AsyncIterator[tuple[dict[str, Any], str | None]]:
+    """(delta, finish_reason) of one answer: text in ``content``, or transcript and sound in ``audio``."""
+    encoder = None if wish.form is None else SoundEncoder(wish.form)
+    name, until = state.spoken.keep("") if encoder is not None else ("", 0)
+
+    def told(text: str) -> dict[str, Any]:
+        return {"content": text} if encoder is None else {"audio": {"id": name, "transcript": text}}
+
+    def sounding(data: bytes) -> dict[str, Any]:
+        return {"audio": {"id": name, "data": b64encode(data).decode()}}
+
+    yield {"role": "assistant", **({"content": ""} if encoder is None else {"audio": {"id": name}})}, None
+    async for event in answer:
+        if isinstance(event, TextDelta) and (text := spoken.take(event.text)):
+            yield told(text), None
+        elif isinstance(event, AudioChunk) and encoder is not None:
+            if data := await asyncio.to_thread(encoder.push, event.samples):
+                yield sounding(data), None
+        elif isinstance(event, Finished):
+            spoken.finished = event
+            state.figures.add(event)
+        if spoken.stopped:
+            answer.cancel()
+            break
+    if text := spoken.rest():
+        yield told(text), None
+    if encoder is not None:
+        if data := await asyncio.to_thread(encoder.finish):
+            yield sounding(data), None
+        state.spoken.replace(name, spoken.text)
+        yield {"audio": {"id": name, "expires_at": until}}, None
+    yield {}, spoken.reason

@@ -1,0 +1,43 @@
+"""Errors as OpenAI's clients read them: ``{"error": {message, type, param, code}}`` with an HTTP status.
+
+Messages are ours, of the error tree, or fixed; what a library says never reaches a client.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from descant.errors import BusyError, DescantError, MediaError, OptionError, RequestError
+
+TOO_LARGE = ("media.too_large", "image.too_many_pixels", "audio.too_long", "video.too_long", "video.too_many_frames")
+INTERNAL = "the server failed at this request; its log has the id of it"
+
+
+def body_of_error(error: RequestError) -> dict[str, Any]:
+    """The body of the response."""
+    return {"error": {"message": str(error), "type": error.kind, "param": error.param, "code": error.code}}
+
+
+def response_of(error: RequestError) -> JSONResponse:
+    return JSONResponse(body_of_error(error), error.status, error.headers)
+
+
+def request_error(error: BaseException) -> RequestError:
+    """The error that a client is told."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, BusyError):
+        wait = 1 if error.retry_s is None else max(1, math.ceil(error.retry_s))
+        return RequestError(429, "overloaded", str(error), "rate_limit_error", headers={"retry-after": str(wait)})
+    if isinstance(error, MediaError):
+        return RequestError(413 if error.code in TOO_LARGE else 400, error.code, str(error))
+    if isinstance(error, OptionError):
+        return RequestError(400, "invalid_value", str(error))
+    if isinstance(error, DescantError):
+        code = "draining" if "draining" in str(error) or "closed" in str(error) else "answer_failed"
+        if code == "draining":
+            return RequestError(503, code, "the server is about to stop; ask another one", "overloaded_error")
+    return RequestError(500, "internal", INTERNAL, "server_error")

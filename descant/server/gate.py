@@ -1,0 +1,158 @@
+"""The gate before all routes: who may come in, how much they may bring, and one id and one log line for each request.
+
+It is an ASGI layer on the raw path, and refuses by default: only the paths in OPEN need no key.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from descant.errors import RequestError
+from descant.server.errors import INTERNAL, response_of
+from descant.server.settings import LOOPBACK_NAMES
+from descant.server.state import ServerState
+
+log = logging.getLogger("descant.server")
+OPEN = frozenset({"/health", "/ready"})
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+class Gate:
+    """The ASGI layer around the application."""
+
+    def __init__(self, app: ASGIApp, state: ServerState):
+        self.app = app
+        self.state = state
+        self.settings = settings = state.settings
+        names = {settings.host, *settings.allowed_hosts, *LOOPBACK_NAMES}
+        self.hosts = {name.lower() for name in names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        begin = time.perf_counter()
+        told = Told(send, request_id)
+        code = ""
+        try:
+            self.check(scope, headers)
+            await self.app(scope, Metered(receive, self.settings.body_bytes), told)
+        except RequestError as refusal:
+            code = refusal.code
+            await told.refuse(refusal, scope, receive)
+        except Exception:
+            code = "internal"
+            log.exception("request %s failed", request_id)
+            await told.refuse(RequestError(500, "internal", INTERNAL, "server_error"), scope, receive)
+        record = {"id": request_id, "method": scope["method"], "path": scope["path"][:80], "status": told.status}
+        record |= {"ms": round(1000 * (time.perf_counter() - begin), 1)} | ({"code": code} if code else {})
+        log.info(json.dumps(record))
+        self.state.figures.requests.labels(route_of(scope), told.status).inc()
+
+    def check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Refuse a request by its first lines. Raises RequestError."""
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if not is_name(host) or without_port(host) not in self.hosts:
+            raise RequestError(
+                403, "host_not_allowed", "this server is not called so; see allowed_hosts", "permission_error"
+            )
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and origin not in self.settings.allowed_origins and urlsplit(origin).netloc.lower() != host:
+            raise RequestError(403, "origin_not_allowed", "pages of this origin may not ask here", "permission_error")
+        if scope["path"] not in OPEN and not is_key(headers.get(b"authorization", b""), self.settings.api_keys):
+            raise RequestError(
+                401,
+                "invalid_api_key",
+                "give a key of this server: Authorization: Bearer KEY",
+                "authentication_error",
+                headers={"www-authenticate": "Bearer"},
+            )
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise RequestError(415, "unsupported_content_encoding", "send the body as it is, without Content-Encoding")
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.settings.body_bytes:
+            raise too_large(self.settings.body_bytes)
+
+
+class Metered:
+    """A body that may not be longer than its budget, whatever its length was said to be."""
+
+    def __init__(self, receive: Receive, most: int):
+        self.receive = receive
+        self.left = most
+        self.most = most
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        self.left -= len(message.get("body", b""))
+        if self.left < 0:
+            raise too_large(self.most)
+        return message
+
+
+class Told:
+    """A response so far; every one bears the request's id."""
+
+    def __init__(self, send: Send, request_id: str):
+        self.send = send
+        self.request_id = request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            own = [(b"x-request-id", self.request_id.encode()), *SAFE_HEADERS]
+            message = {**message, "headers": [*message["headers"], *own]}
+        await self.send(message)
+
+    async def refuse(self, refusal: RequestError, scope: Scope, receive: Receive) -> None:
+        """Send a refusal, unless a response has begun: then it can only be cut."""
+        if not self.status:
+            await response_of(refusal)(scope, receive, self)
+
+
+def route_of(scope: Scope) -> str:
+    """The route of a request as it is written in the program, so that no client can make up new ones."""
+    route = scope.get("route")
+    return "other" if route is None else str(route.path)
+
+
+def too_large(most: int) -> RequestError:
+    return RequestError(413, "payload_too_large", f"the body has more than {most:,} bytes; send less at once")
+
+
+def is_name(host: str) -> bool:
+    """True for a host header that is a name and perhaps a port, and nothing else."""
+    return re.fullmatch(r"(?:\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::\d{1,5})?", host) is not None
+
+
+def without_port(host: str) -> str:
+    return re.sub(r":\d{1,5}$", "", host)
+
+
+def is_key(header: bytes, keys: Iterable[str]) -> bool:
+    """True if a request may come in: with a key of the server, or where it has none."""
+    keys = tuple(keys)
+    if not keys:
+        return True
+    scheme, _, given = header.partition(b" ")
+    found = [hmac.compare_digest(given.strip(), key.encode()) for key in keys]  # all of them: no time tells which
+    return scheme.lower() == b"bearer" and any(found)

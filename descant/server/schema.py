@@ -1,0 +1,80 @@
+"""The bodies of requests, as OpenAI's clients send them. Unknown fields are ignored; known ones are strict."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from descant.server.encode import SoundFormat
+
+MAX_MESSAGES = 512
+MAX_PARTS = 64  # of one message
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 256
+MAX_ID_CHARACTERS = 256
+
+
+class Body(BaseModel):
+    """Base of all bodies: numbers are numbers, and not strings of digits."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
+
+
+class VoiceId(Body):
+    """A voice as an object."""
+
+    id: Name
+
+
+class AudioWish(Body):
+    """The wish for sound: whose voice, in which format."""
+
+    voice: Name | VoiceId = "default"
+    format: SoundFormat = "wav"
+
+
+class StreamOptions(Body):
+    include_usage: bool = False
+
+
+class ChatBody(Body):
+    """POST /v1/chat/completions. ``messages`` are read by ``server.conversation``."""
+
+    model: Name | None = None
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_MESSAGES)]
+    modalities: list[Literal["text", "audio"]] | None = None
+    audio: AudioWish | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    n: Annotated[int, Field(ge=1, le=8)] | None = None
+    stop: Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)] | list[str] | None = None
+    logprobs: bool | None = None
+    tools: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
+    user: Name | None = None
+
+
+class SpeechBody(Body):
+    """POST /v1/audio/speech."""
+
+    model: Name | None = None
+    input: Annotated[str, Field(min_length=1)]
+    voice: Name | VoiceId = "default"
+    response_format: SoundFormat = "mp3"
+    speed: Annotated[float, Field(ge=0.25, le=4)] = 1.0
+    stream_format: Literal["audio", "sse"] = "audio"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

@@ -1,0 +1,94 @@
+"""The settings of a server: from flags, the environment (``DESCANT_*``) and a file; the first that says so wins."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from descant.errors import OptionError
+from descant.types import Dtype, Latency
+
+MIB_BYTES = 1 << 20  # bytes
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+# 16 printable ASCII characters or more: a key that could be guessed is no key (openssl rand -hex 16 makes one)
+ApiKey = Annotated[str, Field(min_length=16, pattern=r"^[!-~]+$")]
+
+
+class ServerSettings(BaseSettings):
+    """host, port: where it listens. api_keys: who may ask; without any, only this machine may. allowed_hosts: names
+    that clients call it by, beside ``host`` and loopback; allowed_origins: pages of other hosts that may ask.
+    body_bytes: of one request. drain_s: seconds that answers may take to end when it is told to stop. tls_*: files for
+    https."""
+
+    model_config = SettingsConfigDict(env_prefix="DESCANT_", extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    model: str = "nano"
+    dtype: Dtype | None = None
+    device: str | None = None
+    latency: Latency = "balanced"
+    api_keys: tuple[ApiKey, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    body_bytes: int = Field(32 * MIB_BYTES, ge=1024)
+    drain_s: float = Field(30.0, ge=0)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def address(self) -> str:
+        """The address to type."""
+        scheme = "https" if self.tls_certificate else "http"
+        return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def read_settings(config: Path | None, flags: Mapping[str, object]) -> ServerSettings:
+    """The settings; flags that are None were not given. Raises OptionError."""
+    given = {name: value for name, value in flags.items() if value is not None}
+
+    class FromFile(ServerSettings):
+        model_config = SettingsConfigDict(env_prefix="DESCANT_", extra="forbid", frozen=True, toml_file=config)
+
+    if config is not None and not config.is_file():
+        raise OptionError(f"there is no file {config}; check --config")
+    try:
+        settings = FromFile(**given)  # type: ignore[arg-type]
+    except ValueError as error:  # pydantic's ValidationError, and a file that is no TOML
+        raise OptionError(f"the server's settings are wrong: {error}") from None
+    if not settings.is_loopback and not settings.api_keys:
+        raise OptionError(
+            f"--host {settings.host} lets other machines in, and there is no key: give DESCANT_API_KEYS='[\"KEY\"]' "
+            "(openssl rand -hex 16 makes one), or listen on 127.0.0.1"
+        )
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        raise OptionError("https needs both --tls-certificate and --tls-key")
+    return settings
