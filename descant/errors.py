@@ -5,9 +5,9 @@ DescantError
 ├── OptionError     an unknown or contradictory option, voice, model name or sampling value
 ├── ConfigError     a config file with a missing, unknown or impossible key
 ├── WeightsError    a checkpoint that is missing, truncated, mismatched or unsafe
-├── SessionError    one request that failed or was cancelled; nothing else is lost by it
-│   └── BusyError   no room for it now; carries an estimate of when there will be
-└── RequestError    a request over HTTP that is refused; carries the status and the code of its response
+├── RequestError    a request over HTTP that is refused; carries the status and the code of its response
+└── SessionError    one request that failed or was cancelled; nothing else is lost by it
+    └── BusyError   no room for it now; carries an estimate of when there will be
 """
 
 SHOWN_CHARACTERS = 60  # of a value that an error repeats
