@@ -17,12 +17,14 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.websockets import WebSocket
 
 from descant.errors import OptionError, RequestError
 from descant.omni import Omni, load
 from descant.server.chat import answers_of, read_wish, stream_completion, whole_completion
 from descant.server.errors import request_error, response_of
 from descant.server.gate import Gate
+from descant.server.realtime import RealtimeTalk
 from descant.server.schema import Body, ChatBody, SpeechBody
 from descant.server.settings import ServerSettings
 from descant.server.speech import (
@@ -132,6 +134,15 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
     add_model_routes(app, state)
     add_operator_routes(app, state)
     add_audio_routes(app, state)
+
+    @app.websocket("/v1/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        offered = socket.scope.get("subprotocols", ())
+        await socket.accept("realtime" if "realtime" in offered else None)
+        if state.loaded is None or state.draining:
+            await socket.close(1013 if not state.draining else 1001)
+            return
+        await RealtimeTalk(socket, state).run()
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:

@@ -10,9 +10,10 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from descant.errors import BusyError, DescantError, MediaError, OptionError, RequestError
+from descant.errors import BusyError, MediaError, OptionError, RequestError, SessionError
 
 TOO_LARGE = ("media.too_large", "image.too_many_pixels", "audio.too_long", "video.too_long", "video.too_many_frames")
+FAULTS = ("failed while", "the engine failed")  # how the errors begin that are nobody's but ours
 INTERNAL = "the server failed at this request; its log has the id of it"
 
 
@@ -36,8 +37,10 @@ def request_error(error: BaseException) -> RequestError:
         return RequestError(413 if error.code in TOO_LARGE else 400, error.code, str(error))
     if isinstance(error, OptionError):
         return RequestError(400, "invalid_value", str(error))
-    if isinstance(error, DescantError):
-        code = "draining" if "draining" in str(error) or "closed" in str(error) else "answer_failed"
-        if code == "draining":
-            return RequestError(503, code, "the server is about to stop; ask another one", "overloaded_error")
+    if isinstance(error, SessionError):
+        told = str(error)
+        if "draining" in told or "the engine is closed" in told:
+            return RequestError(503, "draining", "the server is about to stop; ask another one", "overloaded_error")
+        if not told.startswith(FAULTS):
+            return RequestError(400, "invalid_state", told)
     return RequestError(500, "internal", INTERNAL, "server_error")

@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from descant.errors import RequestError
-from descant.server.errors import INTERNAL, response_of
+from descant.server.errors import INTERNAL, body_of_error, response_of
 from descant.server.settings import LOOPBACK_NAMES
 from descant.server.state import ServerState
 
 log = logging.getLogger("descant.server")
+KEY_PROTOCOL = "openai-insecure-api-key."  # a subprotocol that bears a key, as OpenAI's browser clients send it
 OPEN = frozenset({"/health", "/ready"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE_HEADERS = (
@@ -42,6 +43,9 @@ class Gate:
         self.hosts = {name.lower() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self.meet(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -66,6 +70,23 @@ class Gate:
         record |= {"ms": round(1000 * (time.perf_counter() - begin), 1)} | ({"code": code} if code else {})
         log.info(json.dumps(record))
         self.state.figures.requests.labels(route_of(scope), told.status).inc()
+
+    async def meet(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket: refused by an HTTP status, before it is one."""
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        named = [name for name in scope.get("subprotocols", ()) if name.startswith(KEY_PROTOCOL)]
+        if named and b"authorization" not in headers:  # a browser cannot send the header
+            headers[b"authorization"] = b"Bearer " + named[0].removeprefix(KEY_PROTOCOL).encode()
+        try:
+            self.check(scope, headers)
+        except RequestError as error:
+            await receive()  # the client's wish to connect
+            body = json.dumps(body_of_error(error)).encode()
+            head = [(b"content-type", b"application/json")]
+            await send({"type": "websocket.http.response.start", "status": error.status, "headers": head})
+            await send({"type": "websocket.http.response.body", "body": body})
+            return
+        await self.app(scope, receive, send)
 
     def check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Refuse a request by its first lines. Raises RequestError."""

@@ -8,6 +8,7 @@ import uvicorn
 
 from descant.server.app import make_app
 from descant.server.gate import Gate
+from descant.server.realtime import EVENT_BYTES
 from descant.server.settings import ServerSettings
 
 KEEP_ALIVE_S = 5  # seconds of an idle connection
@@ -35,6 +36,7 @@ def config_of(gate: Gate, settings: ServerSettings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         h11_max_incomplete_event_size=HEADER_BYTES_MOST,
+        ws_max_size=EVENT_BYTES,
         backlog=BACKLOG_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.drain_s) + 1,
