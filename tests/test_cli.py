@@ -22,7 +22,7 @@ from descant.types import Audio, Event, Image, Text, Video
 from tests.stub import StubOmni, StubSession
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("chat", "ask", "say", "transcribe", "inspect", "voices", "trace", "eval", "bench")
+COMMANDS = ("chat", "ask", "say", "transcribe", "inspect", "voices", "trace", "eval", "bench", "serve")
 
 
 @pytest.fixture
