@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket
 from descant.errors import OptionError, RequestError
 from descant.omni import Omni, load
 from descant.server.chat import answers_of, read_wish, stream_completion, whole_completion
+from descant.server.dialects import DIALECTS
 from descant.server.errors import request_error, response_of
 from descant.server.gate import Gate
 from descant.server.realtime import RealtimeTalk
@@ -142,7 +143,8 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
         if state.loaded is None or state.draining:
             await socket.close(1013 if not state.draining else 1001)
             return
-        await RealtimeTalk(socket, state).run()
+        dialect = DIALECTS.get(socket.query_params.get("dialect", "openai"), DIALECTS["openai"])
+        await RealtimeTalk(socket, state, dialect).run()
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:

@@ -24,11 +24,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from descant.engine.live import LiveSession
 from descant.errors import DescantError, RequestError
 from descant.server.conversation import bytes_of, part_of
+from descant.server.dialects import Dialect
 from descant.server.errors import body_of_error, request_error
 from descant.server.realtime_answer import RealtimeAnswer
 from descant.server.realtime_session import (
     DEFAULTS,
-    RATE_HZ,
     at,
     check_session,
     deep_merged,
@@ -58,9 +58,10 @@ class Turn:
 class RealtimeTalk:
     """One socket."""
 
-    def __init__(self, socket: WebSocket, state: ServerState):
+    def __init__(self, socket: WebSocket, state: ServerState, dialect: Dialect):
         self.socket = socket
         self.state = state
+        self.dialect = dialect
         self.config = deep_merged(DEFAULTS, {"model": state.settings.model, "id": new_id("sess")})
         self.live: LiveSession | None = None
         self.turn = Turn()
@@ -80,7 +81,11 @@ class RealtimeTalk:
         try:
             while True:
                 await self.take(await self.socket.receive_text())
-        except (WebSocketDisconnect, KeyError):  # KeyError: a binary message, which the protocol does not have
+        except (
+            WebSocketDisconnect,
+            RuntimeError,
+            KeyError,
+        ):  # KeyError: a binary message, which the protocol does not have
             pass
         finally:
             for task in self._tasks:
@@ -89,8 +94,11 @@ class RealtimeTalk:
                 await asyncio.to_thread(self.live.close)
 
     async def send(self, kind: str, fields: dict[str, Any] | None = None) -> None:
-        """One server event."""
-        event = {"type": kind, "event_id": new_id("event"), **(fields or {})}
+        """One server event, in the words of the client's dialect."""
+        known = self.dialect.event(kind, fields or {})
+        if known is None:
+            return
+        event = {"type": known[0], "event_id": new_id("event"), **known[1]}
         async with self._sending:
             await self.socket.send_text(json.dumps(event))
 
@@ -136,7 +144,7 @@ class RealtimeTalk:
         given = event.get("session")
         if not isinstance(given, dict):
             raise RequestError(400, "invalid_value", "session.update has no session", param="session")
-        after = deep_merged(self.config, given)
+        after = deep_merged(self.config, self.dialect.session(given))
         fixed = [("instructions",), ("output_modalities",), ("audio", "output", "voice")]
         if self.live is not None and any(at(after, path) != at(self.config, path) for path in fixed):
             raise RequestError(
@@ -156,7 +164,7 @@ class RealtimeTalk:
             await self.hear(samples)
             return
         if self.vad is None:
-            self.vad = EnergyVad(RATE_HZ, vad_settings(detection))
+            self.vad = EnergyVad(self.dialect.rate_hz, vad_settings(detection))
         self.before.append(samples)
         speaking = self.vad.speaking
         for what in list(self.vad.push(samples)):
@@ -192,14 +200,14 @@ class RealtimeTalk:
     def forget_before(self, seconds: float) -> None:
         """Keep of the sound before speech no more than its padding."""
         kept = sum(map(len, self.before))
-        while self.before and kept - len(self.before[0]) >= seconds * RATE_HZ:
+        while self.before and kept - len(self.before[0]) >= seconds * self.dialect.rate_hz:
             kept -= len(self.before.popleft())
 
     async def hear(self, samples: np.ndarray) -> None:
         """Sound that belongs to the turn: read while it comes in."""
         if len(samples):
-            await (await self.session()).apush_audio(samples, RATE_HZ)
-            self.turn.seconds += len(samples) / RATE_HZ
+            await (await self.session()).apush_audio(samples, self.dialect.rate_hz)
+            self.turn.seconds += len(samples) / self.dialect.rate_hz
             if self.turn.seconds <= KEPT_SOUND_S:
                 self.turn.pcm.append(samples)
 
@@ -232,7 +240,7 @@ class RealtimeTalk:
         """Write down what was said, beside the answer."""
         name = "conversation.item.input_audio_transcription"
         try:
-            sound = Audio(np.concatenate(turn.pcm), RATE_HZ)
+            sound = Audio(np.concatenate(turn.pcm), self.dialect.rate_hz)
             text = ""
             async for event in await self.state.omni.achat([user(sound, TRANSCRIBE)], speech=False):
                 if isinstance(event, Finished):
@@ -243,6 +251,13 @@ class RealtimeTalk:
             await self.send(f"{name}.failed", {"item_id": turn.item, "content_index": 0, "error": told})
 
     # ------------------------------------------------------------ items
+
+    async def finish(self, event: dict[str, Any]) -> None:
+        """The older protocol's word for the end: the answer that is being made is made to its end."""
+        if self.response is not None and self.response.task is not None:
+            await asyncio.wait([self.response.task])
+        await self.send("session.finished")
+        await self.socket.close()
 
     async def create_item(self, event: dict[str, Any]) -> None:
         item = event.get("item")
@@ -332,4 +347,5 @@ HANDLERS: dict[str, RealtimeHandler] = {
     "conversation.item.truncate": RealtimeTalk.truncate,
     "response.create": RealtimeTalk.respond,
     "response.cancel": RealtimeTalk.cancel,
+    "session.finish": RealtimeTalk.finish,
 }

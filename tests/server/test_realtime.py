@@ -315,6 +315,31 @@ def test_the_openai_client_has_a_live_talk(server: Running) -> None:
     assert server.idle()
 
 
+def test_the_older_names_and_16_khz_give_the_same_answer(server: Running) -> None:
+    url = server.url.replace("http", "ws") + "/v1/realtime?dialect=dashscope&model=tiny"
+    said = 0.3 * media.noise(16000)
+    with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+        talk = Talk(socket)
+        assert talk.next()["session"]["output_audio_format"] == "pcm24"
+        session = {"modalities": ["text"], "voice": "Cherry", "turn_detection": None, "input_audio_format": "pcm16"}
+        assert talk.update(session)["modalities"] == ["text"]
+        talk.push(said, 1600)
+        talk.say("input_audio_buffer.commit")
+        talk.say("response.create", response={"max_output_tokens": 8})
+        events = talk.until("response.done")
+        text = "".join(event["delta"] for event in events if event["type"] == "response.text.delta")
+        assert "conversation.item.created" in kinds(events) and "conversation.item.done" not in kinds(events)
+        assert events[-1]["response"]["output"][0]["content"] == [{"type": "text", "text": text}]
+        talk.say("session.update", session={"modalities": ["audio"]})
+        assert talk.error()["code"] == "invalid_value"
+        talk.say("session.finish")
+        talk.until("session.finished")
+    with server.omni.session(speech=False) as live:
+        live.push_audio((said * 32767).astype("<i2"), 16000)
+        assert text == "".join(e.text for e in live.respond(max_tokens=8) if isinstance(e, TextDelta))
+    assert server.idle()
+
+
 # ---------------------------------------------------------------- the detector alone
 
 
