@@ -26,7 +26,8 @@ from descant.server.dialects import DIALECTS
 from descant.server.errors import request_error, response_of
 from descant.server.gate import Gate
 from descant.server.realtime import RealtimeTalk
-from descant.server.schema import Body, ChatBody, SpeechBody
+from descant.server.responses import begin_response
+from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody
 from descant.server.settings import ServerSettings
 from descant.server.speech import (
     speak_bytes,
@@ -155,6 +156,14 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
         begun = await answers_of(state, wish)  # what is wrong is error_response by a status, before the stream begins
         usage = body.stream_options is not None and body.stream_options.include_usage
         return event_stream(stream_completion(state, wish, begun, include_usage=usage))
+
+    @app.post("/v1/responses")
+    async def responses(request: Request) -> Response:
+        body = await body_of(request, ResponsesBody)
+        begun = await begin_response(state, body)
+        if body.stream:
+            return event_stream(begun.events(state))
+        return JSONResponse(await unless_gone(request, begun.whole(state)))
 
 
 def add_audio_routes(app: FastAPI, state: ServerState) -> None:

@@ -61,7 +61,13 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
     options: AnswerOptions = {
         "speech": spoken,
         "voice": voice,
-        "sampling": sampling_of(omni.checkpoint.generation.text, body),
+        "sampling": sampling_of(
+            omni.checkpoint.generation.text,
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=body.top_k,
+            repetition_penalty=body.repetition_penalty,
+        ),
         "max_tokens": body.max_completion_tokens or body.max_tokens,
         "seed": body.seed,
     }
@@ -69,14 +75,16 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
     return ChatWish(messages, options, body.model or state.settings.model, form, stops, body.n or 1)
 
 
-def sampling_of(own: Sampling, body: ChatBody) -> Sampling | None:
-    """The model's sampling with what the request changes; None: nothing."""
-    given = {
-        "temperature": body.temperature,
-        "top_p": body.top_p,
-        "top_k": body.top_k,
-        "repetition_penalty": body.repetition_penalty,
-    }
+def sampling_of(
+    own: Sampling,
+    *,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    repetition_penalty: float | None = None,
+) -> Sampling | None:
+    """The model's sampling with what a request changes; None: nothing."""
+    given = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "repetition_penalty": repetition_penalty}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(own, **changes) if changes else None
 

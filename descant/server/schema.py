@@ -68,6 +68,23 @@ class ChatBody(Body):
     user: Name | None = None
 
 
+class ResponsesBody(Body):
+    """POST /v1/responses. Items of ``input`` are read by ``server.responses``."""
+
+    model: Name | None = None
+    input: str | Annotated[list[dict[str, Any]], Field(min_length=1)]
+    instructions: str | None = None
+    stream: bool = False
+    max_output_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    tools: list[Any] | None = None
+    previous_response_id: Name | None = None
+    background: bool | None = None
+    text: dict[str, Any] | None = None
+
+
 class SpeechBody(Body):
     """POST /v1/audio/speech."""
 

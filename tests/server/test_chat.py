@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -139,6 +140,22 @@ def test_the_openai_client_talks(sdk: openai.OpenAI) -> None:
                 text += audio.transcript or ""
     assert text and len(sound) > 4800 and usage is not None and usage.completion_tokens_details is not None
     assert usage.completion_tokens_details.audio_tokens
+
+
+def test_the_openai_client_asks_for_responses(sdk: openai.OpenAI) -> None:
+    content = [{"type": "input_text", "text": "What?"}, {"type": "input_image", "image_url": PICTURE}]
+    asked: dict[str, Any] = {"model": "tiny", "max_output_tokens": 6, "extra_body": {"seed": 1}, "temperature": 0}
+    given: Any = [{"role": "user", "content": content}]
+    whole = sdk.responses.create(input=given, instructions="Be kind.", **asked)
+    assert whole.output_text and whole.usage is not None and whole.usage.output_tokens == 6
+    assert whole.status == "incomplete" and whole.incomplete_details is not None
+    streamed = list(sdk.responses.create(input=given, instructions="Be kind.", stream=True, **asked))
+    assert [event.sequence_number for event in streamed] == list(range(len(streamed)))
+    text = "".join(event.delta for event in streamed if event.type == "response.output_text.delta")
+    assert text == whole.output_text and streamed[-1].type == "response.incomplete"
+    assert sdk.responses.create(input="hello", **asked).output_text
+    with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+        sdk.responses.create(input="and now?", previous_response_id="resp_1", **asked)
 
 
 def test_the_openai_client_speaks_and_writes_down(sdk: openai.OpenAI) -> None:
