@@ -76,11 +76,18 @@ class RealtimeTalk:
     # ------------------------------------------------------------ the socket
 
     async def run(self) -> None:
-        """Until the client leaves."""
+        """Until the client leaves, is silent for too long, or has been here for long enough."""
         await self.send("session.created", {"session": self.config})
+        limits = self.state.settings
+        end = asyncio.get_running_loop().time() + limits.session_s
         try:
-            while True:
-                await self.take(await self.socket.receive_text())
+            while (left := end - asyncio.get_running_loop().time()) > 0:
+                async with asyncio.timeout(min(limits.idle_s, left)):
+                    text = await self.socket.receive_text()
+                await self.take(text)
+            await self.leave("session_expired", f"a session lasts {limits.session_s:g} s; open another", 1001)
+        except TimeoutError:
+            await self.leave("idle_timeout", "nothing came for too long, or the session has lasted long enough", 1008)
         except (
             WebSocketDisconnect,
             RuntimeError,
@@ -92,6 +99,12 @@ class RealtimeTalk:
                 task.cancel()
             if self.live is not None:
                 await asyncio.to_thread(self.live.close)
+
+    async def leave(self, code: str, message: str, close_code: int) -> None:
+        """Say why, and close the socket."""
+        with suppress(RuntimeError, WebSocketDisconnect):  # the client may have gone
+            await self.send("error", body_of_error(RequestError(408, code, message)))
+            await self.socket.close(close_code)
 
     async def send(self, kind: str, fields: dict[str, Any] | None = None) -> None:
         """One server event, in the words of the client's dialect."""

@@ -24,8 +24,8 @@ ApiKey = Annotated[str, Field(min_length=16, pattern=r"^[!-~]+$")]
 class ServerSettings(BaseSettings):
     """host, port: where it listens. api_keys: who may ask; without any, only this machine may. allowed_hosts: names
     that clients call it by, beside ``host`` and loopback; allowed_origins: pages of other hosts that may ask.
-    body_bytes: of one request. drain_s: seconds that answers may take to end when it is told to stop. tls_*: files for
-    https."""
+    body_bytes: of one request. drain_s: seconds that answers may take to end when it is told to stop. idle_s,
+    session_s: seconds that a realtime socket may be silent, and open. tls_*: files for https."""
 
     model_config = SettingsConfigDict(env_prefix="DESCANT_", extra="forbid", frozen=True)
 
@@ -40,6 +40,8 @@ class ServerSettings(BaseSettings):
     allowed_origins: tuple[str, ...] = ()
     body_bytes: int = Field(32 * MIB_BYTES, ge=1024)
     drain_s: float = Field(30.0, ge=0)
+    idle_s: float = Field(300.0, gt=0)
+    session_s: float = Field(3600.0, gt=0)
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 

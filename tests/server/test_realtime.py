@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -13,7 +14,11 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from descant.server.dialects import DIALECTS
+from descant.server.realtime import RealtimeTalk
 from descant.server.realtime_session import DEFAULTS, RATE_HZ, deep_merged
+from descant.server.settings import ServerSettings
+from descant.server.state import ServerState
 from descant.server.vad import EnergyVad, VadSettings
 from descant.types import TextDelta
 from tests.inputs import media
@@ -338,6 +343,34 @@ def test_the_older_names_and_16_khz_give_the_same_answer(server: Running) -> Non
         live.push_audio((said * 32767).astype("<i2"), 16000)
         assert text == "".join(e.text for e in live.respond(max_tokens=8) if isinstance(e, TextDelta))
     assert server.idle()
+
+
+class Silent:
+    """A socket from which nothing comes. sent: to it; closed: with which code."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.closed = 0
+
+    async def receive_text(self) -> str:
+        await asyncio.sleep(60)
+        return ""
+
+    async def send_text(self, text: str) -> None:
+        self.sent.append(json.loads(text))
+
+    async def close(self, code: int = 1000) -> None:
+        self.closed = code
+
+
+@pytest.mark.parametrize("limit", ["idle_s", "session_s"])
+def test_a_silent_socket_is_told_and_closed(server: Running, limit: str) -> None:
+    state = ServerState(ServerSettings(**{limit: 0.01}))
+    state.loaded = server.omni
+    socket = Silent()
+    asyncio.run(RealtimeTalk(socket, state, DIALECTS["openai"]).run())  # type: ignore[arg-type]
+    assert [event["type"] for event in socket.sent] == ["session.created", "error"]
+    assert socket.sent[-1]["error"]["code"] == "idle_timeout" and socket.closed == 1008
 
 
 # ---------------------------------------------------------------- the detector alone
