@@ -14,12 +14,9 @@ import pytest
 
 from descant.inputs import door
 from descant.types import Budget
+from tests.badinputs.catalogue import ASK, PICTURE, SOUND
 from tests.inputs import media
 from tests.server.conftest import KEY, Running
-
-ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "seed": 1, "max_tokens": 6}
-SOUND = b64encode(media.wav(media.tone(0.5, 16000), 16000)).decode()
-PICTURE = "data:image/png;base64," + b64encode(media.image_file(media.picture(56, 56))).decode()
 
 
 def chunks(response: httpx.Response) -> list[dict[str, object]]:

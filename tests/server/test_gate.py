@@ -15,10 +15,10 @@ import pytest
 from descant.errors import OptionError
 from descant.server.gate import OPEN, is_key, is_name
 from descant.server.settings import read_settings
+from tests.badinputs import __main__ as badinputs
+from tests.badinputs.catalogue import ADDRESSES, ASK, BODIES, CHAT, FIELDS, PICTURE, media, said
 from tests.server.conftest import KEY, Running
-from tests.server.test_chat import ASK, PICTURE, SOUND
 
-CHAT = "/v1/chat/completions"
 LONG = {**ASK, "max_tokens": 3000, "stream": True, "temperature": 1.5}
 
 
@@ -81,80 +81,12 @@ def test_ids_of_requests(client: httpx.Client) -> None:
     assert len(answer.headers["x-request-id"]) == 32 and answer.headers["x-content-type-options"] == "nosniff"
 
 
-BODIES: dict[str, bytes] = {
-    "nothing": b"",
-    "cut": b'{"messages": [',
-    "a list": b"[]",
-    "a number": b"5",
-    "null": b"null",
-    "deep": b"[" * 100_000,
-    "NaN": b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}',
-    "no UTF-8": b'{"messages": "\xff"}',
-    "no messages": b"{}",
-    "empty messages": b'{"messages": []}',
-    "a byte order mark": b"\xef\xbb\xbf{}",
-}
-
-
 @pytest.mark.parametrize("name", BODIES)
 def test_bodies_that_are_no_request(name: str, client: httpx.Client) -> None:
     answer = client.post(CHAT, content=BODIES[name], headers={"content-type": "application/json"})
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert error["code"] in ("invalid_json", "invalid_value") and error["type"] == "invalid_request_error"
-
-
-def said(content: object, role: str = "user") -> list[dict[str, Any]]:
-    return [{"role": role, "content": content}]
-
-
-def media(kind: str, url: object) -> list[dict[str, Any]]:
-    return said([{"type": kind, kind: {"url": url}}])
-
-
-FIELDS: dict[str, tuple[dict[str, Any], int]] = {
-    "temperature below 0": ({"temperature": -1}, 400),
-    "temperature above 2": ({"temperature": 2.1}, 400),
-    "temperature hot": ({"temperature": "hot"}, 400),
-    "top_p 0": ({"top_p": 0}, 400),
-    "top_p above 1": ({"top_p": 1.1}, 400),
-    "max_tokens 0": ({"max_tokens": 0}, 400),
-    "max_tokens huge": ({"max_tokens": 2**63}, 400),
-    "max_tokens half": ({"max_tokens": 1.5}, 400),
-    "max_tokens true": ({"max_tokens": True}, 400),
-    "n": ({"n": 10**9}, 400),
-    "seed": ({"seed": -1}, 400),
-    "stops": ({"stop": ["x"] * 1000}, 400),
-    "stop empty": ({"stop": ""}, 400),
-    "stop long": ({"stop": "x" * 10**5}, 400),
-    "logprobs": ({"logprobs": True}, 400),
-    "tools": ({"tools": [{}]}, 400),
-    "a format": ({"response_format": {"type": "json_object"}}, 400),
-    "modalities": ({"modalities": ["video"]}, 400),
-    "sound without a wish": ({"modalities": ["audio"]}, 400),
-    "a sound format": ({"modalities": ["audio"], "audio": {"voice": "x", "format": "mid"}}, 400),
-    "stream yes": ({"stream": "yes"}, 400),
-    "a model's name": ({"model": "x" * 10**5}, 400),
-    "a role": ({"messages": said("x", "wizard")}, 400),
-    "no content": ({"messages": [{"role": "user"}]}, 400),
-    "a number as content": ({"messages": said(5)}, 400),
-    "a part without a type": ({"messages": said([{}])}, 400),
-    "a part of another type": ({"messages": said([{"type": "smell"}])}, 400),
-    "many messages": ({"messages": said("x") * 1000}, 400),
-    "many parts": ({"messages": said([{"type": "text", "text": "x"}] * 100)}, 413),
-    "a lone surrogate": ({"messages": said("\ud800")}, 400),
-    "long text": ({"messages": said("a " * 40_000)}, 400),
-    "no base64": ({"messages": media("image_url", "data:image/png;base64,***")}, 400),
-    "no picture": ({"messages": media("image_url", "data:image/png;base64,AAAA")}, 400),
-    "a sound as a picture": ({"messages": media("image_url", f"data:image/png;base64,{SOUND}")}, 400),
-    "a percent URL": ({"messages": media("image_url", "data:image/png,%89PNG")}, 400),
-    "html": ({"messages": media("image_url", "data:text/html;base64,PGI+")}, 400),
-    "no sound": ({"messages": said([{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}])}, 400),
-}
-ADDRESSES = (
-    "file:///etc/passwd", "/etc/passwd", "~/x.png", "http://169.254.169.254/", "https://example.com/cat.png",
-    "ftp://x/y", "data:,x", "javascript:alert(1)", "concat:a|b", "../x.png",
-)  # fmt: skip
 
 
 def post(client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
@@ -215,6 +147,17 @@ def test_a_bug_is_told_without_its_words(
     answer = post(client, {})
     assert answer.status_code == 500 and answer.json()["error"]["code"] == "internal"
     assert "division" not in answer.text
+
+
+def test_the_catalogue_holds_and_its_runner_sees_what_does_not(
+    client: httpx.Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert badinputs.run(client, "tiny") == 0
+    count = len(list(badinputs.cases("tiny")))
+    assert count > 100 and f"{count} of {count} held" in capsys.readouterr().out
+    monkeypatch.setattr(badinputs, "cases", lambda model: iter([("fine", json.dumps(ASK).encode(), (400,))]))
+    assert badinputs.run(client, "tiny") == 1
+    assert "fine: status 200; no error in its body" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- clients who leave
