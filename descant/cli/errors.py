@@ -56,8 +56,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     try:
         code = command.main([w for w in words if w != "--debug"], prog_name="descant", standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk can still be told
     except KeyboardInterrupt:
         code = INTERRUPTED_EXIT
+    except BrokenPipeError:  # whoever read it has gone, and wants no more
+        return 1
     except Exception as error:
         return fail(error, debug)
     if code == INTERRUPTED_EXIT:
