@@ -91,7 +91,18 @@ class AudioEncoder(nn.Module):
         self.proj = Linear(cfg.d_model, cfg.output_dim)
 
     def forward(self, mels: Sequence[Tensor]) -> list[Tensor]:
-        """mels: one (M, F) log-mel per clip, valid frames only -> one (audio_tokens(F), output_dim) per clip.
+        """mels: one (M, F) log-mel per clip, valid frames only -> one (audio_tokens(F), output_dim) per clip."""
+        return self.project(self.features(mels))
+
+    def project(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features (T, d_model) of each clip -> (T, output_dim) of each, in the Thinker's width."""
+        if not features:
+            return []
+        projected: Tensor = self.proj(torch.cat(list(features)))
+        return list(torch.split(projected, [rows.shape[0] for rows in features]))
+
+    def features(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """What ``project`` takes, from log-mels as ``forward`` takes them: (audio_tokens(F), d_model) per clip.
 
         All whole blocks of all clips run as one batch without a mask, all shorter tails as another, padded.
         """
@@ -110,8 +121,8 @@ class AudioEncoder(nn.Module):
             start += len(clip)
         if not pooled:
             return []
-        projected: Tensor = self.proj(self.ln_post(torch.cat(pooled)))
-        return list(torch.split(projected, [rows.shape[0] for rows in pooled]))
+        normed: Tensor = self.ln_post(torch.cat(pooled))
+        return list(torch.split(normed, [rows.shape[0] for rows in pooled]))
 
     def _encode(self, pieces: list[Tensor]) -> list[Tensor]:
         """Independent pieces (M, F_i), F_i <= block -> hidden rows (conv_frames(F_i), D), in one padded batch."""
