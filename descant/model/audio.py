@@ -102,7 +102,7 @@ class AudioEncoder(nn.Module):
         return list(torch.split(projected, [rows.shape[0] for rows in features]))
 
     def features(self, mels: Sequence[Tensor]) -> list[Tensor]:
-        """What ``project`` takes, from log-mels as ``forward`` takes them: (audio_tokens(F), d_model) per clip.
+        """The rows that ``project`` takes, (audio_tokens(F), d_model) per clip; mels as in ``forward``.
 
         All whole blocks of all clips run as one batch without a mask, all shorter tails as another, padded.
         """

