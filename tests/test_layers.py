@@ -28,7 +28,7 @@ MAP: dict[str, set[str]] = {
         "engine": "config errors inputs model nn tokens types",
         "omni": "config engine errors inputs model tokens types weights",
         "__init__": "errors omni types",
-        "train": "config errors export inputs model nn tokens types weights",
+        "train": "config errors export files inputs model nn tokens types weights",
         "evals": "config errors omni train types",
         "bench": "config engine errors export inputs model omni tokens types weights",
         "server": "config engine errors inputs omni pcm types",
