@@ -167,17 +167,28 @@ def unchanged(before: PromptTokens, now: PromptTokens) -> int:
     return min([kept, *(span.first for span in before.spans if digests.get(span.first) != span.source.digest)])
 
 
-def place_features(embeds: Tensor, spans: Sequence[MediaSpan], features: Sequence[Tensor], start: int = 0) -> Tensor:
+def place_features(embeds: Tensor, spans: Sequence[MediaSpan], features: Sequence[Tensor]) -> Tensor:
     """Put encoder features at the tokens of their spans. Differentiable; ``embeds`` is left as it was.
 
-    embeds (T, D): of the tokens start .. start + T - 1; features: (at least K, D) for each span, in the same order.
+    embeds (T, D); features: (at least K, D) for each span, in the same order.
     """
-    indices, rows = [torch.empty(0, dtype=torch.int64)], [embeds[:0]]
+    indices, rows = filled_rows(spans, features, 0, len(embeds))
+    return embeds.index_copy(0, torch.cat(indices).to(embeds.device), torch.cat([embeds[:0], *rows]))
+
+
+def filled_rows(
+    spans: Sequence[MediaSpan], features: Sequence[Tensor], start: int, stop: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The tokens of start .. stop - 1 that media fill: their indices, counted from ``start``, and their rows.
+
+    features: (at least K, D) for each span, in the same order.
+    """
+    indices, rows = [torch.empty(0, dtype=torch.int64)], []
     for span, encoded in zip(spans, features, strict=True):
-        inside = (span.indices >= start) & (span.indices < start + len(embeds))
-        indices.append(span.indices[inside] - start)
-        rows.append(encoded[: len(span.indices)][inside.to(encoded.device)].to(embeds.dtype))
-    return embeds.index_copy(0, torch.cat(indices).to(embeds.device), torch.cat(rows))
+        first, last = (int((span.indices < edge).sum()) for edge in (start, stop))
+        indices.append(span.indices[first:last] - start)
+        rows.append(encoded[first:last])
+    return indices, rows
 
 
 def page_keys(tokens: PromptTokens, size: int, salt: bytes, known: Sequence[bytes] = ()) -> Iterator[bytes]:

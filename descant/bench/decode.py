@@ -16,7 +16,6 @@ from torch import nn
 from descant.bench.harness import Bench, BenchLine, Target, figure_line, interleave, median, rate_line
 from descant.bench.reference import Reference
 from descant.bench.shapes import bench_models, prepared_voice, random_parts, random_prompt, random_voice, request
-from descant.engine.boundary import each
 from descant.engine.limits import most_tokens
 from descant.engine.models import Models, new_stores
 from descant.engine.stages import Stages
@@ -81,7 +80,7 @@ def step_seconds(models: Models, prompt: PromptTokens, voice: PreparedVoice, ste
     asked = request(prompt, voice, steps + 1, steps + 2)
     stages = Stages(models, new_stores(models, *most_tokens(asked)))
     session = stages.open(asked)
-    each([session], stages.read)
+    stages.read({session: session.context.unread})
     thought = [clocked(lambda: stages.think([session])) for _ in range(steps + 1)]
     sung = [clocked(lambda: stages.talk([session])) for _ in range(steps + 1)]
     if session.error is not None:

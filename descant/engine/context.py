@@ -17,9 +17,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from descant.model.thinker import Thinker
 from descant.nn.pages import PageTable
-from descant.tokens import NO_TOKENS, PromptTokens, page_keys, place_features, unchanged
+from descant.tokens import NO_TOKENS, MediaSpan, PromptTokens, filled_rows, page_keys, unchanged
 
 
 class Context:
@@ -81,6 +80,12 @@ class Context:
             self.talker_kv.truncate(min(prompt, self.talker_kv.length))
             self.reply_states = list(states[:read])
 
+    def heard(self, tokens: int) -> None:
+        """Count reply tokens that the Talker has read."""
+        assert self.talker_kv is not None
+        self.talker_kv.advance(tokens)
+        del self.reply_states[:tokens]
+
     def free(self) -> None:
         """Give everything back; the tokens can be read again. Doing it twice is harmless."""
         for table in self.tables:
@@ -90,22 +95,28 @@ class Context:
 
     # ---------------------------------------------------------------- reading
 
-    def embeds(self, thinker: Thinker, start: int, stop: int) -> Tensor:
-        """The decoder's input at tokens start .. stop - 1, (T, D): embeddings, with features where media are.
+    def spans(self, start: int, stop: int) -> list[MediaSpan]:
+        """The media that fill tokens of start .. stop - 1."""
+        return [span for span in self.tokens.spans if span.first < stop and span.last >= start]
 
-        A span is encoded when its first token is read, together with all others that are due.
-        """
-        spans = [span for span in self.tokens.spans if span.first < stop and span.last >= start]
-        due = [span for span in spans if span.first not in self._features]
-        for span, features in zip(due, thinker.encode([span.source for span in due]), strict=True):
-            self._features[span.first] = features
-        features_of = [self._features[span.first] for span in spans]
-        embeds = thinker.embed_tokens(self.tokens.ids[start:stop].to(thinker.device))
-        embeds = place_features(embeds, spans, features_of, start)
-        for span in spans:
-            if span.last < stop:
+    def unseen(self, start: int, stop: int) -> list[MediaSpan]:
+        """Those of them that are not encoded: a span is encoded when its first token is read."""
+        return [span for span in self.spans(start, stop) if span.first not in self._features]
+
+    def keep_features(self, spans: Sequence[MediaSpan], features: Sequence[Tensor]) -> None:
+        """Keep what the encoders gave for spans, until their last token is read."""
+        self._features.update({span.first: rows for span, rows in zip(spans, features, strict=True)})
+
+    def forget_features(self, stop: int) -> None:
+        """Let go of the media that were read to their end, now that ``stop`` tokens are read."""
+        for span in self.tokens.spans:
+            if span.first in self._features and span.last < stop:
                 del self._features[span.first]
-        return embeds
+
+    def filled_rows(self, start: int, stop: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The tokens of start .. stop - 1 that media fill, and their rows; see ``tokens.filled_rows``."""
+        spans = self.spans(start, stop)
+        return filled_rows(spans, [self._features[span.first] for span in spans], start, stop)
 
     # ---------------------------------------------------------------- sharing
 

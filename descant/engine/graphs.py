@@ -18,13 +18,14 @@ from torch import Tensor
 
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
+from descant.nn.attention import grouped_attention
 from descant.nn.cache import Cache, keys_values
-from descant.nn.pages import PADDING_PAGE, PagedBatch, PageStore, PageTable
+from descant.nn.pages import PADDING_PAGE, PackedBatch, PagedBatch, PageStore, PageTable
 
 log = logging.getLogger(__name__)
 
 StepMode = Literal["off", "graphs", "compile"]
-Forward = Callable[[Tensor, Tensor, Cache, Tensor | None], tuple[Tensor, ...]]  # x, positions, past, mask -> outputs
+Forward = Callable[[Tensor, Tensor, Cache], tuple[Tensor, ...]]  # x, positions, past -> outputs
 StepRun = Callable[[], tuple[Tensor, ...]]
 
 CAPTURE_AFTER = 8  # eager steps of a bucket before it is captured: a short answer is over before that has paid
@@ -36,23 +37,21 @@ WARM_UP_RUNS = 3  # runs before a capture, so that libraries have their workspac
 class StaticCache:
     """The cache of a static step: every row reads the slots of its pages, then, last, the one that it writes.
 
-    layers: the store's, (slots, 2, H, D) each; read (B * S,), write (B,) int64.
+    layers: the store's, (slots, 2, H, D) each; read (B * S,), write (B,) int64; mask (B, 1, 1, S): what is written.
     """
 
     layers: Sequence[Tensor]
     read: Tensor
     write: Tensor
+    mask: Tensor
 
-    @property
-    def length(self) -> int:
-        return len(self.read) // len(self.write) - 1
-
-    def append(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Write keys and values (B, 1, 2, H, D); returns (B, H, S, D) each."""
+    def attend(self, layer: int, q: Tensor, new: Tensor) -> Tensor:
+        """q (B, 1, Hq, D), keys and values (B, 1, 2, Hk, D) -> (B, 1, Hq * D); see ``Cache``."""
         store = self.layers[layer]
         store.index_copy_(0, self.write, new.flatten(0, 1).to(store.dtype))
         seen = store.index_select(0, self.read)
-        return keys_values(seen.view(len(self.write), -1, *seen.shape[1:]))
+        keys, values = keys_values(seen.view(len(self.write), -1, *seen.shape[1:]))
+        return grouped_attention(q.transpose(1, 2), keys, values, self.mask, causal=False)
 
 
 class StepBuffers:
@@ -94,8 +93,8 @@ class StepBuffers:
         write = slots.gather(1, lengths)
         read = torch.cat((slots[:, :-1], write), dim=1)
         mask = torch.cat((self.offsets[:-1] < lengths, torch.ones_like(write, dtype=torch.bool)), dim=1)
-        past = StaticCache(self.layers, read.flatten(), write.flatten())
-        return self.forward(self.x, self.positions, past, mask)
+        past = StaticCache(self.layers, read.flatten(), write.flatten(), mask[:, None, None])
+        return self.forward(self.x, self.positions, past)
 
 
 class DecodeStep:
@@ -124,8 +123,8 @@ class DecodeStep:
         return self.static(x, positions, tables, bucket)
 
     def eager(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> tuple[Tensor, ...]:
-        batch = PagedBatch(tables, x.shape[1])
-        return self.forward(x, positions, batch, batch.mask)
+        new = x.shape[1]
+        return self.forward(x, positions, PagedBatch(tables) if new == 1 else PackedBatch(tables, [new] * len(tables)))
 
     def static(
         self, x: Tensor, positions: Tensor, tables: Sequence[PageTable], bucket: tuple[int, int]
@@ -198,13 +197,13 @@ class DecodeSteps:
     def __init__(self, thinker: Thinker, talker: Talker | None, mode: StepMode | None):
         mode = mode or ("graphs" if thinker.device.type == "cuda" else "off")
 
-        def think(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
-            hidden = thinker(x, positions, past, mask)
+        def think(x: Tensor, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
+            hidden = thinker(x, positions, past)
             return hidden, thinker.logits(hidden[:, -1])
 
-        def sing(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
+        def sing(x: Tensor, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
             assert talker is not None
-            return (talker(x, positions, past, mask),)
+            return (talker(x, positions, past),)
 
         self.thinker = DecodeStep(think, mode)  # x (B, T, D) -> hidden (B, T, D), logits (B, V) of the last row
         self.talker = DecodeStep(sing, mode)  # rows (B, T, E) -> logits (B, T, C)

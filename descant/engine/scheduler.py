@@ -33,7 +33,7 @@ class SlotView:
 class SchedulerConfig(CheckedOptions):
     """The most that one step may hold.
 
-    prefill_tokens: of one prompt when nobody is speaking; prefill_tokens_speaking: when somebody is. think_batch,
+    prefill_tokens: of all prompts when nobody is speaking; prefill_tokens_speaking: when somebody is. think_batch,
     talk_batch, decode_batch: sessions of the three stages. enough_s: seconds of unplayed sound from which on a voice
     may wait while another has less. hold_codes: codes for which a complete window may wait, so that others are decoded
     with it. messages: handled before a step, so that who says much does not stop the others.
@@ -62,9 +62,9 @@ class SchedulerConfig(CheckedOptions):
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The ids that a step serves, in order of need; prefill: one session and how many of its tokens."""
+    """The ids that a step serves, in order of need; prefill: whose prompts, and how many tokens of each."""
 
-    prefill: tuple[int, int] | None
+    prefill: tuple[tuple[int, int], ...]
     think: tuple[int, ...]
     talk: tuple[int, ...]
     decode: tuple[int, ...]
@@ -77,17 +77,28 @@ def plan_step(views: Sequence[SlotView], config: SchedulerConfig) -> StepPlan:
     """The next step. Nobody starves: what a limit leaves out has less unplayed sound next time, or is the oldest."""
     ordered = sorted(views, key=need)
     speaking = any(view.unplayed_s is not None for view in views)
-    unread = min((view for view in views if view.unread), key=lambda view: view.priority, default=None)
     chunk = config.prefill_tokens_speaking if speaking else config.prefill_tokens
     talks = first(in_hurry([view for view in ordered if view.talks], config.enough_s), config.talk_batch)
     held = held_back(ordered, talks, config.hold_codes)
     decodes = [view for view in ordered if view.decodes and view.id not in held]
     return StepPlan(
-        (unread.id, min(unread.unread, chunk)) if unread else None,
+        shared_prefill(views, chunk),
         first((view for view in ordered if view.thinks), config.think_batch),
         talks,
         first(in_hurry(decodes, config.enough_s), config.decode_batch),
     )
+
+
+def shared_prefill(views: Iterable[SlotView], tokens: int) -> tuple[tuple[int, int], ...]:
+    """Deal a step's tokens out to the prompts, in order of priority: (id, tokens) each; one pass reads them all."""
+    dealt = []
+    for view in sorted((view for view in views if view.unread), key=lambda view: view.priority):
+        if not tokens:
+            break
+        count = min(view.unread, tokens)
+        dealt.append((view.id, count))
+        tokens -= count
+    return tuple(dealt)
 
 
 def need(view: SlotView) -> tuple[float, tuple[bool, int]]:

@@ -19,6 +19,7 @@ from descant.engine.boundary import each, together
 from descant.engine.context import Context
 from descant.engine.graphs import DecodeSteps, StepMode
 from descant.engine.models import Models, Stores
+from descant.engine.prefill import Chunk, encode_media, next_chunk, read_chunks, read_replies
 from descant.engine.sampling import BROKEN_ID, Choose, ForcedIds, Sampler, drawn
 from descant.engine.session import (
     AnswerSettings,
@@ -32,8 +33,8 @@ from descant.engine.session import (
 )
 from descant.errors import OptionError, SessionError
 from descant.model.codec import CodecState, Token2Wav
-from descant.model.talker import Talker, first_row, prompt_rows, reply_rows, speaker_row, step_row, tail_rows
-from descant.nn.pages import PagedBatch, PageTable
+from descant.model.talker import Talker, first_row, reply_rows, speaker_row, step_row, tail_rows
+from descant.nn.pages import PageTable
 from descant.types import AudioChunk, TextDelta
 
 NO_VOICE = "this model has no voice: it comes without a Talker; ask with speech=False"
@@ -118,49 +119,38 @@ class Stages:
 
     # ------------------------------------------------------------ read
 
-    def read(self, session: Session, tokens: int | None = None) -> None:
-        """Read the next ``tokens`` of the prompt (None: all): the Thinker, and the Talker behind it."""
-        context = session.context
-        thinker = self.models.thinker
-        if not context.thinker_kv.length:
-            context.adopt()
-        room = context.unread if tokens is None else tokens
-        if context.behind:
-            room -= self.follow(context, room)
-        start = context.thinker_kv.length
-        stop = min(start + room, len(context.tokens))
-        if stop == start:
-            return
-        embeds = context.embeds(thinker, start, stop)[None]
-        positions = context.tokens.positions[:, None, start:stop].to(thinker.device)
-        batches = [PagedBatch([table], stop - start) for table in context.tables]
-        hidden = thinker(embeds, positions, batches[0], batches[0].mask)
-        for behind in batches[1:]:
-            filled = context.tokens.filled()[start:stop].to(thinker.device)
-            self.talker.decoder(self.talker.proj(prompt_rows(embeds, hidden, filled)), positions, behind)
-        complete = session.phase is Phase.PREFILL and stop == len(context.tokens)
-        logits = thinker.logits(hidden[0, -1]) if complete else None
-        for batch in batches:
-            batch.advance()
-        if session.phase is Phase.PREFILL:
-            session.prefilled += stop - start
-        if logits is not None:
-            if bool(logits.sum().isfinite()):  # what gave no numbers is nobody else's, and its first draw will say so
-                context.publish()
-            session.text.logits = logits
-            session.enter(Phase.THINKING)
+    def read(self, rooms: Mapping[Session, int]) -> None:
+        """Read the next tokens of each session's prompt, at most as many as it is given: the Thinker, and the Talker
+        behind it. Encoders, Thinker and Talker make one pass each for all.
+        """
+        ready = each(rooms, lambda session: session.context.adopt())
+        late = {session: min(rooms[session], session.context.behind) for session in ready if session.context.behind}
+        together(list(late), lambda group: self.follow(group, late), lambda session, read: session.context.heard(read))
+        chunks = {s: next_chunk(s.context, rooms[s] - late.get(s, 0)) for s in ready if not s.ended}
+        due = [session for session, chunk in chunks.items() if len(chunk)]
+        together(
+            [session for session in due if chunks[session].unseen],
+            lambda group: encode_media(self.models.thinker, [chunks[session] for session in group]),
+            lambda session, features: chunks[session].keep_features(features),
+        )
+        together(
+            [session for session in due if not session.ended],
+            lambda group: self.read_chunks(group, chunks),
+            lambda session, logits: keep_chunk(session, chunks[session], logits),
+        )
 
-    def follow(self, context: Context, most: int) -> int:
-        """Have the Talker read what only the Thinker has read, a reply; returns how many tokens."""
-        assert context.talker_kv is not None
-        states = torch.stack(context.reply_states[: min(most, context.behind)])
-        start = context.talker_kv.length
-        positions = context.tokens.positions[:, None, start : start + len(states)].to(self.talker.device)
-        batch = PagedBatch([context.talker_kv], len(states))
-        self.talker.decoder(self.talker.proj(states[None]), positions, batch)
-        batch.advance()
-        del context.reply_states[: len(states)]
-        return len(states)
+    def follow(self, sessions: Sequence[Session], counts: Mapping[Session, int]) -> list[int]:
+        """Have the Talker read what only the Thinker has read; returns how many tokens, of each session."""
+        return read_replies(self.talker, [session.context for session in sessions], [counts[s] for s in sessions])
+
+    def read_chunks(self, sessions: Sequence[Session], chunks: Mapping[Session, Chunk]) -> list[Tensor | None]:
+        """One pass over a chunk of each session -> logits (V,) where that is the end of a prompt, else None."""
+        thinker = self.models.thinker
+        states = read_chunks(thinker, self.models.talker, [chunks[session] for session in sessions])
+        complete = [s.phase is Phase.PREFILL and chunks[s].stop == len(s.context.tokens) for s in sessions]
+        ends = [state for state, last in zip(states, complete, strict=True) if last]
+        logits = iter(thinker.logits(torch.stack(ends)) if ends else ())
+        return [next(logits) if last else None for last in complete]
 
     # ------------------------------------------------------------ draw
 
@@ -201,6 +191,8 @@ class Stages:
         check_id(chosen)
         text = session.text
         speech = session.speech
+        if not text.ids:  # what gave no numbers is nobody else's
+            session.context.publish()
         if chosen in self.models.stop_ids:
             end_text(session, "stop")
             return
@@ -320,6 +312,16 @@ def codec_ids(talker: Talker, length: int) -> Tensor:
     """The ids that the Talker's repetition penalty takes for its prompt, (P + 2,): P masks, pad, start."""
     cfg = talker.cfg
     return torch.tensor([cfg.codec_mask_id] * length + [cfg.codec_pad_id, cfg.codec_start_id], device=talker.device)
+
+
+def keep_chunk(session: Session, chunk: Chunk, logits: Tensor | None) -> None:
+    """Count the tokens that were read; logits (V,) behind the last one of the prompt begin the answer."""
+    chunk.keep()
+    if session.phase is Phase.PREFILL:
+        session.prefilled += len(chunk)
+    if logits is not None:
+        session.text.logits = logits
+        session.enter(Phase.THINKING)
 
 
 def keep_state(session: Session, made: tuple[Tensor, Tensor]) -> None:

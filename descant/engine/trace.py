@@ -79,7 +79,9 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
     codes = Notebook(speech.choose) if speech is not None else None
     if speech is not None and codes is not None:
         speech.choose = codes
-    stages.read(session)
+    stages.read({session: session.context.unread})
+    if session.error is not None:
+        raise session.error
     while session.phase is Phase.THINKING or (speech is not None and speech.singing):
         thinking = session.phase is Phase.THINKING
         stages.think([session])

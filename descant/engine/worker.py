@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -338,9 +338,9 @@ class EngineWorker:
         return True
 
     def _serve(self, plan: StepPlan) -> None:
-        if plan.prefill is not None:
-            number, tokens = plan.prefill
-            self._timed("read", (number,), lambda chosen: self._read(chosen, tokens))
+        tokens = [count for _, count in plan.prefill]
+        numbers = [number for number, _ in plan.prefill]
+        self._timed("read", numbers, lambda chosen: self._read(dict(zip(chosen, tokens, strict=True))))
         self._timed("think", plan.think, self.stages.think)
         self._timed("talk", plan.talk, self.stages.talk)
         self._timed("decode", plan.decode, self.stages.decode)
@@ -356,8 +356,9 @@ class EngineWorker:
         for session in chosen:
             session.stage_s[stage] = session.stage_s.get(stage, 0.0) + took
 
-    def _read(self, sessions: Sequence[Session], tokens: int) -> None:
-        for session in each(sessions, lambda session: self.stages.read(session, tokens)):
+    def _read(self, rooms: Mapping[Session, int]) -> None:
+        self.stages.read(rooms)
+        for session in [session for session in rooms if not session.ended]:
             if session.phase is Phase.PREFILL and not session.before.prompt_tokens:
                 done = session.context.thinker_kv.length
                 total = len(session.context.tokens)

@@ -20,12 +20,11 @@ from descant.nn.rope import mrope, turn
 
 @dataclass(frozen=True)
 class Step:
-    """Shared by all layers of one forward: rotary tables (B, T, 1, D), the mask and the cache."""
+    """Shared by all layers of one forward: rotary tables (B, T, 1, D), and the cache or, without one, the mask."""
 
     cos: Tensor
     sin: Tensor
-    mask: Tensor | None
-    causal: bool  # no mask is needed: the plain causal pass over a whole sequence
+    mask: Tensor | None  # None without a cache: the plain causal pass over a whole sequence
     cache: Cache | None
 
 
@@ -46,8 +45,12 @@ class Attention(Fusable):
 
     def forward(self, x: Tensor, step: Step, layer: int) -> Tensor:
         q, new = self.projected(x, step)
-        k, v = keys_values(new) if step.cache is None else step.cache.append(layer, new)
-        out: Tensor = self.o_proj(grouped_attention(q.transpose(1, 2), k, v, step.mask, causal=step.causal))
+        if step.cache is None:
+            causal = step.mask is None and x.shape[1] > 1
+            seen = grouped_attention(q.transpose(1, 2), *keys_values(new), step.mask, causal=causal)
+        else:
+            seen = step.cache.attend(layer, q, new)
+        out: Tensor = self.o_proj(seen)
         return out
 
     def projected(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
@@ -98,15 +101,15 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, cache: Cache | None = None, mask: Tensor | None = None) -> Tensor:
         """x (B, T, D) with TMRoPE ids positions (3, B, T) -> hidden (B, T, D) after the final norm.
 
-        cache: what was seen before; these T tokens are written into it.
-        mask (B, S) bool: True for real tokens, S = past + T. Only padding on the left needs it: a real token never
-        sees padding on its right.
+        cache: what was seen before; these T tokens are written into it, and it knows what each of them sees.
+        mask (B, T) bool, without a cache alone: True for real tokens. Only padding on the left needs it: a real token
+        never sees padding on its right.
         """
-        past = 0 if cache is None else cache.length
+        if cache is not None and mask is not None:
+            raise ValueError("a cache knows what its tokens see; give a mask only without one")
         cos, sin = mrope(positions, self.cfg.head_dim, self.cfg.rope_theta, self.cfg.mrope_section)
-        seen = causal_mask(x.shape[1], past, mask, x.device)
-        causal = seen is None and x.shape[1] > 1
-        step = Step(cos.unsqueeze(2), sin.unsqueeze(2), seen, causal=causal, cache=cache)
+        seen = None if cache is not None else causal_mask(x.shape[1], 0, mask, x.device)
+        step = Step(cos.unsqueeze(2), sin.unsqueeze(2), seen, cache)
         for index, layer in enumerate(self.layers):
             x = layer(x, step, index)
         out: Tensor = self.norm(x)

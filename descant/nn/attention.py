@@ -1,9 +1,10 @@
-"""Attention without dense masks where the structure is known: causal, or over many independent segments."""
+"""Attention without dense masks where the structure is known: causal, over many independent segments, or both."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from inspect import signature
 from itertools import accumulate, chain, repeat
 
 import torch
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 
 
 @cache
-def varlen_attention() -> Callable[..., Tensor] | None:
-    """torch's attention over segments of any length, one kernel for all; None where torch is older.
+def varlen_attention(*options: str) -> Callable[..., Tensor] | None:
+    """torch's attention over segments of any length, one kernel for all; None where torch has none with ``options``.
 
     It is imported when it is asked for, on CUDA alone: with it comes torch's compiler, which takes a second.
     """
@@ -21,7 +22,20 @@ def varlen_attention() -> Callable[..., Tensor] | None:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    return varlen_attn  # type: ignore[return-value]
+    known = signature(varlen_attn).parameters
+    return varlen_attn if all(option in known for option in options) else None  # type: ignore[return-value]
+
+
+def packed_kernel(device: torch.device, dtype: torch.dtype, dim: int) -> Callable[..., Tensor] | None:
+    """One kernel for new tokens of many sequences, each behind a past of its own; None where there is none.
+
+    It takes q (T, Hq, D), k and v (S, Hk, D) of all sequences, one after another, the borders of the new tokens and of
+    all tokens (N + 1,) int32, and the longest of either -> (T, Hq, D). A query sees its sequence up to itself.
+    """
+    if not can_varlen(device, dtype, dim):
+        return None
+    attend = varlen_attention("window_size", "enable_gqa")
+    return None if attend is None else partial(attend, window_size=(-1, 0), enable_gqa=True)
 
 
 def causal_mask(new: int, past: int, valid: Tensor | None, device: torch.device) -> Tensor | None:
@@ -35,10 +49,6 @@ def causal_mask(new: int, past: int, valid: Tensor | None, device: torch.device)
             return None  # is_causal=True says it all, or one query sees every key
         return _seen(new, past, device)[None, None]
     mask = valid[:, None, None, :]
-    if new == 1:
-        own = torch.zeros(past + 1, dtype=torch.bool, device=device)
-        own[-1] = True
-        return mask | own
     own = torch.eye(new, past + new, dtype=torch.bool, device=device).roll(past, dims=1)
     return (mask & _seen(new, past, device)) | own
 

@@ -1,4 +1,4 @@
-"""The past of a decoder, as it asks for it: keys and values of the tokens before. ``nn.pages`` keeps them."""
+"""The past of a decoder, as it asks for it. ``nn.pages`` keeps it, ``engine.graphs`` reads it in steps of one shape."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from torch import Tensor
 
 
 class Cache(Protocol):
-    """The past of a decoder: how long it is, and a way to add to one layer and get all of it."""
+    """The keys and values of the tokens before, and what is seen of them: who keeps them knows where they lie.
 
-    @property
-    def length(self) -> int:
-        """Tokens before the ones that are being passed now."""
-        ...
+    Axes: B rows, T new tokens of a row, Hq and Hk heads of queries and of keys, D dim of a head.
+    """
 
-    def append(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Add keys and values (B, T, 2, H, D); returns all of that layer, (B, H, S, D) each."""
+    def attend(self, layer: int, q: Tensor, new: Tensor) -> Tensor:
+        """Write the keys and values of the new tokens; attention of their queries to all that each of them may see.
+
+        q (B, T, Hq, D) and new (B, T, 2, Hk, D), both turned to their positions -> (B, T, Hq * D).
+        """
         ...
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from descant.errors import BusyError
+from descant.nn.attention import causal_mask, grouped_attention, packed_kernel
 from descant.nn.cache import keys_values
 
 PADDING_PAGE = 0  # the page that nobody owns: zeros, read where a shorter session of a batch has no past
@@ -202,54 +204,94 @@ class PageTable:
 
 
 class PagedBatch:
-    """One forward over the ends of several tables: what `Decoder.forward` takes as its cache.
+    """One new token of each of several tables: a decode step's cache. Rows of unequal past are padded on the left, with
+    the padding page, so that all new tokens stand at the end.
 
-    Every row brings ``new`` tokens (several only when it is alone). Pasts of unequal length are padded on the left,
-    with the padding page, so that every row's new tokens stand at the end; ``mask`` (B, S) marks what is real.
-    Tables grow with ``advance``, when the pass is through; a pass that fails leaves them as they were.
+    Tables count the new tokens by ``advance``, when the pass is through; a pass that fails leaves them as they were.
     """
 
-    def __init__(self, tables: Sequence[PageTable], new: int = 1):
-        if len(tables) > 1 and new > 1:
-            raise ValueError(
-                f"{len(tables)} tables with {new} new tokens each; several tables take one token at a time"
-            )
+    def __init__(self, tables: Sequence[PageTable]):
         for table in tables:
-            table.reserve(table.length + new)
-        self.tables, self.new, self.store = tables, new, tables[0].store
-        ends = [table.length + new for table in tables]
+            table.reserve(table.length + 1)
+        self.tables, self.store = tables, tables[0].store
+        ends = [table.length + 1 for table in tables]
         self.longest = max(ends)
         device = self.store.layers[0].device
-        self.mask: Tensor | None = None
+        self._mask: Tensor | None = None  # (B, 1, 1, S): what is no padding
         if len(tables) == 1:
-            read = tables[0].slots(0, ends[0])
+            read = tables[0].slots(0, self.longest)
         else:
             read = torch.zeros(len(tables), self.longest, dtype=torch.long)
             for row, table, end in zip(read, tables, ends, strict=True):
                 row[self.longest - end :] = table.slots(0, end)
             if min(ends) < self.longest:
                 starts = self.longest - torch.tensor(ends)
-                self.mask = (torch.arange(self.longest) >= starts[:, None]).to(device)
+                self._mask = (torch.arange(self.longest) >= starts[:, None])[:, None, None].to(device)
         self._read = as_slice(read) or read.flatten().to(device)
-        write = [table.slots(table.length, end) for table, end in zip(tables, ends, strict=True)]
-        self._write = torch.cat(write).to(device)
+        self._write = torch.cat([table.slots(table.length, table.length + 1) for table in tables]).to(device)
 
-    @property
-    def length(self) -> int:
-        """Tokens before the new ones, padding included."""
-        return self.longest - self.new
-
-    def append(self, layer: int, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Write keys and values (B, T, 2, H, D) of ``layer``; returns all of the batch, (B, H, S, D) each."""
-        store = self.store.layers[layer]
-        store.index_copy_(0, self._write, new.flatten(0, 1).to(store.dtype))
+    def attend(self, layer: int, q: Tensor, new: Tensor) -> Tensor:
+        """q (B, 1, Hq, D), keys and values (B, 1, 2, Hk, D) of ``layer`` -> (B, 1, Hq * D); see ``Cache``."""
+        store = write_tokens(self.store, layer, self._write, new)
         seen = store[self._read] if isinstance(self._read, slice) else store.index_select(0, self._read)
-        return keys_values(seen.view(len(self.tables), self.longest, *seen.shape[1:]))
+        keys, values = keys_values(seen.view(len(self.tables), self.longest, *seen.shape[1:]))
+        return grouped_attention(q.transpose(1, 2), keys, values, self._mask, causal=False)
 
     def advance(self) -> None:
         """Count the new tokens in every table: the pass is through."""
         for table in self.tables:
-            table.advance(self.new)
+            table.advance(1)
+
+
+class PackedBatch:
+    """Several new tokens of each of several tables, one table's after another's in one row, without padding: the cache
+    of a pass that reads prompts. Tables count the new tokens by ``advance``, as those of ``PagedBatch`` do."""
+
+    def __init__(self, tables: Sequence[PageTable], counts: Sequence[int]):
+        for table, count in zip(tables, counts, strict=True):
+            table.reserve(table.length + count)
+        self.tables, self.counts, self.store = tables, counts, tables[0].store
+        kept = self.store.layers[0]
+        ends = [table.length + count for table, count in zip(tables, counts, strict=True)]
+        reads = [table.slots(0, end) for table, end in zip(tables, ends, strict=True)]
+        write = [table.slots(table.length, end) for table, end in zip(tables, ends, strict=True)]
+        self._write = torch.cat(write).to(kept.device)
+        self._kernel = packed_kernel(kept.device, kept.dtype, kept.shape[-1]) if len(tables) > 1 else None
+        if self._kernel is None:
+            self._reads = [as_slice(read) or read.to(kept.device) for read in reads]
+            self._masks = [
+                causal_mask(count, end - count, None, kept.device) for count, end in zip(counts, ends, strict=True)
+            ]
+        else:
+            self._read = torch.cat(reads).to(kept.device)
+            edges = [[0, *accumulate(lengths)] for lengths in (counts, ends)]
+            self._borders = torch.tensor(edges, dtype=torch.int32).to(kept.device).unbind()
+            self._longest = max(counts), max(ends)
+
+    def attend(self, layer: int, q: Tensor, new: Tensor) -> Tensor:
+        """q (1, T, Hq, D), keys and values (1, T, 2, Hk, D) of ``layer`` -> (1, T, Hq * D); see ``Cache``."""
+        store = write_tokens(self.store, layer, self._write, new)
+        if self._kernel is not None:
+            keys, values = store.index_select(0, self._read).unbind(1)
+            return self._kernel(q[0], keys, values, *self._borders, *self._longest).flatten(1)[None]
+        outs = []
+        for one, read, mask in zip(torch.split(q, list(self.counts), dim=1), self._reads, self._masks, strict=True):
+            keys, values = keys_values((store[read] if isinstance(read, slice) else store.index_select(0, read))[None])
+            causal = mask is None and one.shape[1] > 1
+            outs.append(grouped_attention(one.transpose(1, 2), keys, values, mask, causal=causal))
+        return outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
+
+    def advance(self) -> None:
+        """Count the new tokens in every table: the pass is through."""
+        for table, count in zip(self.tables, self.counts, strict=True):
+            table.advance(count)
+
+
+def write_tokens(store: PageStore, layer: int, slots: Tensor, new: Tensor) -> Tensor:
+    """Write keys and values (B, T, 2, H, D) of ``layer`` at slots (B * T,); returns the layer, (slots, 2, H, D)."""
+    kept = store.layers[layer]
+    kept.index_copy_(0, slots, new.flatten(0, 1).to(kept.dtype))
+    return kept
 
 
 def as_slice(slots: Tensor) -> slice | None:

@@ -18,7 +18,7 @@ from descant.inputs.prompt import PromptBuilder
 from descant.inputs.tokenizer import IM_END, Tokenizer
 from descant.model.decoder import new_table
 from descant.model.thinker import Thinker
-from descant.nn.pages import PagedBatch
+from descant.nn.pages import PackedBatch, PagedBatch
 from descant.tokens import PromptTokens
 from descant.train.mel import mask_mel
 from descant.types import Message
@@ -127,9 +127,9 @@ def greedy_replies(
     for example in examples:
         prompt = desk.prompt(example)
         table = new_table(thinker.decoder.cfg, len(prompt) + max_tokens, like=thinker.decoder.embed_tokens.weight)
-        batch = PagedBatch([table], len(prompt))
-        hidden = thinker(thinker.embed([prompt])[0][None], prompt.positions[:, None], batch)
-        batch.advance()
+        read = PackedBatch([table], [len(prompt)])
+        hidden = thinker(thinker.embed([prompt])[0][None], prompt.positions[:, None], read)
+        read.advance()
         written: list[int] = []
         while len(written) < max_tokens:
             token = int(thinker.logits(hidden[:, -1]).argmax())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from descant.engine.boundary import each
 from descant.engine.limits import most_tokens
 from descant.engine.models import Models, new_stores
 from descant.engine.session import Phase, Request, Session, finished_event
@@ -39,7 +38,7 @@ def run(stages: Stages, session: Session) -> Iterator[Event]:
 
 def step(stages: Stages, session: Session) -> None:
     if session.phase is Phase.PREFILL:
-        each([session], stages.read)
+        stages.read({session: session.context.unread})
     stages.think([session])
     stages.talk([session])
     stages.decode([session])

@@ -26,7 +26,7 @@ def test_nothing_to_do_is_an_empty_plan() -> None:
 def test_the_driest_listener_is_served_first_and_texts_get_the_rest() -> None:
     views = [slot(TEXT, thinks=True), voice(RICH, 0.9), voice(DRY, 0.1), voice(NEW, 0.0)]
     made = plan_step(views, SchedulerConfig(think_batch=3, talk_batch=2, decode_batch=1))
-    assert made == StepPlan(None, (NEW, DRY, RICH), (NEW, DRY), (NEW,))
+    assert made == StepPlan((), (NEW, DRY, RICH), (NEW, DRY), (NEW,))
 
 
 def test_who_has_plenty_waits_while_another_has_little() -> None:
@@ -66,9 +66,22 @@ def test_voices_that_begin_one_step_apart_are_decoded_together() -> None:
 def test_a_long_prompt_is_read_in_small_bites_while_somebody_speaks() -> None:
     long, late = slot(1, 9000, arrived=1), slot(2, 10, arrived=2)
     pace = SchedulerConfig(prefill_tokens=500, prefill_tokens_speaking=20)
-    assert plan_step([late, long], pace).prefill == (1, 500)
-    assert plan_step([late, long, voice(3, 0.5)], pace).prefill == (1, 20)
-    assert plan_step([late], pace).prefill == (2, 10)
+    assert plan_step([late, long], pace).prefill == ((1, 500),)
+    assert plan_step([late, long, voice(3, 0.5)], pace).prefill == ((1, 20),)
+    assert plan_step([late], pace).prefill == ((2, 10),)
+
+
+def test_short_prompts_share_a_pass_and_its_budget() -> None:
+    """In order of priority, each whole before the next; never more tokens than the step may hold."""
+    rng = random.Random(0)
+    for _ in range(200):
+        views = [slot(i, rng.choice([0, 1, 9, 40, 900]), arrived=rng.randrange(50)) for i in range(rng.randrange(9))]
+        room = rng.randrange(1, 600)
+        dealt = plan_step(views, SchedulerConfig(prefill_tokens=room)).prefill
+        waiting = sorted((view for view in views if view.unread), key=lambda view: view.priority)
+        assert [number for number, _ in dealt] == [view.id for view in waiting[: len(dealt)]]
+        assert all(count == view.unread for (_, count), view in zip(dealt[:-1], waiting, strict=False))
+        assert sum(count for _, count in dealt) == min(room, sum(view.unread for view in waiting))
 
 
 def test_nobody_starves() -> None:
@@ -95,5 +108,5 @@ def test_the_order_in_which_sessions_are_told_of_does_not_matter() -> None:
 
 def test_who_waits_for_an_answer_is_read_before_who_still_speaks() -> None:
     listens = replace(slot(1, 50, arrived=1), priority=(True, 1))
-    assert plan_step([listens, slot(2, 10, arrived=2)], SchedulerConfig()).prefill == (2, 10)
-    assert plan_step([listens], SchedulerConfig()).prefill == (1, 50)
+    assert plan_step([listens, slot(2, 10, arrived=2)], SchedulerConfig(prefill_tokens=10)).prefill == ((2, 10),)
+    assert plan_step([listens], SchedulerConfig()).prefill == ((1, 50),)

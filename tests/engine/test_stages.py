@@ -78,7 +78,7 @@ def spoken(**changes: object) -> Session:
 
 @torch.inference_mode()
 def begin(session: Session) -> None:
-    STAGES.read(session)
+    STAGES.read({session: session.context.unread})
 
 
 def watch_rows(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:

@@ -132,7 +132,7 @@ def test_a_trace_that_fails_says_so_and_harms_nobody(monkeypatch: pytest.MonkeyP
     engine = Engine(rig.models())
     with monkeypatch.context() as patch:
         patch.setattr(rig.models().thinker, "logits", broken)
-        with pytest.raises(RuntimeError, match="no trace"):
+        with pytest.raises(SessionError, match="no trace"):
             engine.trace(rig.request())
     assert isinstance(list(engine.submit(rig.request()))[-1], Finished)
 

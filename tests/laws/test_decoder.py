@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from descant.config import DecoderConfig
-from descant.model import decoder as module
 from descant.model.decoder import Decoder
 from descant.nn.attention import causal_mask, grouped_attention
 from descant.nn.init import init_normal
+from tests import decoding
 from tests.decoding import KVCache, sequential_positions
 
 CFG = DecoderConfig(40, 24, 24, 48, 3, 4, 2, 8, (1, 1, 2), rope_theta=1e4)
@@ -42,10 +42,9 @@ def close(a: Tensor, b: Tensor) -> None:
 
 
 def in_pieces(body: Decoder, x: Tensor, positions: Tensor, cuts: list[int], mask: Tensor | None = None) -> Tensor:
-    cache, parts = KVCache.empty(CFG.num_hidden_layers), []
+    cache, parts = KVCache.empty(CFG.num_hidden_layers, mask), []
     for a, b in pairwise(sorted({0, *cuts, x.shape[1]})):
-        seen = None if mask is None else mask[:, :b]
-        part = body(x[:, a:b], positions[..., a:b], cache, seen)
+        part = body(x[:, a:b], positions[..., a:b], cache)
         assert cache.length == b
         parts.append(part)
     return torch.cat(parts, dim=1)
@@ -73,6 +72,12 @@ def test_left_padded_together_is_alone(body: Decoder, pads: list[int], cuts: lis
     assert together.isfinite().all()
     for i, pad in enumerate(pads):
         close(together[i : i + 1, pad:], body(x[i : i + 1, pad:], positions[:, i : i + 1, pad:]))
+
+
+@torch.no_grad()
+def test_a_mask_beside_a_cache_is_refused(body: Decoder) -> None:
+    with pytest.raises(ValueError, match="only without one"):
+        body(rows(1, 3), ids(1, 3), KVCache.empty(CFG.num_hidden_layers), torch.ones(1, 3, dtype=torch.bool))
 
 
 @torch.no_grad()
@@ -108,7 +113,7 @@ def test_the_plain_paths_build_no_mask() -> None:
 
 def test_laws_fail_when_the_mask_is_wrong(body: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = body(rows(1), ids(1))
-    monkeypatch.setattr(module, "causal_mask", lambda new, past, valid, device: None)
+    monkeypatch.setattr(decoding, "causal_mask", lambda new, past, valid, device: None)
     assert (in_pieces(body, rows(1), ids(1), [30]) - expected).abs().max() > 1e-3
 
 

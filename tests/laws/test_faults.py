@@ -22,7 +22,8 @@ SIZES = (1, 2, 4)
 STEPS = 400
 # where a fault is put: the object that has the function, its name, and how the sessions are found in its arguments
 PLACES: dict[str, tuple[Any, str]] = {
-    "read": (Stages, "read"),
+    "read_chunks": (Stages, "read_chunks"),
+    "keep_chunk": (stages_module, "keep_chunk"),
     "draw": (stages_module, "drawn"),
     "choose_token": (Stages, "choose_token"),
     "read_back": (Stages, "read_back"),
@@ -43,9 +44,7 @@ def run(stages: Stages, sessions: Sequence[Session]) -> list[list[Event]]:
     """Steps of all sessions together until all have ended; the events of each."""
     events: list[list[Event]] = [[] for _ in sessions]
     for _ in range(STEPS):
-        for session in sessions:
-            if session.phase.value == "prefill":
-                stages_module.each([session], stages.read)
+        stages.read({s: s.context.unread for s in sessions if s.phase.value == "prefill"})
         alive = [session for session in sessions if not session.ended]
         stages.think(alive)
         stages.talk(alive)
@@ -88,7 +87,7 @@ def test_a_fault_harms_its_session_alone(place: str, when: str, size: int, monke
     home, name = PLACES[place]
     real: Callable[..., Any] = getattr(home, name)
     calls = 0
-    spared = 0 if place == "read" else 2  # calls before the fault: a prompt is read in one
+    spared = 0 if place in ("read_chunks", "keep_chunk") else 2  # calls before the fault: a prompt is read in one
 
     def faulty(*arguments: Any, **options: Any) -> Any:
         nonlocal calls

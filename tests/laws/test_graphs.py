@@ -53,8 +53,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 
 
 def stepper(body: Decoder) -> DecodeStep:
-    def forward(x: Tensor, positions: Tensor, past: Cache, mask: Tensor | None) -> tuple[Tensor, ...]:
-        return (body(x, positions, past, mask),)
+    def forward(x: Tensor, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
+        return (body(x, positions, past),)
 
     return DecodeStep(forward, "compile")
 

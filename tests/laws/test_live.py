@@ -149,7 +149,7 @@ def same_pasts(ours: Context, rows: PromptTokens) -> None:
     fresh = stages.new_context(speech=ours.talker_kv is not None)
     fresh.set_tokens(rows)
     with torch.inference_mode():
-        stages.read(stages.listen_in(fresh))
+        stages.read({stages.listen_in(fresh): len(rows)})
     for table, other in zip(ours.tables, fresh.tables, strict=True):
         assert table.length == other.length == len(rows)
         for store, wanted in zip(table.store.layers, other.store.layers, strict=True):

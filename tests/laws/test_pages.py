@@ -11,7 +11,7 @@ from torch import Tensor
 from descant.config import DecoderConfig
 from descant.errors import BusyError
 from descant.model.decoder import Decoder
-from descant.nn.pages import PagedBatch, PageStore, PageTable
+from descant.nn.pages import PackedBatch, PagedBatch, PageStore, PageTable
 from tests.decoding import sequential_positions
 
 CFG = DecoderConfig(40, 16, 16, 24, 2, 4, 2, 8, (1, 1, 2), rope_theta=1e4)
@@ -59,9 +59,9 @@ def fork(table: PageTable) -> PageTable:
 
 
 def feed(body: Decoder, reader: Reader, x: Tensor) -> None:
-    batch = PagedBatch([reader.table], len(x))
+    batch = PackedBatch([reader.table], [len(x)])
     at = sequential_positions(1, reader.table.length, len(x))
-    hidden = body(x[None], at, batch, batch.mask)
+    hidden = body(x[None], at, batch)
     batch.advance()
     reader.past = torch.cat((reader.past, x))
     reader.check(body, hidden[0])
@@ -71,7 +71,7 @@ def step(body: Decoder, readers: list[Reader], rng: random.Random) -> None:
     x = torch.stack([rows(1, rng) for _ in readers])
     at = torch.tensor([reader.table.length for reader in readers]).expand(3, -1)[..., None]
     batch = PagedBatch([reader.table for reader in readers])
-    hidden = body(x, at, batch, batch.mask)
+    hidden = body(x, at, batch)
     batch.advance()
     for reader, fresh, out in zip(readers, x, hidden, strict=True):
         reader.past = torch.cat((reader.past, fresh))
@@ -141,12 +141,12 @@ def test_a_poisoned_session_poisons_nobody(body: Decoder) -> None:
     rng, pages = random.Random(0), store()
     sick, well = (Reader(PageTable(pages), torch.empty(0, CFG.hidden_size)) for _ in range(2))
     feed(body, well, rows(2, rng))
-    batch = PagedBatch([sick.table], 9)
-    body(torch.full((1, 9, CFG.hidden_size), float("nan")), sequential_positions(1, 0, 9), batch, batch.mask)
+    batch = PackedBatch([sick.table], [9])
+    body(torch.full((1, 9, CFG.hidden_size), float("nan")), sequential_positions(1, 0, 9), batch)
     batch.advance()
     x = torch.stack([rows(1, rng), rows(1, rng)])
     both = PagedBatch([sick.table, well.table])
-    hidden = body(x, torch.tensor([9, 2]).expand(3, -1)[..., None], both, both.mask)
+    hidden = body(x, torch.tensor([9, 2]).expand(3, -1)[..., None], both)
     both.advance()
     well.past = torch.cat((well.past, x[1]))
     well.check(body, hidden[1])
@@ -179,9 +179,9 @@ def test_a_page_is_not_released_twice() -> None:
 def test_a_failed_forward_leaves_the_tables_as_they_were(body: Decoder) -> None:
     pages = store()
     table = PageTable(pages)
-    batch = PagedBatch([table], 2)
+    batch = PackedBatch([table], [2])
     for layer in range(2):
-        batch.append(layer, torch.ones(1, 2, 2, 2, 8))  # and what comes after the last layer fails
+        batch.attend(layer, torch.ones(1, 2, 4, 8), torch.ones(1, 2, 2, 2, 8))  # what comes after the last layer fails
     assert table.length == 0
     batch.advance()
     assert table.length == 2

@@ -15,9 +15,10 @@ import descant
 from descant.config import InputsConfig
 from descant.engine import context as engine_context
 from descant.engine.context import Context
+from descant.engine.prefill import Chunk, embed_chunks, encode_media
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.turn import LiveTurn, TurnFormatter
-from descant.tokens import MediaSpan, PromptTokens, concatenate, place_features, unchanged
+from descant.tokens import MediaSpan, PromptTokens, concatenate, filled_rows, unchanged
 from descant.types import Audio, Clip, Image, Text, Video, assistant, user
 from tests.engine import rig
 from tests.engine.alone import stages_for
@@ -49,13 +50,22 @@ def context() -> Context:
     return stages_for(MODELS).new_context(speech=False)
 
 
+def embeds(reader: Context, start: int, stop: int) -> Tensor:
+    """The embeddings of the tokens start .. stop - 1 as a pass that reads them makes them, (stop - start, D)."""
+    chunk = Chunk(reader, start, stop)
+    chunk.keep_features(encode_media(THINKER, [chunk])[0])
+    rows = embed_chunks(THINKER, [chunk])
+    reader.forget_features(stop)
+    return rows
+
+
 def chunked(tokens: PromptTokens, rng: random.Random) -> Tensor:
     """The embeddings (T, D) of all tokens, read in random chunks."""
     reader, start, parts = context(), 0, list[Tensor]()
     reader.set_tokens(tokens)
     while start < len(tokens):
         stop = min(len(tokens), start + rng.randrange(1, 60))
-        parts.append(reader.embeds(THINKER, start, stop))
+        parts.append(embeds(reader, start, stop))
         start = stop
     assert not reader.encoded
     return torch.cat(parts)
@@ -93,7 +103,7 @@ def test_a_live_turn_in_chunks_is_the_turn_at_once(seed: int) -> None:
         before, rows = tokens, rows[:kept]
         while len(rows) < len(tokens) and rng.random() < 0.8:
             stop = min(len(tokens), len(rows) + rng.randrange(1, 60))
-            rows = torch.cat([rows, reader.embeds(THINKER, len(rows), stop)])
+            rows = torch.cat([rows, embeds(reader, len(rows), stop)])
 
     for _ in pushes(turn):
         if rng.random() < 0.6:
@@ -104,16 +114,17 @@ def test_a_live_turn_in_chunks_is_the_turn_at_once(seed: int) -> None:
     torch.testing.assert_close(rows, THINKER.embed([made])[0], atol=1e-5, rtol=1e-5)
 
 
-def from_the_start(embeds: Tensor, spans: Sequence[MediaSpan], features: Sequence[Tensor], start: int = 0) -> Tensor:
+def from_the_start(
+    spans: Sequence[MediaSpan], features: Sequence[Tensor], start: int, stop: int
+) -> tuple[list[Tensor], list[Tensor]]:
     """A fault: each chunk takes the features of a span from its first one again."""
-    inside = [(span.indices >= start) & (span.indices < start + len(embeds)) for span in spans]
-    moved = [MediaSpan(span.indices[where], span.source) for span, where in zip(spans, inside)]
-    return place_features(embeds, moved, features, start)
+    places, rows = filled_rows(spans, features, start, stop)
+    return places, [given[: len(right)] for given, right in zip(features, rows, strict=True)]
 
 
 def test_the_law_sees_features_that_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     [whole] = THINKER.embed([PROMPT])
-    monkeypatch.setattr(engine_context, "place_features", from_the_start)
+    monkeypatch.setattr(engine_context, "filled_rows", from_the_start)
     assert not torch.allclose(chunked(PROMPT, random.Random(0)), whole, atol=1e-3)
 
 

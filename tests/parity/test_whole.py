@@ -16,7 +16,7 @@ from transformers import Qwen2_5OmniForConditionalGeneration
 
 import descant
 from descant.config import InputsConfig
-from descant.engine import stages, trace
+from descant.engine import prefill, stages, trace
 from descant.engine.engine import Engine
 from descant.inputs import door
 from descant.inputs.audio import log_mel
@@ -257,7 +257,8 @@ def test_the_comparison_sees_each_broken_formula(pair: Pair, monkeypatch: pytest
     honest = pair.ours.trace(talk, max_text=WORDS, max_codes=12)
     for fault, (name, breaking) in BROKEN.items():
         with monkeypatch.context() as patch:
-            patch.setattr(stages, name, breaking(getattr(stages, name)))
+            home = prefill if name == "prompt_rows" else stages
+            patch.setattr(home, name, breaking(getattr(home, name)))
             broken = pair.ours.trace(talk, max_text=WORDS, max_codes=12)
         differs = broken["codes"].tolist() != honest["codes"].tolist()
         assert differs or relative(broken["talker_logits"], honest["talker_logits"]) > 1e-3, fault

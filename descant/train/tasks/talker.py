@@ -19,7 +19,7 @@ from descant.model.decoder import new_table
 from descant.model.talker import Talker, prompt_rows, reply_rows, step_row, tail_rows
 from descant.model.thinker import Thinker
 from descant.nn.init import init_normal
-from descant.nn.pages import PagedBatch
+from descant.nn.pages import PackedBatch, PagedBatch
 from descant.tokens import PromptTokens
 from descant.train.examples import Example, encode_example, hidden_of
 from descant.train.loop import Metrics, StageContext, Task, load_module
@@ -222,9 +222,9 @@ class TalkerTask(Task[list[SpokenAnswer]]):
         stream = text_stream(rows.reply, tail, MAX_CODES)
         two = torch.arange(2).expand(3, -1) + rows.next_position
         table = new_table(cfg.decoder, len(opening) + MAX_CODES, like=talker.decoder.embed_tokens.weight)
-        batch = PagedBatch([table], len(opening))
-        logits = talker(opening[None], torch.cat([rows.positions, two], dim=1)[:, None], batch)
-        batch.advance()
+        read = PackedBatch([table], [len(opening)])
+        logits = talker(opening[None], torch.cat([rows.positions, two], dim=1)[:, None], read)
+        read.advance()
         said: list[int] = []
         while len(said) < MAX_CODES:
             code = int(logits[0, -1].argmax())

@@ -1,0 +1,118 @@
+"""Reading prompts: the next tokens of several contexts in one pass of each model.
+
+They lie one context's after another's in one row, without padding (``PackedBatch``), so that eight short questions cost
+little more than one. Nothing here moves a context: who calls commits what was computed, context by context.
+
+Axes: T tokens of all chunks, D the Thinker's width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from descant.engine.context import Context
+from descant.model.talker import Talker, prompt_rows
+from descant.model.thinker import Thinker
+from descant.nn.pages import PackedBatch
+from descant.tokens import MediaSpan
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The tokens start .. stop - 1 of a context, which come next."""
+
+    context: Context
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def unseen(self) -> list[MediaSpan]:
+        """The media in it that no encoder has seen yet."""
+        return self.context.unseen(self.start, self.stop)
+
+    def keep_features(self, features: Sequence[Tensor]) -> None:
+        """Keep what the encoders gave for ``unseen``."""
+        self.context.keep_features(self.unseen, features)
+
+    def keep(self) -> None:
+        """Count its tokens: the pass is through."""
+        for table in self.context.tables:
+            table.advance(len(self))
+        self.context.forget_features(self.stop)
+
+
+def next_chunk(context: Context, room: int) -> Chunk:
+    """At most ``room`` tokens that the Thinker has not read."""
+    start = context.thinker_kv.length
+    return Chunk(context, start, min(start + room, len(context.tokens)))
+
+
+def encode_media(thinker: Thinker, chunks: Sequence[Chunk]) -> list[list[Tensor]]:
+    """The features of each chunk's unseen media, all in one pass of each encoder."""
+    unseen = [chunk.unseen for chunk in chunks]
+    features = iter(thinker.encode([span.source for spans in unseen for span in spans]))
+    return [[next(features) for _ in spans] for spans in unseen]
+
+
+def embed_chunks(thinker: Thinker, chunks: Sequence[Chunk]) -> Tensor:
+    """The Thinker's input, (T, D): embeddings, with features where media are. All media have been encoded."""
+    ids = torch.cat([chunk.context.tokens.ids[chunk.start : chunk.stop] for chunk in chunks])
+    embeds = thinker.embed_tokens(ids.to(thinker.device))
+    indices, rows = list[Tensor](), list[Tensor]()
+    for offset, chunk in zip(accumulate(map(len, chunks), initial=0), chunks):
+        places, filled = chunk.context.filled_rows(chunk.start, chunk.stop)
+        indices += [place + offset for place in places]
+        rows += filled
+    if not rows:
+        return embeds
+    return embeds.index_copy(0, torch.cat(indices).to(embeds.device), torch.cat(rows).to(embeds.dtype))
+
+
+def read_chunks(thinker: Thinker, talker: Talker | None, chunks: Sequence[Chunk]) -> list[Tensor]:
+    """One pass of the Thinker over all chunks, and one of the Talker over those that are spoken of.
+
+    Returns the Thinker's hidden state (D,) at the last token of each chunk.
+    """
+    embeds = embed_chunks(thinker, chunks)[None]
+    tokens = [chunk.context.tokens for chunk in chunks]
+    spread = [one.positions[:, chunk.start : chunk.stop] for one, chunk in zip(tokens, chunks, strict=True)]
+    positions = torch.cat(spread, dim=1)[:, None].to(thinker.device)
+    sizes = [len(chunk) for chunk in chunks]
+    hidden = thinker(embeds, positions, PackedBatch([chunk.context.thinker_kv for chunk in chunks], sizes))
+    spoken = [chunk.context.talker_kv is not None for chunk in chunks]
+    tables = [table for chunk in chunks if (table := chunk.context.talker_kv) is not None]
+    if talker is not None and tables:
+        filled = torch.cat([one.filled()[chunk.start : chunk.stop] for one, chunk in zip(tokens, chunks, strict=True)])
+        rows = prompt_rows(embeds, hidden, filled.to(thinker.device))
+        rows, at = of_chunks(rows, 1, sizes, spoken), of_chunks(positions, 2, sizes, spoken)
+        talker.decoder(talker.proj(rows), at, PackedBatch(tables, [n for n, kept in zip(sizes, spoken) if kept]))
+    return [hidden[0, end - 1] for end in accumulate(sizes)]
+
+
+def read_replies(talker: Talker, contexts: Sequence[Context], counts: Sequence[int]) -> list[int]:
+    """Have the Talker read what only the Thinker has read, ``counts`` states of a reply each; returns ``counts``."""
+    tables = [table for context in contexts if (table := context.talker_kv) is not None]
+    states = [state for context, count in zip(contexts, counts, strict=True) for state in context.reply_states[:count]]
+    spread = [
+        context.tokens.positions[:, table.length : table.length + count]
+        for context, table, count in zip(contexts, tables, counts, strict=True)
+    ]
+    positions = torch.cat(spread, dim=1)[:, None].to(talker.device)
+    talker.decoder(talker.proj(torch.stack(states)[None]), positions, PackedBatch(tables, counts))
+    return list(counts)
+
+
+def of_chunks(x: Tensor, dim: int, sizes: Sequence[int], kept: Sequence[bool]) -> Tensor:
+    """Of packed tokens, which lie on the axis ``dim`` of x, those of the chunks that are kept."""
+    if all(kept):
+        return x
+    parts = torch.split(x, list(sizes), dim)
+    return torch.cat([part for part, keep in zip(parts, kept, strict=True) if keep], dim)
