@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from descant.engine.answer import Answer
+from descant.engine.conversation import Arrangement, Entry
 from descant.engine.graphs import StepMode
 from descant.engine.limits import Ledger, Limits, fitted, most_tokens
 from descant.engine.messages import (
+    Arrange,
     Ask,
     CancelAnswer,
     CloseSession,
-    Draft,
     Drain,
     OpenSession,
     RunTrace,
@@ -107,9 +108,16 @@ class Engine:
     # ------------------------------------------------------------ live sessions
 
     def open(
-        self, settings: AnswerSettings, system: PromptTokens, closing: PromptTokens, *, max_tokens: int, drop: bool
+        self,
+        settings: AnswerSettings,
+        system: PromptTokens,
+        around: tuple[PromptTokens, PromptTokens],
+        *,
+        max_tokens: int,
+        drop: bool,
     ) -> int:
-        """Open a live session; returns its number. settings: of its answers; for the rest see ``OpenSession``.
+        """Open a live session; returns its number. settings: of its answers; around: opening and closing of a reply;
+        for the rest see ``OpenSession``.
 
         BusyError: too many are open.
         """
@@ -122,7 +130,7 @@ class Engine:
             self._opened = self._opened + 1
             number = next(self._numbers)
             self.worker.mail[number] = SessionMail()
-            self.worker.inbox.put(OpenSession(number, settings, system, closing, max_tokens, drop))
+            self.worker.inbox.put(OpenSession(number, settings, system, around, max_tokens, drop))
         return number
 
     def update_draft(self, session: int, draft: PromptTokens) -> None:
@@ -141,9 +149,16 @@ class Engine:
         slot = self.worker.slots.get(session)
         return slot is None or not slot.session.context.unread
 
-    def ask(self, session: int, turn: Callable[[], PromptTokens], settings: AnswerSettings, clock: float) -> Answer:
+    def ask(
+        self,
+        session: int,
+        turn: Callable[[], Entry] | None,
+        settings: AnswerSettings,
+        clock: float,
+        system: PromptTokens | None = None,
+    ) -> Answer:
         """Answer the turn of a live session, which is complete since ``clock``. turn: called once there is a place in
-        the queue.
+        the queue (None: nothing was said anew); system: the system turn of this answer alone.
 
         BusyError: there is none, or too many of this session's turns wait to be seen; and what ``turn`` raises.
         """
@@ -156,22 +171,34 @@ class Engine:
             answer = self._enqueue()
         posted = False
         try:
-            tokens = turn()
-            tokens.hash_media()
-            message = Ask(session, weakref.ref(answer), answer.number, tokens, settings, clock)
+            said = None if turn is None else turn()
+            message = Ask(session, weakref.ref(answer), answer.number, said, settings, clock, system)
             with self._lock:
                 self.check_open()
                 self.worker.inbox.put(message)
                 posted = True
                 if mail is not None:
-                    mail.draft.tokens = None
-                    mail.draft = Draft()  # what comes now is of the next turn
+                    if said is not None:
+                        mail.drop_draft()
                     mail.asks += 1
         finally:
             if not posted:
                 with self._lock:
                     self._asked -= 1
         return answer
+
+    def entry(self, tokens: PromptTokens) -> Entry:
+        """A message for a conversation, under a new key."""
+        tokens.hash_media()
+        return Entry(next(self._numbers), tokens)
+
+    def arrange(self, session: int, new: Arrangement) -> None:
+        """Change what a live session has said so far."""
+        with self._lock:
+            mail = self.worker.mail.get(session)
+            if new.commits and mail is not None:
+                mail.drop_draft()
+            self.worker.inbox.put(Arrange(session, new))
 
     def truncate_reply(self, session: int, answer: int, characters: int) -> None:
         """Truncate the reply that ``answer`` gave in a live session to its first ``characters``."""

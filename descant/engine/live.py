@@ -12,9 +12,9 @@ The law: an answer is what it would be if the whole conversation, with whole med
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from types import TracebackType
@@ -24,14 +24,17 @@ import numpy.typing as npt
 
 from descant.config import OUTPUT_RATE_HZ
 from descant.engine.answer import Answer, AnswerRecord
+from descant.engine.conversation import Arrangement, Entry
 from descant.engine.engine import Engine
+from descant.engine.history import History
 from descant.engine.sampling import SEED_END, check_sampling
-from descant.engine.session import AnswerSettings
+from descant.engine.session import AnswerSettings, Request
 from descant.engine.spoken_prefix import SECONDS_PER_LETTER, pace_of, spoken_prefix
 from descant.errors import OptionError, SessionError, shortened
 from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice
-from descant.types import Budget, Part, Progress, Text, check_plain
+from descant.tokens import PromptTokens, concatenate
+from descant.types import Budget, Message, Part, Progress, Text, check_plain
 
 # Of what was added and laid out: then it is laid out anew. So adding costs what was added, not all of the turn.
 GROWTH_SHARE = 1.125
@@ -60,17 +63,13 @@ class LiveSession:
     """
 
     def __init__(self, engine: Engine, formatter: TurnFormatter, terms: SessionTerms):
-        speech = terms.settings.voice is not None
         self._engine = engine
         self._formatter = formatter
         self._terms = terms
-        system = formatter.system(terms.instructions, speech=speech)
-        if len(system) >= terms.max_tokens:
-            raise OptionError(
-                f"instructions of {len(system)} tokens leave nothing of a context of {terms.max_tokens}; shorten them"
-            )
-        closing = formatter.closing()
-        self._number = engine.open(terms.settings, system, closing, max_tokens=terms.max_tokens, drop=terms.drop)
+        self._instructions = terms.instructions
+        system = self._system(terms.instructions)
+        around = (formatter.opening(), formatter.closing())
+        self._number = engine.open(terms.settings, system, around, max_tokens=terms.max_tokens, drop=terms.drop)
         self._leave = weakref.finalize(self, engine.close_session, self._number)
         self._leave.atexit = False
         self._lock = threading.RLock()
@@ -81,8 +80,8 @@ class LiveSession:
         self._last: AnswerRecord | None = None
         self._answer: weakref.ref[Answer] | None = None
         self._turns = 0
-        self._kept = sys.maxsize  # characters of the last answer that were not cut off
         self._pace = SECONDS_PER_LETTER
+        self._history = History()
 
     def push_audio(self, pcm: bytes | npt.NDArray[np.generic], rate: int) -> None:
         """Take a microphone's sound: mono, little-endian 16-bit PCM as bytes, or (W,) int16, or float in [-1, 1].
@@ -127,11 +126,20 @@ class LiveSession:
             self._laid_out = self._sound = self._sight = 0.0
             self._engine.update_draft(self._number, self._turn.tokens())
 
-    def respond(self, *, max_tokens: int | None = None, voice: str | None = None) -> Answer:
-        """The turn is over: its answer, event by event. Only what was not read yet is read now.
+    def respond(
+        self,
+        *,
+        max_tokens: int | None = None,
+        voice: str | None = None,
+        speech: bool = True,
+        instructions: str | None = None,
+        go_on: bool = False,
+    ) -> Answer:
+        """The turn is over: its answer, event by event. Only what was not read yet is read now. go_on: where nothing
+        was said since, what stands at the end of the conversation is answered, or the system turn alone.
 
-        max_tokens: the most that this answer may write (None: as the session's sampling says); voice: who speaks it
-        (None: the session's).
+        Of this answer alone: max_tokens: the most that it may write (None: as the session's sampling says); voice: who
+        speaks it (None: the session's), if ``speech``; instructions: the system turn (None: the session's).
         SessionError: an answer is being made, or there is nothing to answer; MediaError: the sound is too short to be
         heard; BusyError: the queue is full. Then nothing is lost, and it can be asked again.
         """
@@ -142,18 +150,76 @@ class LiveSession:
                     raise SessionError("an answer is being made; take its events, or cancel() it, before respond()")
                 self.cancel()  # it was dropped
             clock = perf_counter()
-            settings = self._terms.settings
-            seed = (settings.seed + self._turns) % SEED_END
-            settings = replace(settings, seed=seed, voice=self._voice(voice))
-            if max_tokens is not None:
-                settings = replace(settings, text=replace(settings.text, max_tokens=max_tokens))
-                check_sampling(settings.text, "text")
-            answer = self._engine.ask(self._number, self._turn.finish, settings, clock)
+            settings = self._settings(max_tokens, voice, speech=speech)
+            system = None if instructions is None else self._system(instructions)
+            turn = None if go_on and self._turn.empty and self._can_go_on(instructions) else self._finish_turn
+            answer = self._engine.ask(self._number, turn, settings, clock, system)
             answer.owner = self
-            if forgotten := round(self._turn.forgotten_s):
+            if turn is not None and (forgotten := round(self._turn.forgotten_s)):
                 answer.put(Progress("forgotten", forgotten, round(max(self._sound, self._sight)), 0.0))
             self._begin(answer)
             return answer
+
+    def respond_beside(
+        self,
+        messages: Sequence[int | Message],
+        *,
+        max_tokens: int | None = None,
+        voice: str | None = None,
+        speech: bool = True,
+        instructions: str | None = None,
+    ) -> Answer:
+        """An answer beside the conversation, which it leaves as it is; any number of them may be made at once.
+
+        messages: what it answers: messages of its own, and keys of the conversation's. The rest is as in ``respond``.
+        SessionError: a key is of no message that is still held.
+        """
+        settings = self._settings(max_tokens, voice, speech=speech)
+        system = self._system(self._instructions if instructions is None else instructions)
+        with self._lock:
+            said = self._history.tokens(messages, self._formatter)
+        prompt = concatenate([system, said, self._formatter.opening()])
+        return self._engine.submit(Request(prompt, settings))
+
+    # ---------------------------------------------------------------- messages
+
+    def commit(self) -> int:
+        """The turn is over, and not answered yet: it is a message of the conversation from now on. Returns its key.
+
+        SessionError: nothing was pushed or added; MediaError: the sound is too short to be heard.
+        """
+        with self._lock:
+            self._check_open()
+            turn = self._finish_turn()
+            self._new_turn()
+            order = tuple(self._history.order)
+            self._engine.arrange(self._number, Arrangement(order, (turn,), commits=True))
+            return turn.key
+
+    def insert(self, message: Message, after: int | None = None) -> int:
+        """Put a message into the conversation: at its end, or after another (its key; 0: at the beginning). Returns its
+        key. While an answer is made, it is put in when that has ended. OptionError: no message has the key ``after``.
+        """
+        self._check_open()
+        self._history.place_after(after)  # before the media are read
+        entry = self._engine.entry(self._formatter.message(message.role, message.content))
+        with self._lock:
+            self._engine.arrange(self._number, self._history.put(entry, self._history.place_after(after)))
+            return entry.key
+
+    def remove(self, key: int) -> None:
+        """Take a message, or an answer that has ended, out of the conversation. OptionError: none has this key."""
+        with self._lock:
+            self._check_open()
+            self._engine.arrange(self._number, self._history.take_out(key))
+
+    def instruct(self, instructions: str | None) -> None:
+        """Change the system turn; all that was said is read again behind it. None: the model's own."""
+        with self._lock:
+            self._check_open()
+            system = self._system(instructions)
+            self._instructions = instructions
+            self._engine.arrange(self._number, Arrangement(tuple(self._history.order), system=system))
 
     def cancel(self) -> None:
         """Stop the answer that is being made, if any: none of its events comes any more. What it wrote so far stays in
@@ -167,11 +233,11 @@ class LiveSession:
                 self._engine.cancel(self._last.number)
                 self._last.over = True
 
-    def truncate(self, heard_seconds: float) -> str:
-        """Keep of the last answer only the words that were heard in so many seconds of its sound; returns them.
+    def truncate(self, heard_seconds: float, key: int | None = None) -> str:
+        """Keep of an answer only the words that were heard in so many seconds of its sound; returns them.
 
-        An answer that is still being made is cancelled first. Which words they are is estimated; see `spoken_prefix`.
-        What was cut off before stays cut off.
+        key: the answer's number (None: the last). One that is still being made is cancelled first. Which words they are
+        is estimated; see `spoken_prefix`. What was cut off before stays cut off.
         """
         check_plain("heard_seconds", heard_seconds, "float")
         if not heard_seconds >= 0:  # nor if it is no number; found before anything is cancelled
@@ -182,14 +248,17 @@ class LiveSession:
             last = self._last
             if last is None or self._terms.settings.voice is None:
                 raise SessionError("there is no spoken answer to truncate; respond() with a voice first")
-            self.cancel()
-            made = last.samples / OUTPUT_RATE_HZ
-            spoken = made if last.complete else None
-            kept = spoken_prefix(last.text, min(heard_seconds, made), spoken=spoken, pace=self._pace)
-            if kept < self._kept:
-                self._kept = kept
-                self._engine.truncate_reply(self._number, last.number, kept)
-            return last.text[: self._kept]
+            reply = self._history.reply(last.number if key is None else key)
+            if reply.record is last:
+                self.cancel()
+            record = reply.record
+            made = record.samples / OUTPUT_RATE_HZ
+            spoken = made if record.complete else None
+            kept = spoken_prefix(record.text, min(heard_seconds, made), spoken=spoken, pace=self._pace)
+            if kept < reply.kept:
+                reply.kept = kept
+                self._engine.truncate_reply(self._number, record.number, kept)
+            return reply.text
 
     def close(self) -> None:
         """Let go of everything. Harmless when repeated."""
@@ -233,6 +302,16 @@ class LiveSession:
             raise SessionError("the live session is closed; open another")
         self._engine.check_open()
 
+    def _settings(self, max_tokens: int | None, voice: str | None, *, speech: bool) -> AnswerSettings:
+        """The settings of one answer."""
+        own = self._terms.settings
+        seed = (own.seed + self._turns) % SEED_END
+        settings = replace(own, seed=seed, voice=self._voice(voice) if speech else None)
+        if max_tokens is not None:
+            settings = replace(settings, text=replace(settings.text, max_tokens=max_tokens))
+            check_sampling(settings.text, "text")
+        return settings
+
     def _voice(self, name: str | None) -> PreparedVoice | None:
         """The voice of one answer."""
         own = self._terms.settings.voice
@@ -245,6 +324,27 @@ class LiveSession:
             raise OptionError(f"unknown voice {shortened(name)}; this model has {', '.join(voices)}")
         return voices[name]
 
+    def _system(self, instructions: str | None) -> PromptTokens:
+        """The system turn. Raises OptionError where it leaves no room for anything else."""
+        check_plain("instructions", instructions, "str | None")
+        system = self._formatter.system(instructions, speech=self._terms.settings.voice is not None)
+        if len(system) >= self._terms.max_tokens:
+            raise OptionError(
+                f"instructions of {len(system)} tokens leave nothing of a context of {self._terms.max_tokens}; "
+                "shorten them"
+            )
+        return system
+
+    def _can_go_on(self, instructions: str | None) -> bool:
+        """True if there is something to answer without a new turn."""
+        return bool(self._history.order or instructions or self._instructions)
+
+    def _finish_turn(self) -> Entry:
+        """The turn that was being made, as a message of the conversation."""
+        turn = self._engine.entry(self._turn.finish(generate=False))
+        self._history.put(turn, len(self._history.order))
+        return turn
+
     def _begin(self, answer: Answer) -> None:
         """An answer is being made; what comes now is the next turn."""
         last = self._last
@@ -252,11 +352,16 @@ class LiveSession:
             self._pace = pace_of(last.text, last.samples / OUTPUT_RATE_HZ)
         self._last = answer.record
         self._answer = weakref.ref(answer)
+        self._history.answered_by(answer.record)
+        if not self._turn.empty:
+            self._new_turn()
+        self._turns += 1
+
+    def _new_turn(self) -> None:
+        """What comes now is of the next turn."""
         self._turn = self._formatter.turn(self._terms.budget)
-        self._kept = sys.maxsize
         self._laid_out = self._sound = self._sight = 0.0
         self._size = 0
-        self._turns += 1
 
     def _lay_out(self) -> None:
         """Have what is there read, now and then; a block that still grows only when nothing else waits to be read."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from descant.engine.answer import Answer
+from descant.engine.conversation import Arrangement, Entry
 from descant.engine.limits import Reservation
 from descant.engine.session import AnswerSettings, Request
 from descant.tokens import PromptTokens
@@ -35,6 +36,11 @@ class SessionMail:
     draft: Draft = field(default_factory=Draft)
     asks: int = 0
 
+    def drop_draft(self) -> None:
+        """The turn that was being made is complete: what comes now is of the next one."""
+        self.draft.tokens = None
+        self.draft = Draft()
+
 
 @dataclass(frozen=True)
 class Submit:
@@ -55,7 +61,7 @@ class CancelAnswer:
 
 @dataclass(frozen=True)
 class OpenSession:
-    """Open a live session. system, closing: what stands before the conversation, and after each reply.
+    """Open a live session. system: what stands before the conversation; around: opening and closing of a reply.
 
     max_tokens: of context; drop: whether the oldest turns make room, or the answer is refused.
     """
@@ -63,7 +69,7 @@ class OpenSession:
     session: int
     settings: AnswerSettings
     system: PromptTokens = field(repr=False)
-    closing: PromptTokens = field(repr=False)
+    around: tuple[PromptTokens, PromptTokens] = field(repr=False)
     max_tokens: int
     drop: bool
 
@@ -78,14 +84,26 @@ class UpdateDraft:
 
 @dataclass(frozen=True)
 class Ask:
-    """The turn of a live session is complete: answer it. clock: when it was, seconds of ``time.perf_counter``."""
+    """The turn of a live session is complete: answer it. clock: when it was, seconds of ``time.perf_counter``.
+
+    turn: None where nothing was said anew; system: the system turn of this answer alone (None: the session's).
+    """
 
     session: int
     answer: weakref.ref[Answer] = field(repr=False)
     number: int
-    turn: PromptTokens = field(repr=False)
+    turn: Entry | None
     settings: AnswerSettings
     clock: float
+    system: PromptTokens | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Arrange:
+    """Change what a live session has said so far."""
+
+    session: int
+    arrangement: Arrangement
 
 
 @dataclass(frozen=True)
@@ -125,5 +143,15 @@ class Wake:
 
 
 WorkerMessage = (
-    Submit | CancelAnswer | OpenSession | UpdateDraft | Ask | TruncateReply | CloseSession | RunTrace | Drain | Wake
+    Submit
+    | CancelAnswer
+    | OpenSession
+    | UpdateDraft
+    | Ask
+    | Arrange
+    | TruncateReply
+    | CloseSession
+    | RunTrace
+    | Drain
+    | Wake
 )

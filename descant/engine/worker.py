@@ -22,6 +22,7 @@ from descant.engine.conversation import Conversation
 from descant.engine.graphs import StepMode
 from descant.engine.limits import Limits
 from descant.engine.messages import (
+    Arrange,
     Ask,
     CancelAnswer,
     CloseSession,
@@ -159,6 +160,8 @@ class EngineWorker:
                     self._edit(session, lambda conversation: conversation.update_draft(tokens))
             case Ask():
                 self.ask(message)
+            case Arrange(session, arrangement):
+                self._edit(session, lambda conversation: conversation.arrange(arrangement))
             case TruncateReply(session, number, characters):
                 self._edit(session, lambda conversation: conversation.truncate_reply(number, characters))
             case CloseSession(session):
@@ -190,14 +193,12 @@ class EngineWorker:
 
     def open_session(self, message: OpenSession) -> None:
         """Give a live session its slot, where it listens."""
-        settings = message.settings
-        stages = self.stages
+        settings, stages = message.settings, self.stages
         context = stages.new_context(speech=settings.voice is not None, tenant=settings.tenant)
-        conversation = Conversation(
-            stages.models.tokenizer, context, message.system, message.closing, message.max_tokens, message.drop
-        )
-        session = stages.listen_in(context)
-        slot = Slot(message.session, session, (0, 0), conversation=conversation, touched=time.perf_counter())
+        said = (message.system, *message.around)
+        conversation = Conversation(stages.models.tokenizer, context, *said, message.max_tokens, message.drop)
+        slot = Slot(message.session, stages.listen_in(context), (0, 0), conversation=conversation)
+        slot.touched = time.perf_counter()
         self.slots[message.session] = slot
         conversation.update_tokens()
         self.slots.reserve_for_listening(slot)
@@ -214,7 +215,7 @@ class EngineWorker:
         """The turn of a live session is complete: into the queue, or refused."""
         settings = message.settings
         with self.lock:
-            if (mail := self.mail.get(message.session)) is not None:
+            if mail := self.mail.get(message.session):
                 mail.asks -= 1
         pending = PendingRequest(message.answer, settings, message.clock, (0, 0), session=message.session)
         slot = self.slots.get(message.session)
@@ -224,9 +225,10 @@ class EngineWorker:
             return
         conversation = slot.conversation
         try:
-            dropped = conversation.ask(message.number, message.turn, settings.text.max_tokens)
+            dropped = conversation.ask(message.number, message.turn, settings.text.max_tokens, message.system)
             tokens = len(conversation.context.tokens)
-            spoken = tokens + 1 + settings.speech.max_tokens if settings.voice is not None else 0
+            spoken = tokens if conversation.context.talker_kv is not None else 0  # the Talker reads them anyway
+            spoken += 1 + settings.speech.max_tokens if settings.voice is not None else 0
             pending.reservation = self.limits.pages(tokens + settings.text.max_tokens, spoken)
             if not self.slots.fits(pending.reservation):
                 conversation.forget_turn()
@@ -237,8 +239,8 @@ class EngineWorker:
         else:
             self.pending[message.number] = pending
             if dropped:
-                turns = dropped + len(conversation.replies)
-                pending.tell(Progress("dropped", dropped, turns, time.perf_counter() - pending.clock))
+                of, waited = dropped + conversation.replies, time.perf_counter() - pending.clock
+                pending.tell(Progress("dropped", dropped, of, waited))
         slot.touched = time.perf_counter()
         self.slots.reserve_for_listening(slot)
 
@@ -287,8 +289,7 @@ class EngineWorker:
         for place, pending in enumerate(self.pending.values()):
             if pending.place != place:
                 pending.place = place
-                waited = time.perf_counter() - pending.clock
-                pending.tell(Progress("queued", place, len(self.pending), waited))
+                pending.tell(Progress("queued", place, len(self.pending), time.perf_counter() - pending.clock))
 
     def _begin(self, number: int, pending: PendingRequest) -> None:
         """Begin an answer: in a slot of its own, or in that of its live session."""

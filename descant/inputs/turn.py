@@ -20,7 +20,7 @@ from descant.inputs.messages import check_part
 from descant.inputs.prompt import PromptBuilder, check_text
 from descant.inputs.template import CLOSING, Piece, Special, default_system, merged, opening, piece_of
 from descant.tokens import NO_TOKENS, PromptTokens, concatenate
-from descant.types import Budget, Part
+from descant.types import Budget, Part, Role
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,18 @@ class TurnFormatter:
             return NO_TOKENS
         return self.builder.write(merged([*opening("system"), text, *CLOSING]))
 
+    def opening(self) -> PromptTokens:
+        """The tokens before the assistant's words."""
+        return self.builder.write(opening("assistant"))
+
     def closing(self) -> PromptTokens:
         """The tokens between the assistant's words when the next turn begins."""
         return self.builder.write(CLOSING)
+
+    def message(self, role: Role, parts: Sequence[Part]) -> PromptTokens:
+        """A whole message, whose media are read here."""
+        pieces = [piece_of(check_part(part)) for part in parts]
+        return self.builder.write(merged([*opening(role), *pieces, *CLOSING]))
 
     def turn(self, budget: Budget | None = None) -> LiveTurn:
         """A user's turn, still empty. budget: what its media may cost (None: as the builder says)."""
@@ -118,11 +127,12 @@ class LiveTurn:
             self._head = self._before.tokens()
         return self._head if self._live is None else concatenate([self._head, self._live.tokens(settled=settled)])
 
-    def finish(self) -> PromptTokens:
-        """The whole turn, and the opening of the assistant's. Refused (and more may come) as LiveMedia.finish."""
+    def finish(self, *, generate: bool = True) -> PromptTokens:
+        """The whole turn, and the opening of the assistant's unless ``generate`` is False. Refused (and more may come)
+        as LiveMedia.finish."""
         if self.empty:
             raise SessionError("there is nothing to answer: push sound or frames, or add a message, before respond()")
-        ending = [*CLOSING, *opening("assistant")]
+        ending = [*CLOSING, *(opening("assistant") if generate else [])]
         if self._live is None:
             return self._before.tokens(ending)
         return concatenate([self._before.tokens(), self._live.finish(), self._after.tokens(ending)])

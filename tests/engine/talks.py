@@ -101,9 +101,9 @@ def sound(engine: Engine) -> None:
         if slot.listens and slot.conversation is not None:
             talk = slot.conversation
             assert context.talker_kv is None or context.behind == len(context.reply_states)
-            assert len(talk.settled) % 2 == bool(talk.answering) and len(talk.replies) == len(talk.settled) // 2
+            assert len(talk.settled) % 2 == bool(talk.answering) and talk.replies == len(talk.settled) // 2
             if not talk.answering:
-                wanted = concatenate([talk.system, *talk.settled, talk.draft])
+                wanted = concatenate([talk.system, *(entry.tokens for entry in talk.settled), talk.draft])
                 assert context.tokens.ids.tolist() == wanted.ids.tolist()
 
 
