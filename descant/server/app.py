@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from descant.errors import OptionError, RequestError
 from descant.omni import Omni, load
 from descant.server.chat import answers_of, read_wish, stream_completion, whole_completion
-from descant.server.dialects import DIALECTS
+from descant.server.dialects import DIALECTS, Dialect
 from descant.server.errors import request_error, response_of
 from descant.server.gate import Gate
 from descant.server.realtime import RealtimeTalk
@@ -137,14 +137,20 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
     add_operator_routes(app, state)
     add_audio_routes(app, state)
 
+    @app.websocket("/api-ws/v1/realtime")  # DashScope's own path: its client appends ?model= to whatever it is given
+    async def dashscope(socket: WebSocket) -> None:
+        await talk(socket, DIALECTS["dashscope"])
+
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
+        await talk(socket, DIALECTS.get(socket.query_params.get("dialect", "openai"), DIALECTS["openai"]))
+
+    async def talk(socket: WebSocket, dialect: Dialect) -> None:
         offered = socket.scope.get("subprotocols", ())
         await socket.accept("realtime" if "realtime" in offered else None)
         if state.loaded is None or state.draining:
             await socket.close(1013 if not state.draining else 1001)
             return
-        dialect = DIALECTS.get(socket.query_params.get("dialect", "openai"), DIALECTS["openai"])
         await RealtimeTalk(socket, state, dialect).run()
 
     @app.post("/v1/chat/completions")

@@ -12,6 +12,7 @@ from descant.server.schema import MAX_PARTS
 from descant.types import Audio, Image, Message, Part, Text, Video
 
 MEDIA_PARTS = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
+JPEG_BEGINS = "/9j/"  # the first three bytes of every JPEG, in base64
 SpokenBefore = Callable[[str], str | None]  # the id of an earlier spoken answer -> its text
 
 
@@ -80,7 +81,7 @@ def bytes_of(given: object, where: str) -> bytes:
     if comma and head.startswith("data:"):
         if not head.endswith(";base64"):
             raise RequestError(400, "invalid_base64", f"{where}: write data:TYPE;base64,DATA", param=where)
-    elif "://" in given[:64] or given.startswith(("/", ".", "~", "data:", "file:")):
+    elif "://" in given[:64] or given.startswith((".", "~", "data:", "file:")) or is_path(given):
         raise RequestError(
             403, "url_not_allowed", f"{where}: addresses are not fetched; send a data URL", "permission_error", where
         )
@@ -90,6 +91,11 @@ def bytes_of(given: object, where: str) -> bytes:
         return b64decode(body, validate=True)
     except ValueError:
         raise RequestError(400, "invalid_base64", f"{where} is no base64", param=where) from None
+
+
+def is_path(given: str) -> bool:
+    """True for what begins like a path, and not like a JPEG in base64 (nothing is opened, whatever it is)."""
+    return given.startswith("/") and not given.startswith(JPEG_BEGINS)
 
 
 def check_supported(wishes: Mapping[str, object]) -> None:

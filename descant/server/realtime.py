@@ -258,7 +258,8 @@ class RealtimeTalk:
             async for event in await self.state.omni.achat([user(sound, TRANSCRIBE)], speech=False):
                 if isinstance(event, Finished):
                     text = event.text
-            await self.send(f"{name}.completed", {"item_id": turn.item, "content_index": 0, "transcript": text})
+            fields = {"item_id": turn.item, "content_index": 0, "transcript": text}
+            await self.send(f"{name}.completed", fields | {"usage": {"type": "duration", "seconds": turn.seconds}})
         except DescantError as error:
             told = body_of_error(request_error(error))["error"]
             await self.send(f"{name}.failed", {"item_id": turn.item, "content_index": 0, "error": told})

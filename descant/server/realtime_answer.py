@@ -38,11 +38,16 @@ class RealtimeAnswer:
         return {"response_id": self.id, "item_id": self.item, "output_index": 0, "content_index": 0}
 
     @property
-    def part(self) -> dict[str, Any]:
-        """The content so far."""
+    def content(self) -> dict[str, Any]:
+        """The answer so far, as a part of an item."""
         if self.spoken:
             return {"type": "output_audio", "transcript": self.text}
         return {"type": "output_text", "text": self.text}
+
+    @property
+    def part(self) -> dict[str, Any]:
+        """The same in ``response.content_part`` events, where the types are "audio" and "text"."""
+        return {**self.content, "type": "audio" if self.spoken else "text"}
 
     def in_output(self, item: dict[str, Any]) -> dict[str, Any]:
         return {"response_id": self.id, "output_index": 0, "item": item}
@@ -81,7 +86,7 @@ class RealtimeAnswer:
             await send("response.output_text.done", {**self.place, "text": self.text})
         await send("response.content_part.done", {**self.place, "part": self.part})
         status, details = self.outcome()
-        item = self.message("completed" if status == "completed" else "incomplete", [self.part])
+        item = self.message("completed" if status == "completed" else "incomplete", [self.content])
         await send("response.output_item.done", self.in_output(item))
         record = self.record(status) | {"status_details": details, "output": [item], "usage": self.usage()}
         await send("response.done", {"response": record})

@@ -30,10 +30,11 @@ from pathlib import Path
 
 import numpy as np
 import soxr
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "descant" / "assets" / "demo"
-QUESTION = "What is seven plus five?"  # said by nano itself, and understood by it
+QUESTIONS = {"sum": "What is nine plus nine?", "colour": "What colour is it?"}  # nano says them, and understands itself
 READY_S, DRIVER_S, END_S = 120, 300, 40  # seconds: until it is ready; of a driver; until it has ended
 IDLE_S = 5  # seconds after a client has gone, in which what it was lent comes back
 RATES_HZ = (16_000, 24_000)
@@ -86,15 +87,17 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def write_media(rig: Rig) -> None:
-    """question-16000.wav and question-24000.wav, which nano says; and the demo's picture, sound and video."""
-    said = {"model": "nano", "voice": "alloy", "input": QUESTION, "response_format": "pcm", "seed": 1}
-    pcm = np.frombuffer(rig.ask("/v1/audio/speech", said), "<i2")
-    for rate in RATES_HZ:
-        with wave.open(str(rig.media / f"question-{rate}.wav"), "wb") as file:
-            file.setparams((1, 2, rate, 0, "NONE", "not compressed"))
-            file.writeframes(soxr.resample(pcm, 24_000, rate).astype("<i2").tobytes())
-    for name in ("stars.png", "question.wav", "video.mp4"):
+    """sum-16000.wav, ..., colour-24000.wav: the questions; and the demo's picture, and its spoken question about it."""
+    for name, question in QUESTIONS.items():
+        said = {"model": "nano", "voice": "alloy", "input": question, "response_format": "pcm", "seed": 1}
+        pcm = np.frombuffer(rig.ask("/v1/audio/speech", said), "<i2")
+        for rate in RATES_HZ:
+            with wave.open(str(rig.media / f"{name}-{rate}.wav"), "wb") as file:
+                file.setparams((1, 2, rate, 0, "NONE", "not compressed"))
+                file.writeframes(soxr.resample(pcm, 24_000, rate).astype("<i2").tobytes())
+    for name in ("stars.png", "question.wav"):
         shutil.copy(DEMO / name, rig.media / name)
+    Image.open(DEMO / "stars.png").convert("RGB").save(rig.media / "stars.jpg", quality=90)
 
 
 @contextmanager

@@ -1,14 +1,27 @@
-"""The driver of OpenAI's Python client, as ``nox -s clients`` runs it: unmodified, ``descant serve``, nano."""
+"""What clients were found to need, each with its version; and the driver of OpenAI's Python client, on nano.
+
+The other clients are driven by ``nox -s clients``.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
 import pytest
+from openai.types.realtime import RealtimeServerEvent
+from pydantic import Field, TypeAdapter, ValidationError
+from websockets.sync.client import ClientConnection, connect
 
 from descant.weights.fetch import embedded
+from tests.badinputs.catalogue import PICTURE
+from tests.inputs import media
+from tests.server.conftest import KEY, Running
 
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"
 
@@ -18,3 +31,87 @@ def test_the_openai_client_passes_its_driver() -> None:
     command = [sys.executable, str(CLIENTS / "rig.py"), "--", sys.executable, str(CLIENTS / "drivers/drive_openai.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.startswith("openai "), done.stdout + done.stderr
+
+
+TYPED: TypeAdapter[Any] = TypeAdapter(Annotated[RealtimeServerEvent, Field(discriminator="type")])
+RATE_HZ = 24_000
+TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
+PCM = b64encode(
+    (0.3 * 32767 * np.concatenate([media.noise(RATE_HZ), np.zeros(RATE_HZ)])).astype("<i2").tobytes()
+).decode()
+
+
+def told(socket: ClientConnection, kind: str) -> list[dict[str, Any]]:
+    """All events up to one of this type."""
+    events: list[dict[str, Any]] = []
+    while not events or events[-1]["type"] != kind:
+        events.append(json.loads(socket.recv(timeout=60)))
+    return events
+
+
+def talk(socket: ClientConnection, modality: str) -> list[dict[str, Any]]:
+    """The events of one session in which everything happens: said, typed, shown, truncated, cancelled, refused."""
+
+    def say(kind: str, **fields: Any) -> None:
+        socket.send(json.dumps({"type": kind, **fields}))
+
+    audio = {"input": {"transcription": {"model": "whisper-1"}}}
+    session = {"type": "realtime", "output_modalities": [modality], "max_output_tokens": 8, "audio": audio}
+    say("session.update", session=session)
+    say("input_audio_buffer.append", audio=PCM)
+    events = told(socket, "response.done")
+    item = events[-1]["response"]["output"][0]["id"]
+    if all(event["type"] != TRANSCRIBED for event in events):  # it is written down beside the answer
+        events += told(socket, TRANSCRIBED)
+    if modality == "audio":
+        say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=100)
+        events += told(socket, "conversation.item.truncated")
+    content = [{"type": "input_text", "text": "What?"}, {"type": "input_image", "image_url": PICTURE}]
+    say("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+    say("response.create", response={"max_output_tokens": 2000})
+    events += told(socket, "response.content_part.added")
+    say("response.cancel")
+    events += told(socket, "response.done")
+    say("input_audio_buffer.clear")
+    events += told(socket, "input_audio_buffer.cleared")
+    say("sing")
+    return events + told(socket, "error")
+
+
+@pytest.mark.parametrize("modality", ["audio", "text"])
+def test_every_event_has_the_type_that_openai_gives_it(server: Running, modality: str) -> None:
+    """openai-agents 0.24.0 reads each event by the types of openai 3.57.0, and ends the talk at one that is not so."""
+    url = server.url.replace("http", "ws") + "/v1/realtime"
+    with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+        events = talk(socket, modality)
+    kinds = {event["type"] for event in events}
+    wrong = []
+    for event in events:
+        try:
+            TYPED.validate_python(event)
+        except ValidationError as error:
+            wrong.append(f"{event['type']}: {error.errors(include_url=False, include_input=False)}")
+    assert not wrong, "\n".join(sorted(set(wrong)))
+    assert {TRANSCRIBED, "response.content_part.done"} <= kinds
+    assert server.idle()
+
+
+def test_dashscope_shows_a_jpeg_as_bare_base64_on_its_own_path(server: Running) -> None:
+    """dashscope 2.0.2 appends ?model= to the address that it is given, and a JPEG begins like a path: /9j/."""
+    frame = b64encode(media.image_file(media.picture(56, 56), "JPEG")).decode()
+    assert frame.startswith("/9j/")
+    url = server.url.replace("http", "ws") + "/api-ws/v1/realtime?model=tiny"
+    with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+        session = {"modalities": ["text"], "voice": "Cherry", "turn_detection": None, "input_audio_format": "pcm16"}
+        for event in (
+            {"type": "session.update", "session": session},
+            {"type": "input_audio_buffer.append", "audio": PCM},
+            {"type": "input_image_buffer.append", "image": frame},
+            {"type": "input_audio_buffer.commit"},
+            {"type": "response.create", "response": {"max_output_tokens": 4}},
+        ):
+            socket.send(json.dumps(event))
+        events = told(socket, "response.done")
+    assert not [event for event in events if event["type"] == "error"]
+    assert any(event["type"] == "response.text.delta" for event in events)
+    assert server.idle()

@@ -12,9 +12,10 @@ URL = os.environ["DESCANT_URL"]
 KEY = os.environ["DESCANT_KEY"]
 MEDIA = Path(os.environ["DESCANT_MEDIA"])
 SOCKET_URL = URL.replace("http", "ws", 1)
-QUESTION = "What is seven plus five?"
-ANSWER = "seven plus five is twelve"
-PICTURE_ANSWER = "i see three shapes"  # of stars.png, to question.wav
+QUESTION = "What is nine plus nine?"
+ANSWER = "nine plus nine is eighteen"
+PICTURE_ANSWER = "i see three shapes"  # to question.wav, of stars.png
+COLOUR_ANSWER = "the colour is blue"  # of stars.png
 RATE_HZ = 24_000
 
 
@@ -37,9 +38,9 @@ def check_sound(pcm: bytes, rate_hz: int = RATE_HZ) -> None:
     assert loudness > 0.02, f"the sound is silent: {loudness:.4f} of full scale"
 
 
-def question_pcm(rate_hz: int = RATE_HZ) -> bytes:
-    """The question as 16-bit PCM."""
-    with wave.open(str(MEDIA / f"question-{rate_hz}.wav")) as file:
+def question_pcm(rate_hz: int = RATE_HZ, name: str = "sum") -> bytes:
+    """A spoken question as 16-bit PCM: QUESTION, or "What colour is it?" (``colour``)."""
+    with wave.open(str(MEDIA / f"{name}-{rate_hz}.wav")) as file:
         return file.readframes(file.getnframes())
 
 
