@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from descant.engine.context import Context
-from descant.engine.session import Session
+from descant.engine.session import AnswerSettings, Session
 from descant.errors import SessionError
 from descant.inputs.tokenizer import Tokenizer
 from descant.tokens import NO_TOKENS, PromptTokens, concatenate, text_tokens
@@ -131,6 +131,13 @@ class Conversation:
         self.asked_system = system
         self.update_tokens()
         return dropped
+
+    def most_tokens(self, settings: AnswerSettings) -> tuple[int, int]:
+        """The most that the answer which was asked may come to: tokens of the Thinker, and of the Talker."""
+        tokens = len(self.context.tokens)
+        read = 0 if self.context.talker_kv is None else tokens  # spoken or not
+        spoken = 0 if settings.voice is None else 1 + settings.speech.max_tokens
+        return tokens + settings.text.max_tokens, read + spoken
 
     def forget_turn(self) -> None:
         """The turn that was asked is forgotten, as if it had never been."""

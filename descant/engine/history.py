@@ -1,4 +1,4 @@
-"""What a live session's user knows of its conversation: which messages there are, and in which order.
+"""A live session's conversation as its user knows it: which messages there are, and in which order.
 
 The messages themselves are the worker's (`engine/conversation.py`), which may drop the oldest to make room.
 """

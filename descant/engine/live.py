@@ -358,7 +358,7 @@ class LiveSession:
         self._turns += 1
 
     def _new_turn(self) -> None:
-        """What comes now is of the next turn."""
+        """Begin the next turn."""
         self._turn = self._formatter.turn(self._terms.budget)
         self._laid_out = self._sound = self._sight = 0.0
         self._size = 0

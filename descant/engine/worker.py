@@ -193,8 +193,9 @@ class EngineWorker:
 
     def open_session(self, message: OpenSession) -> None:
         """Give a live session its slot, where it listens."""
-        settings, stages = message.settings, self.stages
-        context = stages.new_context(speech=settings.voice is not None, tenant=settings.tenant)
+        stages = self.stages
+        speech = message.settings.voice is not None
+        context = stages.new_context(speech=speech, tenant=message.settings.tenant)
         said = (message.system, *message.around)
         conversation = Conversation(stages.models.tokenizer, context, *said, message.max_tokens, message.drop)
         slot = Slot(message.session, stages.listen_in(context), (0, 0), conversation=conversation)
@@ -226,11 +227,9 @@ class EngineWorker:
         conversation = slot.conversation
         try:
             dropped = conversation.ask(message.number, message.turn, settings.text.max_tokens, message.system)
-            tokens = len(conversation.context.tokens)
-            spoken = tokens if conversation.context.talker_kv is not None else 0  # the Talker reads them anyway
-            spoken += 1 + settings.speech.max_tokens if settings.voice is not None else 0
-            pending.reservation = self.limits.pages(tokens + settings.text.max_tokens, spoken)
+            pending.reservation = self.limits.pages(*conversation.most_tokens(settings))
             if not self.slots.fits(pending.reservation):
+                tokens = len(conversation.context.tokens)
                 conversation.forget_turn()
                 raise OptionError(f"a conversation of {tokens} tokens can never fit this engine; lower max_tokens")
         except DescantError as error:
@@ -239,8 +238,8 @@ class EngineWorker:
         else:
             self.pending[message.number] = pending
             if dropped:
-                of, waited = dropped + conversation.replies, time.perf_counter() - pending.clock
-                pending.tell(Progress("dropped", dropped, of, waited))
+                of = dropped + conversation.replies
+                pending.tell(Progress("dropped", dropped, of, time.perf_counter() - pending.clock))
         slot.touched = time.perf_counter()
         self.slots.reserve_for_listening(slot)
 
