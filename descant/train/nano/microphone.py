@@ -32,7 +32,7 @@ def as_float(samples: np.ndarray) -> np.ndarray:
     return np.asarray(samples, dtype=np.float32)
 
 
-def loudness(samples: np.ndarray) -> float:
+def speech_rms(samples: np.ndarray) -> float:
     """RMS of the tenths of a second that hold the sound: those within 20 dB of the loudest one."""
     size = CLIP_RATE_HZ // 10
     if len(samples) < size:
@@ -43,7 +43,7 @@ def loudness(samples: np.ndarray) -> float:
 
 def at_level(samples: np.ndarray, level_db: float) -> np.ndarray:
     """Bring the sound (silence apart) to this RMS in dB of full scale. What goes beyond full scale stays there."""
-    own = loudness(samples)
+    own = speech_rms(samples)
     if own < SILENT_RMS:
         return samples
     scaled: np.ndarray = (samples * (10 ** (level_db / 20) / own)).astype(np.float32)
@@ -71,9 +71,9 @@ def coloured(count: int, slope_db: float, rng: Generator) -> np.ndarray:
 
 
 def mixed(samples: np.ndarray, other: np.ndarray, snr_db: float) -> np.ndarray:
-    """Add another sound (repeated or cut to fit), its loudness ``snr_db`` below that of the first."""
-    own = loudness(samples)
-    theirs = loudness(other)
+    """Add another sound (repeated or cut to fit), its speech_rms ``snr_db`` below that of the first."""
+    own = speech_rms(samples)
+    theirs = speech_rms(other)
     if own < SILENT_RMS or theirs == 0.0:
         return samples
     fitting = np.resize(other, len(samples))
@@ -103,7 +103,7 @@ def paused(samples: np.ndarray, seconds: float, rng: Generator) -> np.ndarray:
     return np.concatenate([samples[:at], np.zeros(round(seconds * CLIP_RATE_HZ), np.float32), samples[at:]])
 
 
-def room(samples: np.ndarray, decay_s: float, direct_db: float, rng: Generator) -> np.ndarray:
+def in_a_room(samples: np.ndarray, decay_s: float, direct_db: float, rng: Generator) -> np.ndarray:
     """A room: reflections behind the sound, which take ``decay_s`` to fall by 60 dB; longer by that tail.
 
     The impulse response is one of its own: eight early reflections within 40 ms, then noise that decays exponentially
@@ -133,7 +133,7 @@ def hum(count: int, mains_hz: float, rng: Generator) -> np.ndarray:
     return as_float(sound / (np.sqrt(np.mean(sound**2)) + 1e-12))
 
 
-def babble(count: int, voices: Sequence[np.ndarray], rng: Generator) -> np.ndarray:
+def crowd_of(count: int, voices: Sequence[np.ndarray], rng: Generator) -> np.ndarray:
     """Other people talking: clips of other speakers from random places on, laid over one another."""
     crowd = np.zeros(count, dtype=np.float32)
     for voice in voices:
@@ -226,7 +226,7 @@ def as_recorded(samples: np.ndarray, rng: Generator, others: Callable[[Generator
     if rng.random() < 0.33:
         return _finished(out, rng, clean=True)
     if rng.random() < 0.35:
-        out = room(out, rng.uniform(0.1, 0.8), rng.uniform(-3, 10), rng)
+        out = in_a_room(out, rng.uniform(0.1, 0.8), rng.uniform(-3, 10), rng)
     out = _with_noise(out, rng, others)
     if rng.random() < 0.15:
         out = banded(out, rng.uniform(60, 300), rng.uniform(2800, 7000))
@@ -245,7 +245,7 @@ def _with_noise(samples: np.ndarray, rng: Generator, others: Callable[[Generator
         colour = SLOPES_DB[str(rng.choice(list(SLOPES_DB)))]
         return mixed(samples, coloured(len(samples), colour, rng), rng.uniform(3, 30))
     if kind < 0.6:
-        crowd = babble(len(samples), [others(rng) for _ in range(int(rng.integers(1, 5)))], rng)
+        crowd = crowd_of(len(samples), [others(rng) for _ in range(int(rng.integers(1, 5)))], rng)
         return mixed(samples, crowd, rng.uniform(8, 25))
     if kind < 0.7:
         return mixed(samples, hum(len(samples), float(rng.choice([50.0, 60.0])), rng), rng.uniform(5, 25))

@@ -34,7 +34,7 @@ TRAINING_TIMBRES = (
 
 
 @dataclass(frozen=True)
-class Engine:
+class VoiceMaker:
     """A maker of voices. trains: its voices may be learnt from; package: what to install."""
 
     licence: str
@@ -43,10 +43,10 @@ class Engine:
 
 
 ENGINES = {
-    "flite": Engine("BSD-style, Carnegie Mellon University", "apt install flite", True),
-    "espeak": Engine("GPL-3.0 program; its output is free", "apt install espeak-ng", True),
-    "pico": Engine("Apache-2.0, SVOX AG", "pip install 'descant[voices]'", True),
-    "festival": Engine(
+    "flite": VoiceMaker("BSD-style, Carnegie Mellon University", "apt install flite", True),
+    "espeak": VoiceMaker("GPL-3.0 program; its output is free", "apt install espeak-ng", True),
+    "pico": VoiceMaker("Apache-2.0, SVOX AG", "pip install 'descant[voices]'", True),
+    "festival": VoiceMaker(
         "BSD-style, University of Edinburgh and Carnegie Mellon University",
         "apt install festival festvox-kdlpc16k festvox-us-slt-hts", False
     ),
