@@ -71,7 +71,7 @@ def coloured(count: int, slope_db: float, rng: Generator) -> np.ndarray:
 
 
 def mixed(samples: np.ndarray, other: np.ndarray, snr_db: float) -> np.ndarray:
-    """Add another sound (repeated or cut to fit), its speech_rms ``snr_db`` below that of the first."""
+    """Add another sound (repeated or cut to fit), its loudness ``snr_db`` below that of the first."""
     own = speech_rms(samples)
     theirs = speech_rms(other)
     if own < SILENT_RMS or theirs == 0.0:
