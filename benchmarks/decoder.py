@@ -17,7 +17,9 @@ import numpy as np
 from PIL import Image
 
 from descant.config import InputsConfig
-from descant.inputs.decoder import CHILDREN, Child, DecodeJob, decode_apart, run_job
+from descant.inputs.decoder import CHILDREN, Child, decode_apart
+from descant.inputs.decoder_child import run_job
+from descant.inputs.wire import DecodeJob
 from descant.types import Budget
 
 DEMO = Path(__file__).resolve().parents[1] / "descant" / "assets" / "demo"

@@ -46,9 +46,10 @@ from descant.config import InputsConfig
 from descant.errors import MediaError, shortened
 from descant.files import read_file
 from descant.inputs.audio_file import Samples, check_sound, decode_wav, to_mono
-from descant.inputs.decoder import DecodeJob, decode_apart
+from descant.inputs.decoder import decode_apart
 from descant.inputs.image_file import Pixels, check_size
 from descant.inputs.limits import FORMATS, HEAD_BYTES, conversion, past_tags, sniff
+from descant.inputs.wire import DecodeJob
 from descant.types import Budget, Clip, MediaKind, is_finite_number
 
 _KIND_WORD: dict[MediaKind, str] = {"image": "a picture", "audio": "a sound", "video": "a video"}

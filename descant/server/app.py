@@ -230,7 +230,7 @@ def add_operator_routes(app: FastAPI, state: ServerState) -> None:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok"}
+        return {"status": "ok", "decoder": state.decoder}
 
     @app.get("/ready")
     async def ready() -> Response:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from descant.errors import RequestError
+from descant.inputs.decoder import confinement
 from descant.omni import Omni
 from descant.server.settings import ServerSettings
 from descant.types import Finished
@@ -90,6 +91,7 @@ class ServerState:
         self.created = int(time.time())
         self.loaded: Omni | None = None
         self.draining = False
+        self.decoder = "none"  # what confines the process that reads media
         self._lag: asyncio.Task[None] | None = None
 
     @property
@@ -114,6 +116,7 @@ class ServerState:
         """One short answer, so that the first client does not wait for what happens once."""
         async for _ in await omni.achat("hello", speech=omni.speaks, max_tokens=4, seed=0):
             pass
+        self.decoder = await asyncio.to_thread(confinement)
         self.loaded = omni
 
     def watch_lag(self) -> None:
