@@ -277,7 +277,13 @@ class Engine:
 
     def ledger(self) -> Ledger:
         """The ledger of what is lent out now."""
-        return self.worker.slots.ledger(self._live_sessions, self._queued)
+        ledger = self.worker.slots.ledger(self._live_sessions, self._queued)
+        return replace(ledger, eager_buckets=len(self.step_faults))
+
+    @property
+    def step_faults(self) -> tuple[str, ...]:
+        """The decode steps that were to be static and are eager, and why, one line each. May be read by any thread."""
+        return self.worker.stages.steps.faults
 
     def check_open(self) -> None:
         """SessionError when the engine was closed, or has failed."""

@@ -99,11 +99,15 @@ class StepBuffers:
 
 class DecodeStep:
     """The step of one decoder over one store: eager, or static in buckets that are made when they have been asked for
-    often enough. It belongs to one engine, and runs on one thread."""
+    often enough. It belongs to one engine, and runs on one thread.
+
+    eager_buckets: why a bucket of rows and pages could not be made.
+    """
 
     def __init__(self, forward: Forward, mode: StepMode):
         self.forward = forward
         self.mode = mode
+        self.eager_buckets: dict[tuple[int, int], str] = {}
         self._made: dict[tuple[int, int], tuple[StepBuffers, StepRun]] = {}
         self._asked: dict[tuple[int, int], int] = {}
 
@@ -118,7 +122,7 @@ class DecodeStep:
             table.reserve(table.length + 1)
         bucket = upward(len(tables)), max(MIN_BUCKET_PAGES, upward(max(len(table.pages) for table in tables)))
         self._asked[bucket] = self._asked.get(bucket, 0) + 1
-        if self._asked[bucket] <= CAPTURE_AFTER:
+        if self._asked[bucket] <= CAPTURE_AFTER or bucket in self.eager_buckets:
             return self.eager(x, positions, tables)
         return self.static(x, positions, tables, bucket)
 
@@ -129,7 +133,7 @@ class DecodeStep:
     def static(
         self, x: Tensor, positions: Tensor, tables: Sequence[PageTable], bucket: tuple[int, int]
     ) -> tuple[Tensor, ...]:
-        """The step in its bucket. Where that cannot be made, the log says so once and all steps are eager again."""
+        """The step in its bucket. One that cannot be made is eager from then on; the others stay as they are."""
         store = tables[0].store
         if self._made and next(iter(self._made.values()))[0].layers[0] is not store.layers[0]:
             self._made.clear()  # the store has grown: its tensors are new ones
@@ -140,11 +144,11 @@ class DecodeStep:
                 run = STEP_COMPILERS[self.mode](buffers.run)
                 run()
             except RuntimeError as error:
+                graph_pool.cache_clear()  # a capture that failed leaves its pool in disorder: the next takes another
                 outputs = self.eager(x, positions, tables)  # raises by itself where the input is at fault
                 reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                log.warning("decode steps stay eager: mode %r failed (%s)", self.mode, reason)
-                self.mode = "off"
-                self._made.clear()
+                self.eager_buckets[bucket] = reason
+                log.warning("decode steps of %d rows and %d pages stay eager: %s", *bucket, reason)
                 return outputs
             self._made[bucket] = buffers, run
         buffers, run = self._made[bucket]
@@ -159,7 +163,7 @@ def upward(count: int) -> int:
 
 @cache
 def graph_pool() -> Any:
-    """The memory that all graphs share: their steps run one after another, on one stream, and results are copied."""
+    """The memory that graphs share: their steps run one after another, on one stream, and results are copied."""
     return torch.cuda.graph_pool_handle()
 
 
@@ -207,3 +211,13 @@ class DecodeSteps:
 
         self.thinker = DecodeStep(think, mode)  # x (B, T, D) -> hidden (B, T, D), logits (B, V) of the last row
         self.talker = DecodeStep(sing, mode)  # rows (B, T, E) -> logits (B, T, C)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The buckets that could not be made and are eager, one line each. May be read from any thread."""
+        steps = {"thinker": self.thinker, "talker": self.talker}
+        return tuple(
+            f"{name}, {rows} rows, {pages} pages: {reason}"
+            for name, step in steps.items()
+            for (rows, pages), reason in list(step.eager_buckets.items())
+        )

@@ -88,7 +88,8 @@ def most_tokens(request: Request) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger of what is lent out. All zero when nobody is served and no live session is open."""
+    """The ledger of what is lent out, all zero when nobody is served and no live session is open; and eager_buckets:
+    decode steps that could not be made static (``Engine.step_faults`` says why)."""
 
     sessions: int
     live_sessions: int
@@ -99,7 +100,8 @@ class Ledger:
     reserved_talker_pages: int
     codec_states: int
     encoder_rows: int
+    eager_buckets: int = 0
 
     @property
     def idle(self) -> bool:
-        return not any(vars(self).values())
+        return not any(count for name, count in vars(self).items() if name != "eager_buckets")

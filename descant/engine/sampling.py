@@ -67,7 +67,7 @@ def keep_top_p(scores: Tensor, p: float) -> Tensor:
     """Keep the fewest ids whose probabilities reach p; always at least one. (V,) -> (V,)."""
     ascending, order = torch.sort(scores)
     drop = ascending.softmax(-1).cumsum(-1) <= 1 - p
-    drop[-1] = False
+    drop[-1:].fill_(False)  # a scalar at an index is copied from the host
     return scores.masked_fill(torch.zeros_like(drop).scatter(0, order, drop), -math.inf)
 
 

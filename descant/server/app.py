@@ -230,7 +230,8 @@ def add_operator_routes(app: FastAPI, state: ServerState) -> None:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "decoder": state.decoder}
+        faults = () if state.loaded is None else state.loaded.engine.step_faults
+        return {"status": "ok", "decoder": state.decoder} | ({"eager_steps": list(faults)} if faults else {})
 
     @app.get("/ready")
     async def ready() -> Response:

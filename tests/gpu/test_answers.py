@@ -17,7 +17,7 @@ from descant.nn.prepare import prepare
 from descant.types import AudioChunk, Finished
 from tests.engine import rig
 from tests.engine.alone import stream
-from tests.laws.test_engine import finish, taken
+from tests.laws.test_engine import counts, finish, taken
 
 FORCED = tuple(rig.TOKENIZER.encode("a little song"))
 
@@ -46,11 +46,12 @@ def test_answers_are_the_cpu_s(cuda: torch.device, mode: StepMode, monkeypatch: 
         given, wanted = taken(answer), list(stream(rig.models(), request))
         end, alone = given[-1], wanted[-1]
         assert isinstance(end, Finished) and isinstance(alone, Finished)
-        assert (end.text, end.usage) == (alone.text, alone.usage)
+        assert (end.text, counts(end)) == (alone.text, counts(alone))
         for mine, theirs in zip(sound(given), sound(wanted), strict=True):
             torch.testing.assert_close(torch.from_numpy(mine), torch.from_numpy(theirs), rtol=1e-3, atol=1e-3)
     steps = engine.worker.stages.steps
-    assert steps.thinker.mode == steps.talker.mode == mode  # nothing fell back
+    assert steps.thinker.mode == steps.talker.mode == mode
+    assert engine.step_faults == ()  # nothing fell back
 
 
 def sound(events: list[object]) -> list[object]:

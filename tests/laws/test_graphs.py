@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from functools import cache
 
 import pytest
 import torch
@@ -11,14 +12,14 @@ from torch import Tensor
 
 from descant.engine import graphs
 from descant.engine.engine import Engine
-from descant.engine.graphs import DecodeStep, StepRun
+from descant.engine.graphs import DecodeStep, StepMode, StepRun
 from descant.model.decoder import Decoder
 from descant.nn.cache import Cache
 from descant.nn.pages import PageTable
 from descant.types import Finished
 from tests.engine import rig
 from tests.engine.alone import stream
-from tests.laws.test_engine import counts, finish, taken
+from tests.laws.test_engine import counts, finish, same, taken
 from tests.laws.test_pages import CFG, Reader, body, feed, fork, rows, sequential_positions, store
 
 __all__ = ["body"]
@@ -52,11 +53,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     return plain
 
 
-def stepper(body: Decoder) -> DecodeStep:
+def stepper(body: Decoder, mode: StepMode = "compile") -> DecodeStep:
     def forward(x: Tensor, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
         return (body(x, positions, past),)
 
-    return DecodeStep(forward, "compile")
+    return DecodeStep(forward, mode)
 
 
 def step(run: DecodeStep, body: Decoder, readers: list[Reader], rng: random.Random) -> None:
@@ -148,7 +149,46 @@ def test_where_nothing_can_be_made_steps_are_eager(
     monkeypatch.setattr(graphs, "CAPTURE_AFTER", 0)
     with caplog.at_level(logging.WARNING):
         walk(run := stepper(body), body, 1, 25)
-    assert run.mode == "off" and [record.message.endswith("no compiler)") for record in caplog.records] == [True]
+    told = [record.message for record in caplog.records]
+    assert told and len(told) == len(run.eager_buckets) and all(line.endswith("no compiler") for line in told)
+
+
+@torch.no_grad()
+def test_a_capture_that_fails_costs_its_bucket_alone(body: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = []
+    monkeypatch.setattr(graphs, "graph_pool", cache(lambda: pools.append(len(pools)) or pools[-1]))
+    plain = Made()
+
+    def fails_for_two(run: StepRun) -> StepRun:
+        graphs.graph_pool()
+        if len(run()[0]) == 2:
+            raise RuntimeError("no graph of two")
+        return plain(run)
+
+    monkeypatch.setattr(graphs, "STEP_COMPILERS", {"graphs": fails_for_two})
+    monkeypatch.setattr(graphs, "CAPTURE_AFTER", 0)
+    rng, pages, run = random.Random(0), store(size=16), stepper(body, "graphs")
+    readers = [Reader(PageTable(pages), torch.empty(0, CFG.hidden_size)) for _ in range(4)]
+    for reader in readers:
+        feed(body, reader, rows(4, rng))
+    for count in (1, 2, 2, 4, 2, 1):
+        step(run, body, readers[:count], rng)
+    assert {rows for rows, _ in run.eager_buckets} == {2} and plain.count == 2 and plain.runs == 3 + 2
+    assert pools == [0, 1]  # what failed had the first; the others have another
+
+
+def test_the_engine_says_which_steps_are_eager_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(run: StepRun) -> StepRun:
+        raise RuntimeError("no graph today")
+
+    monkeypatch.setattr(graphs, "STEP_COMPILERS", {"graphs": fails})
+    monkeypatch.setattr(graphs, "CAPTURE_AFTER", 0)
+    engine = Engine(rig.models(), step_mode="graphs")
+    answer = engine.submit(request := rig.request())
+    finish(engine)
+    same(taken(answer), request)
+    assert engine.step_faults[0] == "thinker, 1 rows, 8 pages: RuntimeError: no graph today"
+    assert engine.ledger().eager_buckets == len(engine.step_faults) and engine.ledger().idle
 
 
 def test_an_input_at_fault_does_not_switch_anything_off(body: Decoder, made: Made) -> None:

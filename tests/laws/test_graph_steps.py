@@ -1,0 +1,231 @@
+"""What is captured can be captured: a step's replay is the step, nothing enters or leaves it, and it stays cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from descant.config import BigVGANConfig, OmniConfig
+from descant.engine import graphs
+from descant.engine.graphs import DecodeSteps, StepBuffers
+from descant.model.decoder import Decoder
+from descant.model.dit import DiT
+from descant.model.talker import Talker
+from descant.model.thinker import Thinker
+from descant.model.vocoder import BigVGAN
+from descant.nn.init import shapes_only
+from descant.nn.norm import RMSNorm, scalar
+from descant.nn.pages import PageStore, PageTable
+from descant.nn.prepare import prepare
+from descant.weights.configfile import read_config
+from tests.engine import rig
+from tests.graph import POISON, Count, Run, Sealed, recorded
+from tests.laws.test_graphs import stepper, walk
+from tests.laws.test_pages import body
+
+__all__ = ["body"]
+DATA = Path(__file__).parents[1] / "data"
+# The kernels of one step at the official shapes. Whoever needs another number of them writes it here, and says why.
+BUDGETS = {
+    ("7b", "thinker"): 903,
+    ("3b", "thinker"): 1151,
+    ("7b", "talker"): 780,
+    ("7b", "dit"): 711,
+    ("7b", "vocoder"): 1623,
+}
+
+
+def as_graphs(monkeypatch: pytest.MonkeyPatch, make: Callable[[Run], Run] = recorded) -> None:
+    """Steps of every bucket are captured at once, by ``make``."""
+    monkeypatch.setattr(graphs, "STEP_COMPILERS", {"graphs": make})
+    monkeypatch.setattr(graphs, "CAPTURE_AFTER", 0)
+
+
+# ------------------------------------------------------------ what is replayed is the step
+
+
+@pytest.mark.parametrize("seed", range(20))
+@torch.no_grad()
+def test_a_replayed_step_is_the_step(body: Decoder, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    as_graphs(monkeypatch)
+    walk(run := stepper(body, "graphs"), body, seed, 25)
+    assert not run.eager_buckets
+
+
+@torch.no_grad()
+def test_a_step_that_remembers_python_is_told_apart(body: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The law can fail: a run whose numbers Python chose while it was captured gives them again for ever."""
+    real, calls = StepBuffers.run, iter(range(1000))
+
+    def forgets(self: StepBuffers) -> tuple[Tensor, ...]:
+        return tuple(out + (next(calls) > 0) for out in real(self))
+
+    as_graphs(monkeypatch)
+    monkeypatch.setattr(StepBuffers, "run", forgets)
+    with pytest.raises(AssertionError):
+        walk(stepper(body, "graphs"), body, 0, 25)
+
+
+def own_key_by_scalar(x: Tensor) -> Tensor:
+    x[-1] = 1.0
+    return x
+
+
+BROKEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "a host scalar at an index": own_key_by_scalar,
+    "a tensor made on the host": lambda x: x + torch.tensor([1.0, 2.0, 3.0]),
+    "a value that is read": lambda x: x * float(x.sum()),
+    "a branch on a value": lambda x: x if bool(x.any()) else -x,
+    "a shape that follows a value": lambda x: x.nonzero().float(),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_capture_refuses_what_waits_for_the_host(fault: str) -> None:
+    buffer = torch.arange(3.0)
+    with pytest.raises(RuntimeError, match="not permitted"):
+        recorded(lambda: (BROKEN[fault](buffer),))
+    with Sealed([buffer]) as sealed:
+        BROKEN[fault](buffer)
+    assert sealed.found
+
+
+def test_the_seal_finds_what_comes_from_outside() -> None:
+    buffer, stranger = torch.arange(3.0), torch.ones(3)
+    with Sealed([buffer]) as sealed:
+        (buffer.mul(2) + 1).sum()
+    assert sealed.found == []
+    with Sealed([buffer]) as sealed:
+        buffer + stranger
+    assert "from outside" in sealed.found[0]
+
+
+def test_outputs_are_poisoned_between_replays() -> None:
+    out, source = torch.zeros(2), torch.ones(2)
+    replay = recorded(lambda: (out.add_(source),))  # reads its own last output, which nobody keeps for it
+    assert replay()[0].tolist() == [POISON + 1] * 2
+
+
+# ------------------------------------------------------------ nothing enters a step, and nothing leaves it
+
+
+@pytest.mark.parametrize("where", ["thinker", "talker"])
+@torch.inference_mode()
+def test_a_step_is_sealed(where: str) -> None:
+    models = rig.models()
+    assert models.talker is not None
+    steps = DecodeSteps(models.thinker, models.talker, "off")
+    decoder = models.thinker.decoder if where == "thinker" else models.talker.decoder
+    table = PageTable(page_store(decoder))
+    table.reserve(5)
+    table.advance(4)
+    step = steps.thinker if where == "thinker" else steps.talker
+    x, at = torch.randn(1, 1, 16), torch.full((3, 1, 1), 4)
+    buffers = StepBuffers(step.forward, table.store, x, 4, 8)
+    buffers.fill(x, at, [table])
+    buffers.run()  # what is made once and kept is there now
+    weights = [*models.thinker.parameters(), *models.talker.parameters()]
+    ours = [buffers.x, buffers.positions, buffers.words, buffers.offsets, *buffers.layers]
+    with Sealed([*weights, *ours, *kept_scalars(decoder)]) as sealed:
+        buffers.run()
+    assert sealed.found == []
+
+
+def page_store(decoder: Decoder, like: Tensor | None = None) -> PageStore:
+    cfg = decoder.cfg
+    like = torch.ones(1) if like is None else like
+    return PageStore(cfg.num_hidden_layers, cfg.num_key_value_heads, cfg.head_dim, size=16, limit=40, like=like)
+
+
+def kept_scalars(decoder: Decoder) -> list[Tensor]:
+    """The constants that norms keep."""
+    return [scalar(norm.eps, device=torch.device("cpu")) for norm in decoder.modules() if isinstance(norm, RMSNorm)]
+
+
+# ------------------------------------------------------------ what a step costs
+
+
+@cache
+def official(shape: str) -> OmniConfig:
+    return read_config(DATA / shape)
+
+
+def one_kernel(q: Tensor, *_: object, **__: object) -> Tensor:
+    """Attention, as one kernel: on the meta device torch would take it apart."""
+    return torch.empty_like(q).copy_(q)
+
+
+def step_kernels(forward: Callable[..., tuple[Tensor, ...]], decoder: Decoder, width: int) -> Count:
+    like = torch.empty(1, dtype=torch.bfloat16, device="meta")
+    buffers = StepBuffers(forward, page_store(decoder, like), like.new_empty(1, 1, width), 1, 8)
+    with Count() as count:
+        buffers.run()
+    return count
+
+
+def thinker_kernels(shape: str) -> Count:
+    cfg = official(shape).thinker
+    with shapes_only():
+        thinker = Thinker(cfg).to(torch.bfloat16)
+    prepare(thinker)
+    return step_kernels(DecodeSteps(thinker, None, "off").thinker.forward, thinker.decoder, cfg.text.hidden_size)
+
+
+def talker_kernels(shape: str) -> Count:
+    cfg = official(shape).talker
+    with shapes_only():
+        talker = Talker(cfg).to(torch.bfloat16)
+    prepare(talker)
+    steps = DecodeSteps(Thinker(rig.thinker_config()), talker, "off")
+    return step_kernels(steps.talker.forward, talker.decoder, cfg.decoder.embedding_size)
+
+
+def dit_kernels(shape: str) -> Count:
+    """One evaluation of a window of two blocks, with one before it."""
+    cfg = official(shape).token2wav.dit
+    with shapes_only():
+        dit = DiT(cfg)
+    prepare(dit)
+    frames = 2 * cfg.block_size
+    with torch.device("meta"):
+        x, condition = torch.empty(2, frames, cfg.mel_dim), torch.empty(2, frames, cfg.hidden_size)
+        times = dit.times(torch.empty(1))
+        width = cfg.num_attention_heads * cfg.head_dim
+        past = torch.empty(len(cfg.look_backward_layers), 2, cfg.block_size, 2, width)
+    with Count() as count:
+        dit.window(x, times, condition, past, 0)
+    return count
+
+
+def vocoder_kernels(shape: str) -> Count:
+    cfg = official(shape).token2wav.vocoder
+    assert isinstance(cfg, BigVGANConfig)
+    with shapes_only():
+        vocoder = BigVGAN(cfg)
+    prepare(vocoder)
+    vocoder(torch.empty(1, cfg.mel_dim, 58, device="meta"), 34, 58)  # what is made once and kept is there now
+    with Count() as count:
+        vocoder(torch.empty(1, cfg.mel_dim, 58, device="meta"), 34, 58)
+    return count
+
+
+COUNTS: dict[str, Callable[[str], Count]] = {
+    "thinker": thinker_kernels,
+    "talker": talker_kernels,
+    "dit": dit_kernels,
+    "vocoder": vocoder_kernels,
+}
+
+
+@pytest.mark.parametrize(("shape", "part"), BUDGETS)
+@torch.inference_mode()
+def test_the_kernels_of_a_step_are_within_their_budget(shape: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(F, "scaled_dot_product_attention", one_kernel)
+    count = COUNTS[part](shape)
+    assert count.total == BUDGETS[shape, part], count.kernels.most_common()
