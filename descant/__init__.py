@@ -17,11 +17,13 @@ from descant.errors import (
     SessionError,
     WeightsError,
 )
+from descant.tools import Tool, ToolCall, ToolResult, ToolUse
 from descant.types import (
     AnswerOptions,
     Audio,
     AudioChunk,
     Budget,
+    Called,
     ChatInput,
     Clip,
     Decoding,
@@ -55,6 +57,7 @@ __all__ = [
     "AudioChunk",
     "Budget",
     "BusyError",
+    "Called",
     "ChatInput",
     "Clip",
     "ConfigError",
@@ -79,6 +82,10 @@ __all__ = [
     "Text",
     "TextDelta",
     "Timings",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
+    "ToolUse",
     "Usage",
     "Video",
     "WeightsError",

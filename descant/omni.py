@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Unpack
 import torch
 from torch import Tensor
 
+from descant.checks import check_plain, is_finite_number
 from descant.config import OmniConfig
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
@@ -27,10 +29,11 @@ from descant.engine.session import AnswerSettings, Request
 from descant.engine.stages import NO_VOICE
 from descant.errors import OptionError, shortened
 from descant.inputs.prompt import PromptBuilder, check_text
-from descant.inputs.tokenizer import Tokenizer
+from descant.inputs.tokenizer import TOOL_CALL, TOOL_CALL_END, Tokenizer
 from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice, decoding_for
 from descant.tokens import PromptTokens
+from descant.tools import Tool, ToolUse
 from descant.types import (
     READ_ALOUD,
     TRANSCRIBE,
@@ -45,8 +48,6 @@ from descant.types import (
     Memory,
     Sampling,
     Transcript,
-    check_plain,
-    is_finite_number,
     user,
 )
 from descant.weights.checkpoint import Checkpoint, as_device, load_checkpoint
@@ -63,6 +64,7 @@ OPTION_TYPES: dict[str, type | tuple[type, ...]] = {  # of AnswerOptions; plain 
     "talker_sampling": Sampling,
     "latency": (str, Decoding),
     "budget": Budget,
+    "tools": (list, tuple, ToolUse),
 }
 
 
@@ -200,7 +202,7 @@ class Omni:
         check_plain("text", text, "str")
         if not text.strip():
             raise OptionError("nothing to say: the text is empty")
-        for name in ("sampling", "max_tokens", "speech"):
+        for name in ("sampling", "max_tokens", "speech", "tools"):
             if options.get(name) is not None and options.get(name) is not True:
                 raise OptionError(f"{name} has no meaning when a given text is read aloud; leave it out")
         settings = self._settings(options)
@@ -319,7 +321,15 @@ class Omni:
         latency = options.get("latency")
         decoding = self.decoding if latency is None else self._decoding(latency)
         voice = self._voice(options.get("voice")) if options.get("speech", True) else None
-        return AnswerSettings(text, speech, decoding, seed, voice, tenant=options.get("tenant", ""))
+        use = self._tool_use(options.get("tools"))
+        return AnswerSettings(text, speech, decoding, seed, voice, tenant=options.get("tenant", ""), tools=use)
+
+    def _tool_use(self, given: Sequence[Tool] | ToolUse | None) -> ToolUse | None:
+        """The tools of an answer; None: there are none."""
+        use = given if isinstance(given, ToolUse) else ToolUse(tuple(given or ()))
+        if use.tools and not all(self.models.tokenizer.has_special(name) for name in (TOOL_CALL, TOOL_CALL_END)):
+            raise OptionError("this model cannot call tools: its tokenizer has no tokens for that; leave them out")
+        return use if use.tools else None
 
     def _decoding(self, latency: Latency | Decoding) -> Decoding:
         """The dial's meaning for this model; a Decoding is taken as it is."""
@@ -342,7 +352,9 @@ class Omni:
 
     def _prompt(self, messages: ChatInput, options: AnswerOptions) -> PromptTokens:
         builder = self.builder.with_budget(options.get("budget"))
-        return builder.build(messages, speech=options.get("speech", True))
+        use = self._tool_use(options.get("tools"))
+        tools = () if use is None else use.tools
+        return builder.build(messages, speech=options.get("speech", True), tools=tools)
 
 
 def check_options(options: AnswerOptions) -> None:

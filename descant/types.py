@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict
 
-from descant.errors import OptionError, shortened
+from descant.checks import CheckedOptions
+from descant.tools import Tool, ToolCall, ToolResult, ToolUse
 
 if TYPE_CHECKING:  # torch and numpy are heavy; `descant --help` must not pay for them
     from pathlib import Path
@@ -21,65 +21,6 @@ if TYPE_CHECKING:  # torch and numpy are heavy; `descant --help` must not pay fo
     from torch import Tensor
 
     Source = str | Path | bytes  # a path, or the bytes of a file
-
-
-# ---------------------------------------------------------------- checks of plain values
-
-# Kinds of plain values: what Python calls them, and what an error calls them.
-PLAIN_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "str": (str, "a string"),
-    "bool": (bool, "True or False"),
-    "int": (Integral, "a whole number"),
-    "float": (Real, "a number"),
-}
-
-
-def check_plain(name: str, value: object, annotation: str) -> None:
-    """Refuse ``value`` unless it is of the plain kind that ``annotation`` names ("int", "str | None", ...).
-
-    OptionError says the name, what was given and what to write. Other annotations are not checked here.
-    """
-    kind = annotation.removesuffix(" | None")
-    if kind not in PLAIN_KINDS or (value is None and kind != annotation):
-        return
-    kinds, described = PLAIN_KINDS[kind]
-    if not isinstance(value, kinds) or (isinstance(value, bool) and kind != "bool"):
-        optional = " or None" if kind != annotation else ""
-        raise OptionError(f"{name}={shortened(value)} is {type(value).__name__}; write {described}{optional}")
-
-
-def is_finite_number(value: object) -> bool:
-    """True for a real number that a float can hold, and not for True, NaN or infinity."""
-    try:
-        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-class CheckedOptions:
-    """Base of dataclasses of options: a field of a wrong type or beyond its bounds is an OptionError where it is made.
-
-    BOUNDS: the least and the most of a number (never NaN); CHOICES: the words that a string may be.
-    """
-
-    BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-
-    def __post_init__(self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            name = f"{type(self).__name__}: {field.name}"
-            value = vars(self)[field.name]
-            check_plain(name, value, str(field.type))
-            if field.name in self.BOUNDS and isinstance(value, Real):
-                self._check_bounds(name, value, *self.BOUNDS[field.name])
-            words = self.CHOICES.get(field.name)
-            if words is not None and (not isinstance(value, str) or value not in words):
-                raise OptionError(f"{name}={shortened(value)} is unknown; choose {' or '.join(words)}")
-
-    @staticmethod
-    def _check_bounds(name: str, value: Any, least: float, most: float) -> None:
-        if not least <= value <= most:
-            raise OptionError(f"{name}={shortened(value)} is impossible; allowed: {least:,.12g} to {most:,.12g}")
 
 
 # ---------------------------------------------------------------- messages
@@ -125,7 +66,7 @@ class Video:
     use_audio: bool | None = False
 
 
-Part = Text | Image | Audio | Video
+Part = Text | Image | Audio | Video | ToolCall | ToolResult  # calls: of the assistant; results: of the user's turn
 MediaKind = Literal["image", "audio", "video"]
 Role = Literal["system", "user", "assistant"]
 
@@ -267,6 +208,14 @@ class AudioChunk:
 
 
 @dataclass(frozen=True)
+class Called:
+    """The model calls a tool: the call is complete, and no part of the text or the sound."""
+
+    call: ToolCall
+    t: float
+
+
+@dataclass(frozen=True)
 class Usage:
     """Counts of one answer. prompt_tokens: of the whole conversation before the reply; prefilled_tokens: those read
     after the request was complete (the others were in the cache); text_tokens: of the reply, without the stop token;
@@ -303,13 +252,15 @@ class Timings:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event. text: the whole answer; reason: "stop", or "length" when text or speech was cut (``usage``)."""
+    """The last event. text: the whole answer; reason: "stop", or "length" when text or speech was cut (``usage``);
+    calls: the tools that it calls."""
 
     text: str
     reason: Literal["stop", "length"]
     usage: Usage
     timings: Timings
     t: float
+    calls: tuple[ToolCall, ...] = ()
 
 
 class Transcript(str):
@@ -337,7 +288,7 @@ class Progress:
     t: float
 
 
-Event = TextDelta | AudioChunk | Progress | Finished
+Event = TextDelta | AudioChunk | Called | Progress | Finished
 Latency = Literal["low", "balanced", "quality"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -384,7 +335,8 @@ class AnswerOptions(TypedDict, total=False):
     sampling, talker_sampling: how text and codes are drawn (default: as the model's generation_config.json says);
     max_tokens: of text, in place of that of ``sampling``; seed: makes text, codes and sound reproducible;
     latency: the dial, or a Decoding (default: that of ``load``); tenant: only answers of the same tenant share cached
-    pages (default ""); budget: what media may cost (default: that of ``load``).
+    pages (default ""); budget: what media may cost (default: that of ``load``); tools: functions that the model may
+    call, or a ToolUse that says more (default: none).
     """
 
     voice: str | None
@@ -396,3 +348,4 @@ class AnswerOptions(TypedDict, total=False):
     latency: Latency | Decoding | None
     tenant: str
     budget: Budget | None
+    tools: Sequence[Tool] | ToolUse | None

@@ -84,5 +84,5 @@ def test_messages_are_built_from_words_and_media() -> None:
 
 def test_every_event_is_public() -> None:
     assert set(typing.get_args(types.Event)) == {
-        descant.TextDelta, descant.AudioChunk, descant.Progress, descant.Finished,
+        descant.TextDelta, descant.AudioChunk, descant.Called, descant.Progress, descant.Finished,
     }  # fmt: skip

@@ -22,6 +22,7 @@ from descant.cli.events import Sinks
 from descant.cli.player import find_player
 from descant.errors import DescantError, OptionError, readable, shortened
 from descant.files import is_there
+from descant.tools import ToolCall, ToolResult
 from descant.types import AnswerOptions, Audio, Image, Message, Part, Text, Video, assistant
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def save(shell: ChatShell, name: str) -> None:
 
 
 def part_json(part: Part) -> dict[str, object]:
+    assert not isinstance(part, ToolCall | ToolResult)  # nobody gives this shell any tools
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
     kind = {Image: "image", Audio: "audio", Video: "video"}[type(part)]

@@ -14,7 +14,7 @@ from typing import TextIO
 from descant.cli.player import STDOUT, Player, WavWriter, cannot_write, find_player
 from descant.errors import DescantError, OptionError, SessionError
 from descant.files import check_output, open_output
-from descant.types import AudioChunk, Event, Finished, Progress, TextDelta
+from descant.types import AudioChunk, Called, Event, Finished, Progress, TextDelta
 
 FOREIGN_SUFFIXES = {".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".webm", ".mp4"}
 SECOND_DIGITS = 6  # decimals of a time in seconds
@@ -28,6 +28,8 @@ def as_json(event: Event) -> str:
         body = {"type": "text", "t": t, "text": event.text}
     elif isinstance(event, AudioChunk):
         body = {"type": "audio", "t": t, "start_sample": event.start_sample, "samples": len(event.samples)}
+    elif isinstance(event, Called):
+        body = {"type": "call", "t": t, **vars(event.call)}
     elif isinstance(event, Progress):
         body = {"type": event.stage, "t": t, "done": event.done, "total": event.total}
     else:

@@ -7,11 +7,12 @@ import queue
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from descant.errors import SessionError
-from descant.types import AudioChunk, Event, Finished, TextDelta
+from descant.tools import ToolCall
+from descant.types import AudioChunk, Called, Event, Finished, TextDelta
 
 if TYPE_CHECKING:
     from descant.engine.engine import Engine
@@ -26,6 +27,7 @@ class AnswerRecord:
     number: int
     text: str = ""
     samples: int = 0
+    calls: list[ToolCall] = field(default_factory=list)
     complete: bool = False  # text and sound are all there
     over: bool = False  # nothing more comes
 
@@ -111,6 +113,8 @@ class Answer:
             record.text += item.text
         elif isinstance(item, AudioChunk):
             record.samples += len(item.samples)
+        elif isinstance(item, Called):
+            record.calls.append(item.call)
         elif isinstance(item, Finished):
             record.complete = True
         elif item is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from descant.engine.context import Context
 from descant.engine.session import AnswerSettings, Session
 from descant.errors import SessionError
-from descant.inputs.tokenizer import Tokenizer
+from descant.inputs.tokenizer import TOOL_CALL, Tokenizer
 from descant.tokens import NO_TOKENS, PromptTokens, concatenate, text_tokens
 
 DROP_TO_SHARE = 0.75  # of the context: what is kept when old turns are dropped, so that not every turn drops one
@@ -167,8 +167,7 @@ class Conversation:
             return
         for place, entry in enumerate(self.settled):
             if entry.key == number and entry.ids is not None:
-                kept = tokens_within(self.tokenizer, entry.ids, characters)
-                self.settled[place] = self._reply(number, entry.ids[:kept])
+                self.settled[place] = self._reply(number, ids_within(self.tokenizer, entry.ids, characters))
                 self.update_tokens()
 
     def _reply(self, number: int, ids: Iterable[int]) -> Entry:
@@ -193,6 +192,13 @@ def without_oldest(entries: Sequence[Entry]) -> list[Entry]:
     while len(rest) > 1 and rest[0].ids is not None:
         rest.pop(0)
     return rest
+
+
+def ids_within(tokenizer: Tokenizer, ids: Sequence[int], characters: int) -> Sequence[int]:
+    """The leading ids that say no more than ``characters``, and the calls of tools behind them, which were made."""
+    begin = tokenizer.special(TOOL_CALL) if tokenizer.has_special(TOOL_CALL) else -1
+    spoken = ids.index(begin) if begin in ids else len(ids)
+    return [*ids[: tokens_within(tokenizer, ids[:spoken], characters)], *ids[spoken:]]
 
 
 def tokens_within(tokenizer: Tokenizer, ids: Sequence[int], characters: int) -> int:

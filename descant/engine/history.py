@@ -84,7 +84,7 @@ class History:
         if isinstance(message, Message):
             return formatter.message(message.role, message.content)
         if (reply := self.replies.get(message)) is not None:
-            return formatter.message("assistant", [Text(reply.text)])
+            return formatter.message("assistant", [*([Text(reply.text)] if reply.text else []), *reply.record.calls])
         if (entry := self.given.get(message)) is None:
             raise SessionError(f"message {message} is not held any more: it was deleted, or made room for others")
         return entry.tokens

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from descant.checks import CheckedOptions
 from descant.engine.models import PAGE_TOKENS
 from descant.engine.scheduler import SchedulerConfig
 from descant.engine.session import Request
 from descant.errors import OptionError, shortened
-from descant.types import CheckedOptions
 
 Reservation = tuple[int, int]  # pages of the Thinker's store and of the Talker's that somebody may come to need
 

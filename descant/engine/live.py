@@ -22,6 +22,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
+from descant.checks import check_plain
 from descant.config import OUTPUT_RATE_HZ
 from descant.engine.answer import Answer, AnswerRecord
 from descant.engine.conversation import Arrangement, Entry
@@ -34,7 +35,8 @@ from descant.errors import OptionError, SessionError, shortened
 from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice
 from descant.tokens import PromptTokens, concatenate
-from descant.types import Budget, Message, Part, Progress, Text, check_plain
+from descant.tools import ToolUse
+from descant.types import Budget, Message, Part, Progress, Text
 
 # Of what was added and laid out: then it is laid out anew. So adding costs what was added, not all of the turn.
 GROWTH_SHARE = 1.125
@@ -67,7 +69,8 @@ class LiveSession:
         self._formatter = formatter
         self._terms = terms
         self._instructions = terms.instructions
-        system = self._system(terms.instructions)
+        self._tools = terms.settings.tools
+        system = self._system(terms.instructions, self._tools)
         around = (formatter.opening(), formatter.closing())
         self._number = engine.open(terms.settings, system, around, max_tokens=terms.max_tokens, drop=terms.drop)
         self._leave = weakref.finalize(self, engine.close_session, self._number)
@@ -133,13 +136,14 @@ class LiveSession:
         voice: str | None = None,
         speech: bool = True,
         instructions: str | None = None,
+        tools: ToolUse | None = None,
         go_on: bool = False,
     ) -> Answer:
         """The turn is over: its answer, event by event. Only what was not read yet is read now. go_on: where nothing
         was said since, what stands at the end of the conversation is answered, or the system turn alone.
 
         Of this answer alone: max_tokens: the most that it may write (None: as the session's sampling says); voice: who
-        speaks it (None: the session's), if ``speech``; instructions: the system turn (None: the session's).
+        speaks it (None: the session's), if ``speech``; instructions, tools: of the system turn (None: the session's).
         SessionError: an answer is being made, or there is nothing to answer; MediaError: the sound is too short to be
         heard; BusyError: the queue is full. Then nothing is lost, and it can be asked again.
         """
@@ -150,8 +154,8 @@ class LiveSession:
                     raise SessionError("an answer is being made; take its events, or cancel() it, before respond()")
                 self.cancel()  # it was dropped
             clock = perf_counter()
-            settings = self._settings(max_tokens, voice, speech=speech)
-            system = None if instructions is None else self._system(instructions)
+            settings = self._settings(max_tokens, voice, tools, speech=speech)
+            system = self._own_system(instructions, tools)
             turn = None if go_on and self._turn.empty and self._can_go_on(instructions) else self._finish_turn
             answer = self._engine.ask(self._number, turn, settings, clock, system)
             answer.owner = self
@@ -168,14 +172,15 @@ class LiveSession:
         voice: str | None = None,
         speech: bool = True,
         instructions: str | None = None,
+        tools: ToolUse | None = None,
     ) -> Answer:
         """An answer beside the conversation, which it leaves as it is; any number of them may be made at once.
 
         messages: what it answers: messages of its own, and keys of the conversation's. The rest is as in ``respond``.
         SessionError: a key is of no message that is still held.
         """
-        settings = self._settings(max_tokens, voice, speech=speech)
-        system = self._system(self._instructions if instructions is None else instructions)
+        settings = self._settings(max_tokens, voice, tools, speech=speech)
+        system = self._own_system(instructions, tools) or self._system(self._instructions, self._tools)
         with self._lock:
             said = self._history.tokens(messages, self._formatter)
         prompt = concatenate([system, said, self._formatter.opening()])
@@ -213,12 +218,13 @@ class LiveSession:
             self._check_open()
             self._engine.arrange(self._number, self._history.take_out(key))
 
-    def instruct(self, instructions: str | None) -> None:
-        """Change the system turn; all that was said is read again behind it. None: the model's own."""
+    def instruct(self, instructions: str | None, tools: ToolUse | None = None) -> None:
+        """Change the system turn; all that was said is read again behind it. None: the model's own, and no tools."""
         with self._lock:
             self._check_open()
-            system = self._system(instructions)
+            system = self._system(instructions, tools)
             self._instructions = instructions
+            self._tools = tools
             self._engine.arrange(self._number, Arrangement(tuple(self._history.order), system=system))
 
     def cancel(self) -> None:
@@ -285,9 +291,11 @@ class LiveSession:
         """``clear`` for an event loop."""
         await asyncio.to_thread(self.clear)
 
-    async def arespond(self, *, max_tokens: int | None = None, voice: str | None = None) -> Answer:
+    async def arespond(
+        self, *, max_tokens: int | None = None, voice: str | None = None, tools: ToolUse | None = None
+    ) -> Answer:
         """``respond`` for an event loop: ``async for event in await session.arespond()``."""
-        return await asyncio.to_thread(self.respond, max_tokens=max_tokens, voice=voice)
+        return await asyncio.to_thread(self.respond, max_tokens=max_tokens, voice=voice, tools=tools)
 
     def __enter__(self) -> LiveSession:
         return self
@@ -302,11 +310,13 @@ class LiveSession:
             raise SessionError("the live session is closed; open another")
         self._engine.check_open()
 
-    def _settings(self, max_tokens: int | None, voice: str | None, *, speech: bool) -> AnswerSettings:
+    def _settings(
+        self, max_tokens: int | None, voice: str | None, tools: ToolUse | None, *, speech: bool
+    ) -> AnswerSettings:
         """The settings of one answer."""
         own = self._terms.settings
         seed = (own.seed + self._turns) % SEED_END
-        settings = replace(own, seed=seed, voice=self._voice(voice) if speech else None)
+        settings = replace(own, seed=seed, voice=self._voice(voice) if speech else None, tools=tools or self._tools)
         if max_tokens is not None:
             settings = replace(settings, text=replace(settings.text, max_tokens=max_tokens))
             check_sampling(settings.text, "text")
@@ -324,10 +334,17 @@ class LiveSession:
             raise OptionError(f"unknown voice {shortened(name)}; this model has {', '.join(voices)}")
         return voices[name]
 
-    def _system(self, instructions: str | None) -> PromptTokens:
+    def _own_system(self, instructions: str | None, tools: ToolUse | None) -> PromptTokens | None:
+        """The system turn of one answer; None: it is the session's."""
+        if instructions is None and tools is None:
+            return None
+        return self._system(self._instructions if instructions is None else instructions, tools or self._tools)
+
+    def _system(self, instructions: str | None, use: ToolUse | None) -> PromptTokens:
         """The system turn. Raises OptionError where it leaves no room for anything else."""
         check_plain("instructions", instructions, "str | None")
-        system = self._formatter.system(instructions, speech=self._terms.settings.voice is not None)
+        tools = () if use is None else use.tools
+        system = self._formatter.system(instructions, speech=self._terms.settings.voice is not None, tools=tools)
         if len(system) >= self._terms.max_tokens:
             raise OptionError(
                 f"instructions of {len(system)} tokens leave nothing of a context of {self._terms.max_tokens}; "

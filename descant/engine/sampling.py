@@ -7,7 +7,7 @@ repetition penalty, suppression, temperature, top-k, top-p, then a draw; tempera
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -133,3 +133,15 @@ class ForcedIds:
 
     def __call__(self, logits: Tensor) -> Tensor:
         return torch.tensor(next(self._rest), device=logits.device)
+
+
+class ForcedBeginning:
+    """A source of ids that recites ``ids`` and then draws."""
+
+    def __init__(self, ids: Sequence[int], choose: Choose) -> None:
+        self._rest = iter(ids)
+        self._choose = choose
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        index = next(self._rest, None)
+        return self._choose(logits) if index is None else torch.tensor(index, device=logits.device)

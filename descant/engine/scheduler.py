@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from descant.types import CheckedOptions
+from descant.checks import CheckedOptions
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -29,11 +29,12 @@ from torch import Tensor
 from descant.config import OUTPUT_RATE_HZ
 from descant.engine.context import Context
 from descant.engine.sampling import Choose
+from descant.engine.writing import Writing
 from descant.errors import DescantError
-from descant.inputs.tokenizer import Incremental
 from descant.model.codec import CodecState, PreparedVoice
 from descant.nn.pages import PageTable
 from descant.tokens import PromptTokens
+from descant.tools import ToolCall, ToolUse
 from descant.types import Decoding, Event, Finished, Sampling, Timings, Usage
 
 
@@ -76,7 +77,7 @@ class SpeechPhase(Enum):
 @dataclass(frozen=True)
 class AnswerSettings:
     """The settings of an answer, complete and checked. voice None: text only. forced: the ids of the reply, instead of
-    drawing. tenant: whose pages of the cache it may share."""
+    drawing. tenant: whose pages of the cache it may share. tools: that it may call."""
 
     text: Sampling
     speech: Sampling
@@ -85,6 +86,7 @@ class AnswerSettings:
     voice: PreparedVoice | None = None
     forced: tuple[int, ...] | None = None
     tenant: str = ""
+    tools: ToolUse | None = None
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,14 @@ class TextStream:
     chosen (None: the last id is still to be read back)."""
 
     choose: Choose
-    writer: Incremental
+    writing: Writing
     kv: PageTable
     start: int
     max_tokens: int
     logits: Tensor | None = None
     ids: list[int] = field(default_factory=list)  # without the stop id
     pieces: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -158,10 +161,12 @@ class SpeechStream:
         if not self.singing:
             self.release()
 
-    def end_text(self) -> None:
-        """The text is complete, and all its states are queued. Without a single one there is nothing to say."""
+    def end_text(self, rest: Iterable[Tensor] = ()) -> None:
+        """Queue the rest of the states that are spoken, and the end of the text. Without a single state there is
+        nothing to say."""
         if self.phase is not SpeechPhase.FOLLOWING:
             return
+        self.states.extend(rest)
         if self.codes or self.states:
             self.states.append(self.tail[0])
             self.enter(SpeechPhase.PADDING)
@@ -293,4 +298,4 @@ def finished_event(session: Session) -> Finished:
         **{f"{stage}_s": spent for stage, spent in session.stage_s.items()},
     )
     reason: Literal["stop", "length"] = "length" if usage.text_cut or usage.speech_cut else "stop"
-    return Finished("".join(session.text.pieces), reason, usage, timings, total)
+    return Finished("".join(session.text.pieces), reason, usage, timings, total, tuple(session.text.calls))

@@ -9,18 +9,17 @@ fails is tried again with each of them by itself. Nothing of a session moves bef
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from descant.config import OUTPUT_RATE_HZ
 from descant.engine.boundary import each, together
 from descant.engine.context import Context
+from descant.engine.emit import emit_audio, emit_written, end_text
 from descant.engine.graphs import DecodeSteps, StepMode
 from descant.engine.models import Models, Stores
 from descant.engine.prefill import Chunk, encode_media, next_chunk, read_chunks, read_replies
-from descant.engine.sampling import BROKEN_ID, Choose, ForcedIds, Sampler, drawn
+from descant.engine.sampling import BROKEN_ID, Choose, ForcedBeginning, ForcedIds, Sampler, drawn
 from descant.engine.session import (
     AnswerSettings,
     Phase,
@@ -31,11 +30,12 @@ from descant.engine.session import (
     TextStream,
     split_seed,
 )
+from descant.engine.writing import Writing, begun_call
 from descant.errors import OptionError, SessionError
+from descant.inputs.tokenizer import TOOL_CALL
 from descant.model.codec import CodecState, Token2Wav
 from descant.model.talker import Talker, first_row, reply_rows, speaker_row, step_row, tail_rows
 from descant.nn.pages import PageTable
-from descant.types import AudioChunk, TextDelta
 
 NO_VOICE = "this model has no voice: it comes without a Talker; ask with speech=False"
 
@@ -84,14 +84,9 @@ class Stages:
         text_seed, speech_seed, noise_seed = split_seed(settings.seed)
         thinker = self.models.thinker
         start = context.tokens.next_position
-        choose: Choose
-        if settings.forced is None:
-            prompt = context.tokens.ids.to(thinker.device)
-            choose = Sampler(settings.text, vocab_size=thinker.cfg.text.vocab_size, seed=text_seed, prompt=prompt)
-        else:
-            choose = ForcedIds(settings.forced, min(self.models.stop_ids))
-        writer = self.models.tokenizer.incremental()
-        text = TextStream(choose, writer, context.thinker_kv, start, settings.text.max_tokens)
+        choose = self.choose_words(settings, context, text_seed)
+        writing = Writing(self.models.tokenizer, settings.tools)
+        text = TextStream(choose, writing, context.thinker_kv, start, settings.text.max_tokens)
         if settings.voice is None or context.talker_kv is None:
             return Session(clock, context, text)
         choose = Sampler(
@@ -111,10 +106,23 @@ class Stages:
             SpeechStream(settings.voice, choose, context.talker_kv, codec, tail, start, limit),
         )
 
+    def choose_words(self, settings: AnswerSettings, context: Context, seed: int) -> Choose:
+        """The source of an answer's ids."""
+        thinker = self.models.thinker
+        tokenizer = self.models.tokenizer
+        use = settings.tools
+        if settings.forced is not None:
+            return ForcedIds(settings.forced, min(self.models.stop_ids))
+        banned = [tokenizer.special(TOOL_CALL)] if use is not None and use.choice == "none" else []
+        prompt = context.tokens.ids.to(thinker.device)
+        vocab = thinker.cfg.text.vocab_size
+        sampler = Sampler(settings.text, vocab_size=vocab, seed=seed, prompt=prompt, banned=banned)
+        return ForcedBeginning(begun_call(tokenizer, use), sampler) if use is not None else sampler
+
     def listen_in(self, context: Context) -> Session:
         """A live session between two answers: tokens are read as they come."""
         nothing = ForcedIds((), min(self.models.stop_ids))
-        text = TextStream(nothing, self.models.tokenizer.incremental(), context.thinker_kv, 0, 0)
+        text = TextStream(nothing, Writing(self.models.tokenizer), context.thinker_kv, 0, 0)
         return Session(0.0, context, text, reply_states=[], phase=Phase.LISTENING)
 
     # ------------------------------------------------------------ read
@@ -184,7 +192,7 @@ class Stages:
         together([session for session in alive if session.text.logits is None], self.read_back, keep_state)
         for session in alive:
             if session.phase is Phase.SPEAKING and session.speech is not None:
-                session.speech.end_text()
+                session.speech.end_text(session.text.writing.rest())
 
     def choose_token(self, session: Session, chosen: int) -> None:
         """Write the id that was drawn; logits None afterwards says that it is to be read back."""
@@ -197,12 +205,15 @@ class Stages:
             end_text(session, "stop")
             return
         text.ids.append(chosen)
-        write_text(session, text.writer.push(chosen))
+        emit_written(session, text.writing.push(chosen))
+        if speech is not None and text.writing.silent:
+            speech.end_text()
         full = len(text.ids) >= text.max_tokens
-        if not full or (speech is not None and speech.singing):
+        over = full or text.writing.complete
+        if not over or (speech is not None and speech.singing):
             text.logits = None
-        if full:
-            end_text(session, "length")
+        if over:
+            end_text(session, "stop" if text.writing.complete else "length")
 
     def read_back(self, sessions: Sequence[Session]) -> Iterable[tuple[Tensor, Tensor]]:
         """Feed the Thinker the token that each session has just written -> its state (D,) (hidden + embedding), which
@@ -331,7 +342,7 @@ def keep_state(session: Session, made: tuple[Tensor, Tensor]) -> None:
     if session.reply_states is not None:
         session.reply_states.append(state)
     if session.speech is not None and session.speech.singing:
-        session.speech.states.append(state)
+        session.speech.states.extend(session.text.writing.heard(state))
 
 
 def keep_scores(session: Session, scores: Tensor) -> None:
@@ -352,35 +363,3 @@ def check_id(chosen: int) -> None:
 def each_at(positions: Sequence[int], device: torch.device) -> Tensor:
     """One text position for each row of a batch, (3, B, 1) int64."""
     return torch.tensor(positions, device=device).expand(3, -1)[..., None]
-
-
-def write_text(session: Session, text: str) -> None:
-    """Text that became readable, as an event (none while a character is still incomplete)."""
-    if not text:
-        return
-    now = session.now()
-    if session.first_text_s is None:
-        session.first_text_s = now
-    session.text.pieces.append(text)
-    session.events.append(TextDelta(text, now))
-
-
-def end_text(session: Session, reason: Literal["stop", "length"]) -> None:
-    """The text is complete."""
-    session.reason = reason
-    session.enter(Phase.SPEAKING)
-    write_text(session, session.text.writer.flush())
-
-
-def emit_audio(session: Session, speech: SpeechStream, samples: Tensor) -> None:
-    """Sound that became ready, as an event. SessionError: it is not numbers, and nobody gets to hear it."""
-    if not len(samples):
-        return
-    if not bool(samples.isfinite().all()):
-        raise SessionError("the sound is not numbers: the settings of its Decoding, or the weights, are broken")
-    now = session.now()
-    start = speech.samples
-    if session.first_audio_s is None:
-        session.first_audio_s = now
-    speech.samples += len(samples)
-    session.events.append(AudioChunk(samples.float().cpu().numpy(), start, OUTPUT_RATE_HZ, now))

@@ -19,6 +19,7 @@ import torch
 from descant.engine.answer import Answer
 from descant.engine.boundary import as_session_error, attempt, each
 from descant.engine.conversation import Conversation
+from descant.engine.emit import write_text
 from descant.engine.graphs import StepMode
 from descant.engine.limits import Limits
 from descant.engine.messages import (
@@ -40,7 +41,7 @@ from descant.engine.models import Models, new_stores
 from descant.engine.scheduler import StepPlan, plan_step
 from descant.engine.session import Phase, Session, finished_event
 from descant.engine.slot import PendingRequest, Slot, SlotTable
-from descant.engine.stages import Stages, write_text
+from descant.engine.stages import Stages
 from descant.engine.trace import trace_answer
 from descant.errors import DescantError, OptionError, SessionError
 from descant.types import Progress
@@ -361,8 +362,7 @@ class EngineWorker:
         for session in [session for session in rooms if not session.ended]:
             if session.phase is Phase.PREFILL and not session.before.prompt_tokens:
                 done = session.context.thinker_kv.length
-                total = len(session.context.tokens)
-                session.events.append(Progress("reading", done, total, session.now()))
+                session.events.append(Progress("reading", done, len(session.context.tokens), session.now()))
 
     def _go_on(self, slot: Slot, earlier: Session) -> None:
         """Begin the next part of an answer in the same slot."""

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import soxr
 from av.audio.frame import AudioFrame
 
+from descant.checks import is_finite_number
 from descant.errors import MediaError, shortened
 from descant.inputs.container import decoded_frames, opened, sound_stream
 from descant.inputs.wav import read_wav
-from descant.types import Budget, is_finite_number
+from descant.types import Budget
 
 Samples = npt.NDArray[np.float32]
 

@@ -42,6 +42,7 @@ from urllib.request import url2pathname
 
 import numpy as np
 
+from descant.checks import is_finite_number
 from descant.config import InputsConfig
 from descant.errors import MediaError, shortened
 from descant.files import read_file
@@ -50,7 +51,7 @@ from descant.inputs.decoder import decode_apart
 from descant.inputs.image_file import Pixels, check_size
 from descant.inputs.limits import FORMATS, HEAD_BYTES, conversion, past_tags, sniff
 from descant.inputs.wire import DecodeJob
-from descant.types import Budget, Clip, MediaKind, is_finite_number
+from descant.types import Budget, Clip, MediaKind
 
 _KIND_WORD: dict[MediaKind, str] = {"image": "a picture", "audio": "a sound", "video": "a video"}
 

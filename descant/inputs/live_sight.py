@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from descant.checks import is_finite_number
 from descant.config import InputsConfig
 from descant.errors import MediaError, SessionError, shortened
 from descant.inputs import door
@@ -21,7 +22,7 @@ from descant.inputs.image_file import Pixels
 from descant.inputs.video import fitted_grid
 from descant.inputs.video_file import fit_frame, frame_sizes
 from descant.tokens import PixelGrid
-from descant.types import Budget, is_finite_number
+from descant.types import Budget
 
 MAX_TIME_S = 1_000_000  # eleven days: more is no time within a turn
 _SLACK = 0.01  # of a sampled frame, 5 ms: a camera's clock that rounds to milliseconds is not late

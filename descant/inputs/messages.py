@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from descant.errors import OptionError, shortened
+from descant.tools import ToolCall, ToolResult
 from descant.types import Audio, Clip, Image, Message, Part, Role, Text, Video, user
 
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -56,9 +57,14 @@ def check_part(part: object, where: str = "the message") -> Part:
             use_audio: object = part.use_audio
             if fault is None and not isinstance(use_audio, bool | None):
                 fault = f"use_audio={shortened(use_audio)}; write True, False or None (if it has a sound)"
+        case ToolCall() | ToolResult():
+            texts = vars(part)
+            wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+            fault = f"the {wrong[0]} of a {type(part).__name__} is {_described(texts[wrong[0]])}" if wrong else None
         case _:
             raise OptionError(
-                f"{where}: a {type(part).__name__} is no part of a message; expected Text, Image, Audio or Video"
+                f"{where}: a {type(part).__name__} is no part of a message; expected Text, Image, Audio, Video, "
+                "ToolCall or ToolResult"
             )
     if fault is not None:
         raise OptionError(f"{where}: {fault}")
@@ -78,22 +84,26 @@ def _read_message(given: object, where: str) -> Message:
         content: object = given.content
         if not isinstance(content, list | tuple):
             raise OptionError(f"{where}: the content is {_described(content)}; write descant.user('...')")
-        return Message(given.role, tuple(check_part(part, where) for part in content))
+        parts = tuple(check_part(part, where) for part in content)
+        for kind, role in ((ToolCall, "assistant"), (ToolResult, "user")):
+            if given.role != role and any(isinstance(part, kind) for part in parts):
+                raise OptionError(f"{where}: a {kind.__name__} stands in a turn of the {role}, not of the {given.role}")
+        return Message(given.role, parts)
     row = _fields(given, where, required=("role", "content"))
-    role = row["role"]
+    word = row["role"]
     content = row["content"]
-    if not isinstance(role, str) or role not in ROLES:
-        raise OptionError(f"{where}: unknown role {shortened(role)}; expected one of {', '.join(ROLES)}")
+    if not isinstance(word, str) or word not in ROLES:
+        raise OptionError(f"{where}: unknown role {shortened(word)}; expected one of {', '.join(ROLES)}")
     if isinstance(content, str):
-        return Message(ROLES[role], (Text(content),))
+        return Message(ROLES[word], (Text(content),))
     if not isinstance(content, list | tuple):
         raise OptionError(f"{where}: 'content' is {_described(content)}; expected a string or a list of parts")
-    return Message(ROLES[role], tuple(_read_part(part, f"{where}, part {n}") for n, part in enumerate(content)))
+    return Message(ROLES[word], tuple(_read_part(part, f"{where}, part {n}") for n, part in enumerate(content)))
 
 
 def _read_part(part: object, where: str) -> Part:
     """One part in JSON form, or a part as it is."""
-    if isinstance(part, Text | Image | Audio | Video):
+    if isinstance(part, Part):
         return check_part(part, where)
     kind = part.get("type") if isinstance(part, Mapping) else part
     if not isinstance(part, Mapping) or not isinstance(kind, str) or kind not in PART_TYPES:

@@ -21,6 +21,7 @@ from descant.inputs.template import Piece, Special, render
 from descant.inputs.tokenizer import Tokenizer, check_unicode
 from descant.inputs.video import fitted_grid, sample_clip, seconds_per_grid, video_grid
 from descant.tokens import EncoderInput, MediaType, PixelGrid, PromptTokens, concatenate, text_tokens
+from descant.tools import Tool
 from descant.types import Audio, Budget, ChatInput, Clip, Image, Video
 
 
@@ -41,13 +42,17 @@ class PromptBuilder:
         """The same with other limits on media; None: these."""
         return self if budget is None else replace(self, budget=budget)
 
-    def build(self, messages: ChatInput, *, speech: bool, generate: bool = True) -> PromptTokens:
+    def build(
+        self, messages: ChatInput, *, speech: bool, generate: bool = True, tools: Sequence[Tool] = ()
+    ) -> PromptTokens:
         """Everything the Thinker reads for a conversation, on the CPU.
 
         speech: the answer will be spoken (chooses the default system turn). generate: open the assistant's turn at the
-        end. Raises MediaError for media that are refused, OptionError for messages that make no sense.
+        end. tools: that the model may call. Raises MediaError for media that are refused, OptionError for messages that
+        make no sense.
         """
-        return self.write(render(read_messages(messages), self.inputs, speech=speech, generate=generate))
+        read = read_messages(messages)
+        return self.write(render(read, self.inputs, speech=speech, generate=generate, tools=tools))
 
     def write(self, pieces: Sequence[Piece]) -> PromptTokens:
         """Pieces of the template, one after another from position 0."""

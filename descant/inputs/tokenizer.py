@@ -127,6 +127,10 @@ class Tokenizer:
             )
         return self._specials[name]
 
+    def has_special(self, name: str) -> bool:
+        """True if there is a special token of this string."""
+        return name in self._specials
+
     def check_fits(self, cfg: ThinkerConfig) -> None:
         """Refuse a tokenizer whose ids are not those of the model. Raises ConfigError."""
         vocab = cfg.text.vocab_size

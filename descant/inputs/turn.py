@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from descant.errors import SessionError
+from descant.errors import OptionError, SessionError
 from descant.inputs.live import LiveMedia
 from descant.inputs.messages import check_part
 from descant.inputs.prompt import PromptBuilder, check_text
-from descant.inputs.template import CLOSING, Piece, Special, default_system, merged, opening, piece_of
+from descant.inputs.template import CLOSING, Piece, Special, default_system, merged, opening, system_turn, written
 from descant.tokens import NO_TOKENS, PromptTokens, concatenate
+from descant.tools import Tool, ToolCall
 from descant.types import Budget, Part, Role
 
 
@@ -29,12 +30,13 @@ class TurnFormatter:
 
     builder: PromptBuilder
 
-    def system(self, text: str | None, *, speech: bool) -> PromptTokens:
-        """The system turn before a conversation; text None: the model's own default, which may be none."""
+    def system(self, text: str | None, *, speech: bool, tools: Sequence[Tool] = ()) -> PromptTokens:
+        """The system turn before a conversation; text None: the model's own default, which may be none. tools: that
+        the model may call."""
         text = default_system(self.builder.inputs, speech=speech) if text is None else text
-        if text is None:
+        if text is None and not tools:
             return NO_TOKENS
-        return self.builder.write(merged([*opening("system"), text, *CLOSING]))
+        return self.builder.write(merged(system_turn([text or ""], tools)))
 
     def opening(self) -> PromptTokens:
         """The tokens before the assistant's words."""
@@ -46,7 +48,7 @@ class TurnFormatter:
 
     def message(self, role: Role, parts: Sequence[Part]) -> PromptTokens:
         """A whole message, whose media are read here."""
-        pieces = [piece_of(check_part(part)) for part in parts]
+        pieces = written([check_part(part) for part in parts])
         return self.builder.write(merged([*opening(role), *pieces, *CLOSING]))
 
     def turn(self, budget: Budget | None = None) -> LiveTurn:
@@ -114,8 +116,10 @@ class LiveTurn:
 
     def add(self, parts: Sequence[Part]) -> None:
         """Typed text and media, each read at once; what is refused leaves the turn as it was."""
+        if any(isinstance(part, ToolCall) for part in parts):
+            raise OptionError("a ToolCall is what the model says; add a ToolResult to the turn that answers it")
         builder = self._before if self._live is None else self._after
-        builder.add([piece_of(check_part(part)) for part in parts])
+        builder.add(written([check_part(part) for part in parts], behind=not self.empty))
         builder.added = builder.added or bool(parts)
         self._head = None
         self.empty = self.empty and not parts

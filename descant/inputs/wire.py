@@ -16,8 +16,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from descant.checks import is_finite_number
 from descant.config import InputsConfig
-from descant.types import Budget, Clip, MediaKind, is_finite_number
+from descant.types import Budget, Clip, MediaKind
 
 LENGTH = struct.Struct("<Q")  # before each part of a message: its bytes
 REPLY_HEAD_BYTES = 1 << 14  # of a reply's JSON

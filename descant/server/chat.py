@@ -7,7 +7,7 @@ import secrets
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from descant.engine.answer import Answer
 from descant.errors import OptionError
 from descant.server.conversation import check_supported, messages_of
 from descant.server.encode import SoundEncoder, SoundFormat, whole
-from descant.server.schema import MAX_STOP_CHARACTERS, MAX_STOPS, ChatBody, VoiceId
+from descant.server.schema import MAX_STOP_CHARACTERS, MAX_STOPS, Body, ChatBody, VoiceId
 from descant.server.sse import sse
 from descant.server.state import ServerState
-from descant.types import AnswerOptions, AudioChunk, Finished, Message, Sampling, TextDelta
+from descant.server.tools import chat_call, read_tool_use
+from descant.tools import ToolCall
+from descant.types import AnswerOptions, AudioChunk, Called, Finished, Message, Sampling, TextDelta
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
     omni = state.omni
     check_supported(
         {
-            "tools": body.tools,
+            "functions (write tools)": body.functions,
             "logprobs": body.logprobs,
             "response_format": (body.response_format or {}).get("type", "text") != "text",
             "presence_penalty": body.presence_penalty,
@@ -49,9 +51,6 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
     spoken = "audio" in (body.modalities or ["text"])
     if spoken and body.audio is None:
         raise OptionError("modalities name audio; say how it is to sound: audio: {voice, format}")
-    stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    if len(stops) > MAX_STOPS or any(not 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in stops):
-        raise OptionError(f"stop: at most {MAX_STOPS} texts of 1 to {MAX_STOP_CHARACTERS} characters")
     video_sound = (body.mm_processor_kwargs or {}).get("use_audio_in_video", True) is not False
     messages = messages_of(body.messages, state.spoken.text, video_sound=video_sound)
     voice = None
@@ -61,31 +60,28 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
     options: AnswerOptions = {
         "speech": spoken,
         "voice": voice,
-        "sampling": sampling_of(
-            omni.checkpoint.generation.text,
-            temperature=body.temperature,
-            top_p=body.top_p,
-            top_k=body.top_k,
-            repetition_penalty=body.repetition_penalty,
-        ),
+        "sampling": sampling_of(omni.checkpoint.generation.text, body),
         "max_tokens": body.max_completion_tokens or body.max_tokens,
         "seed": body.seed,
+        "tools": read_tool_use(body.tools, body.tool_choice, body.parallel_tool_calls),
     }
     form = body.audio.format if spoken and body.audio is not None else None
-    return ChatWish(messages, options, body.model or state.settings.model, form, stops, body.n or 1)
+    return ChatWish(messages, options, body.model or state.settings.model, form, stops_of(body), body.n or 1)
 
 
-def sampling_of(
-    own: Sampling,
-    *,
-    temperature: float | None = None,
-    top_p: float | None = None,
-    top_k: int | None = None,
-    repetition_penalty: float | None = None,
-) -> Sampling | None:
+def stops_of(body: ChatBody) -> tuple[str, ...]:
+    """The texts that end an answer. Raises OptionError."""
+    stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    if len(stops) > MAX_STOPS or any(not 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in stops):
+        raise OptionError(f"stop: at most {MAX_STOPS} texts of 1 to {MAX_STOP_CHARACTERS} characters")
+    return stops
+
+
+def sampling_of(own: Sampling, body: Body) -> Sampling | None:
     """The model's sampling with what a request changes; None: nothing."""
-    given = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "repetition_penalty": repetition_penalty}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    given = vars(body)
+    changes = {one.name: given[one.name] for one in fields(Sampling) if given.get(one.name) is not None}
+    changes.pop("max_tokens", None)  # which is an option of its own
     return replace(own, **changes) if changes else None
 
 
@@ -108,6 +104,7 @@ class Spoken:
     text: str = ""
     held: str = ""
     samples: list[np.ndarray] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
     finished: Finished | None = None
     stopped: bool = False
 
@@ -138,7 +135,9 @@ class Spoken:
     @property
     def reason(self) -> str:
         """finish_reason."""
-        return "length" if self.finished is not None and self.finished.reason == "length" else "stop"
+        if self.finished is not None and self.finished.reason == "length":
+            return "length"
+        return "tool_calls" if self.calls else "stop"
 
 
 def usage_record(all_spoken: list[Spoken]) -> dict[str, Any]:
@@ -163,6 +162,8 @@ async def collect(answer: Answer, spoken: Spoken) -> Spoken:
             spoken.take(event.text)
         elif isinstance(event, AudioChunk):
             spoken.samples.append(event.samples)
+        elif isinstance(event, Called):
+            spoken.calls.append(event.call)
         elif isinstance(event, Finished):
             spoken.finished = event
         if spoken.stopped:
@@ -182,7 +183,10 @@ async def whole_completion(state: ServerState, wish: ChatWish) -> dict[str, Any]
             answer.cancel()
     choices = []
     for index, spoken in enumerate(made):
-        message: dict[str, Any] = {"role": "assistant", "content": spoken.text, "refusal": None}
+        content = None if spoken.calls and not spoken.text else spoken.text
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if spoken.calls:
+            message["tool_calls"] = [chat_call(call) for call in spoken.calls]
         if wish.form is not None:
             samples = np.concatenate([np.zeros(0, np.float32), *spoken.samples])
             name, until = state.spoken.keep(spoken.text)
@@ -229,7 +233,8 @@ async def stream_completion(
 async def deltas(
     state: ServerState, wish: ChatWish, answer: Answer, spoken: Spoken
 ) -> AsyncIterator[tuple[dict[str, Any], str | None]]:
-    """(delta, finish_reason) of one answer: text in ``content``, or transcript and sound in ``audio``."""
+    """(delta, finish_reason) of one answer: text in ``content``, or transcript and sound in ``audio``; each call of a
+    tool whole, in one delta."""
     encoder = None if wish.form is None else SoundEncoder(wish.form)
     name, until = state.spoken.keep("") if encoder is not None else ("", 0)
 
@@ -246,6 +251,9 @@ async def deltas(
         elif isinstance(event, AudioChunk) and encoder is not None:
             if data := await asyncio.to_thread(encoder.push, event.samples):
                 yield sounding(data), None
+        elif isinstance(event, Called):
+            yield {"tool_calls": [{"index": len(spoken.calls), **chat_call(event.call)}]}, None
+            spoken.calls.append(event.call)
         elif isinstance(event, Finished):
             spoken.finished = event
             state.figures.add(event)

@@ -9,6 +9,8 @@ from typing import Any
 from descant.errors import OptionError, RequestError
 from descant.inputs.messages import read_messages
 from descant.server.schema import MAX_PARTS
+from descant.server.tools import read_call
+from descant.tools import ToolCall, ToolResult
 from descant.types import Audio, Image, Message, Part, Text, Video
 
 MEDIA_PARTS = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
@@ -21,12 +23,64 @@ def messages_of(given: list[dict[str, Any]], spoken: SpokenBefore, *, video_soun
 
     Raises RequestError and OptionError with the place in the message.
     """
-    return [message_of(row, f"messages[{place}]", spoken, video_sound=video_sound) for place, row in enumerate(given)]
+    messages: list[Message] = []
+    for place, row in enumerate(given):
+        where = f"messages[{place}]"
+        if row.get("role") == "tool":
+            add_result(messages, result_of(row.get("tool_call_id"), row.get("content"), where))
+        else:
+            messages.append(message_of(row, where, spoken, video_sound=video_sound))
+    return messages
+
+
+def add_result(messages: list[Message], result: ToolResult) -> None:
+    """Append what a call gave. Results of one turn are one turn, in the order of the calls, which is how the model
+    tells them apart."""
+    before = messages[-1] if messages else None
+    if before is None or not before.content or not isinstance(before.content[0], ToolResult):
+        messages.append(Message("user", (result,)))
+        return
+    asked = messages[-2].content if len(messages) > 1 else ()
+    order = {part.id: place for place, part in enumerate(asked) if isinstance(part, ToolCall)}
+    results = [part for part in (*before.content, result) if isinstance(part, ToolResult)]
+    results.sort(key=lambda part: order.get(part.id, len(order)))
+    messages[-1] = Message("user", tuple(results))
+
+
+def add_call(messages: list[Message], call: ToolCall) -> None:
+    """Append a call to the assistant's turn, which it may begin."""
+    before = messages[-1] if messages else None
+    if before is not None and before.role == "assistant":
+        messages[-1] = Message("assistant", (*before.content, call))
+    else:
+        messages.append(Message("assistant", (call,)))
+
+
+def result_of(call: object, content: object, where: str) -> ToolResult:
+    """The result of a call: a string, or parts of text. Raises RequestError."""
+    if isinstance(content, list):
+        texts = [part_of(part, f"{where}[{n}]", video_sound=False) for n, part in enumerate(content)]
+        if not all(isinstance(part, Text) for part in texts):
+            raise RequestError(400, "unsupported_part", f"{where}: the result of a call is text here", param=where)
+        content = "".join(part.text for part in texts if isinstance(part, Text))
+    if not isinstance(content, str) or not isinstance(call, str):
+        raise RequestError(400, "invalid_value", f"{where}: a result is a string, with the id of its call", param=where)
+    return ToolResult(content, call)
 
 
 def message_of(row: Mapping[str, Any], where: str, spoken: SpokenBefore, *, video_sound: bool) -> Message:
+    """One message that is no result of a call."""
     content = row.get("content")
     audio = row.get("audio")
+    calls = row.get("tool_calls")
+    if calls is not None and (row.get("role") != "assistant" or not isinstance(calls, list)):
+        raise RequestError(400, "invalid_value", f"{where}.tool_calls is a list of the assistant's calls", param=where)
+    if calls:
+        rest = {key: value for key, value in row.items() if key != "tool_calls"}
+        rest["content"] = content or (None if audio else "")
+        said = message_of(rest, where, spoken, video_sound=video_sound).content
+        made = [read_call(call, f"{where}.tool_calls[{n}]") for n, call in enumerate(calls)]
+        return Message("assistant", (*(part for part in said if part != Text("")), *made))
     if row.get("role") == "assistant" and content is None and isinstance(audio, Mapping):
         text = spoken(str(audio.get("id")))
         if text is None:
@@ -50,8 +104,8 @@ def part_of(part: object, where: str, *, video_sound: bool) -> Part:
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(part, Mapping) or not isinstance(kind, str):
         raise RequestError(400, "invalid_value", f"{where} is no object with a type", param=where)
-    if kind in ("text", "input_text"):
-        text = part.get("text")
+    if kind in ("text", "input_text", "output_text", "refusal"):
+        text = part.get("refusal" if kind == "refusal" else "text")
         if not isinstance(text, str):
             raise RequestError(400, "invalid_value", f"{where}.text is no string", param=where)
         return Text(text)

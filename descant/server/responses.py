@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from descant.engine.answer import Answer
 from descant.errors import RequestError
 from descant.server.chat import sampling_of
-from descant.server.conversation import check_supported, message_of
+from descant.server.conversation import add_call, add_result, check_supported, message_of, result_of
 from descant.server.realtime_session import renamed
 from descant.server.schema import MAX_MESSAGES, ResponsesBody
 from descant.server.sse import sse
 from descant.server.state import ServerState
-from descant.types import AnswerOptions, Finished, Message, TextDelta, system, user
+from descant.server.tools import call_item, read_call, read_tool_use
+from descant.types import AnswerOptions, Called, Event, Finished, Message, TextDelta, system, user
+
+TypedEvent = tuple[str, dict[str, Any]]  # its type and its other fields
 
 
 async def begin_response(state: ServerState, body: ResponsesBody) -> TextResponse:
     """The answer to a request, begun. Raises RequestError and OptionError."""
     check_supported(
         {
-            "tools": body.tools,
             "previous_response_id": body.previous_response_id,
             "background": body.background,
             "text.format": (body.text or {}).get("format", {"type": "text"}) != {"type": "text"},
@@ -35,10 +37,11 @@ async def begin_response(state: ServerState, body: ResponsesBody) -> TextRespons
     options: AnswerOptions = {
         "speech": False,
         "max_tokens": body.max_output_tokens,
-        "sampling": sampling_of(omni.checkpoint.generation.text, temperature=body.temperature, top_p=body.top_p),
+        "sampling": sampling_of(omni.checkpoint.generation.text, body),
         "seed": body.seed,
+        "tools": read_tool_use(body.tools, body.tool_choice, body.parallel_tool_calls),
     }
-    return TextResponse(await omni.achat(messages, **options), body.model or state.settings.model)
+    return TextResponse(await omni.achat(messages, **options), body, body.model or state.settings.model)
 
 
 def messages_of_input(body: ResponsesBody) -> list[Message]:
@@ -49,31 +52,33 @@ def messages_of_input(body: ResponsesBody) -> list[Message]:
     if len(body.input) > MAX_MESSAGES:
         raise RequestError(413, "too_many_items", f"at most {MAX_MESSAGES} items are read", param="input")
     for place, item in enumerate(body.input):
-        content = item.get("content")
-        row = {**item, "content": [renamed(part) for part in content] if isinstance(content, list) else content}
-        messages.append(message_of(row, f"input[{place}]", lambda _: None, video_sound=True))
+        where = f"input[{place}]"
+        match item.get("type", "message"):
+            case "message":
+                content = item.get("content")
+                row = {**item, "content": [renamed(part) for part in content] if isinstance(content, list) else content}
+                messages.append(message_of(row, where, lambda _: None, video_sound=True))
+            case "function_call":
+                add_call(messages, read_call(item, where))
+            case "function_call_output":
+                add_result(messages, result_of(item.get("call_id"), item.get("output"), where))
+            case _:
+                kinds = "message, function_call and function_call_output"
+                raise RequestError(400, "unsupported_item", f"{where}: items are {kinds} here", param=where)
     return messages
 
 
 @dataclass
 class TextResponse:
-    """One answer on its way. finished: the engine's last event."""
+    """One answer on its way. output: its items so far, the message first; finished: the engine's last event."""
 
     answer: Answer
+    body: ResponsesBody
     model: str
     id: str = field(default_factory=lambda: f"resp_{secrets.token_hex(16)}")
-    item: str = field(default_factory=lambda: f"msg_{secrets.token_hex(16)}")
     created: int = field(default_factory=lambda: int(time.time()))
-    text: str = ""
+    output: list[dict[str, Any]] = field(default_factory=list)
     finished: Finished | None = None
-
-    @property
-    def part(self) -> dict[str, Any]:
-        return {"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}
-
-    def message(self, status: str) -> dict[str, Any]:
-        content = [] if status == "in_progress" else [self.part]
-        return {"type": "message", "id": self.item, "status": status, "role": "assistant", "content": content}
 
     @property
     def status(self) -> str:
@@ -84,6 +89,7 @@ class TextResponse:
     def record(self) -> dict[str, Any]:
         """The response object so far."""
         cut = {"reason": "max_output_tokens"} if self.status == "incomplete" else None
+        body = self.body
         return {
             "id": self.id,
             "object": "response",
@@ -91,15 +97,16 @@ class TextResponse:
             "status": self.status,
             "error": None,
             "incomplete_details": cut,
-            "instructions": None,
+            "instructions": body.instructions,
+            "max_output_tokens": body.max_output_tokens,
             "metadata": {},
             "model": self.model,
-            "output": [] if self.finished is None else [self.message(self.status)],
-            "parallel_tool_calls": False,
-            "temperature": None,
-            "tool_choice": "none",
-            "tools": [],
-            "top_p": None,
+            "output": [] if self.finished is None else self.output,
+            "parallel_tool_calls": body.parallel_tool_calls is not False,
+            "temperature": body.temperature,
+            "tool_choice": body.tool_choice or "auto",
+            "tools": body.tools or [],
+            "top_p": body.top_p,
             "usage": self.usage(),
         }
 
@@ -118,41 +125,93 @@ class TextResponse:
     async def whole(self, state: ServerState) -> dict[str, Any]:
         """The response, made to its end. Leaving it cancels the answer."""
         try:
-            async for event in self.answer:
-                if isinstance(event, TextDelta):
-                    self.text += event.text
-                elif isinstance(event, Finished):
-                    self.finished = event
-                    state.figures.add(event)
+            async for _ in self.typed_events(state):
+                pass
         except asyncio.CancelledError:
             self.answer.cancel()
             raise
         return self.record()
 
     async def events(self, state: ServerState) -> AsyncGenerator[bytes, None]:
-        """The typed events of the answer."""
-        place = {"item_id": self.item, "output_index": 0, "content_index": 0}
+        """The typed events of the answer, numbered, as server-sent events."""
         number = 0
-
-        def event(kind: str, fields: dict[str, Any]) -> bytes:
-            nonlocal number
-            number += 1
-            return f"event: {kind}\n".encode() + sse({"type": kind, "sequence_number": number - 1, **fields})
-
         try:
-            yield event("response.created", {"response": self.record()})
-            yield event("response.output_item.added", {"output_index": 0, "item": self.message("in_progress")})
-            yield event("response.content_part.added", {**place, "part": self.part})
-            async for told in self.answer:
-                if isinstance(told, TextDelta):
-                    self.text += told.text
-                    yield event("response.output_text.delta", {**place, "delta": told.text, "logprobs": []})
-                elif isinstance(told, Finished):
-                    self.finished = told
-                    state.figures.add(told)
-            yield event("response.output_text.done", {**place, "text": self.text, "logprobs": []})
-            yield event("response.content_part.done", {**place, "part": self.part})
-            yield event("response.output_item.done", {"output_index": 0, "item": self.message(self.status)})
-            yield event(f"response.{self.status}", {"response": self.record()})
+            async for kind, fields in self.typed_events(state):
+                yield f"event: {kind}\n".encode() + sse({"type": kind, "sequence_number": number, **fields})
+                number += 1
         finally:
             self.answer.cancel()
+
+    # ------------------------------------------------------------ its events
+
+    async def typed_events(self, state: ServerState) -> AsyncGenerator[TypedEvent, None]:
+        """The events as (type, fields). An item is whole in ``output`` when it is done."""
+        yield "response.created", {"response": self.record()}
+        yield "response.in_progress", {"response": self.record()}
+        message: OutputMessage | None = None
+        async for told in self.answer:
+            if message is None and (isinstance(told, TextDelta) or (isinstance(told, Finished) and not self.output)):
+                message = OutputMessage(len(self.output))
+                self.output.append(message.item("in_progress"))
+                for event in message.begin():
+                    yield event
+            for event in self.told(told, message):
+                yield event
+            if isinstance(told, Finished):
+                self.finished = told
+                state.figures.add(told)
+        if message is not None:
+            self.output[message.place] = message.item(self.status)
+            for event in message.end(self.status):
+                yield event
+        yield f"response.{self.status}", {"response": self.record()}
+
+    def told(self, event: Event, message: OutputMessage | None) -> Iterator[TypedEvent]:
+        """The events of one event of the engine."""
+        if isinstance(event, TextDelta) and message is not None:
+            yield message.add(event.text)
+        elif isinstance(event, Called):
+            place = len(self.output)
+            item = call_item(event.call)
+            self.output.append(item)
+            arguments = {"item_id": item["id"], "output_index": place}
+            begun = {**item, "status": "in_progress", "arguments": ""}
+            yield "response.output_item.added", {"output_index": place, "item": begun}
+            yield "response.function_call_arguments.delta", {**arguments, "delta": event.call.arguments}
+            done = {**arguments, "name": event.call.name, "arguments": event.call.arguments}
+            yield "response.function_call_arguments.done", done
+            yield "response.output_item.done", {"output_index": place, "item": item}
+
+
+@dataclass
+class OutputMessage:
+    """The item of a response that is text. place: in the output."""
+
+    place: int
+    id: str = field(default_factory=lambda: f"msg_{secrets.token_hex(16)}")
+    text: str = ""
+
+    @property
+    def where(self) -> dict[str, Any]:
+        return {"item_id": self.id, "output_index": self.place, "content_index": 0}
+
+    @property
+    def part(self) -> dict[str, Any]:
+        return {"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}
+
+    def item(self, status: str) -> dict[str, Any]:
+        content = [] if status == "in_progress" else [self.part]
+        return {"type": "message", "id": self.id, "status": status, "role": "assistant", "content": content}
+
+    def begin(self) -> Iterator[TypedEvent]:
+        yield "response.output_item.added", {"output_index": self.place, "item": self.item("in_progress")}
+        yield "response.content_part.added", {**self.where, "part": self.part}
+
+    def add(self, text: str) -> TypedEvent:
+        self.text += text
+        return "response.output_text.delta", {**self.where, "delta": text, "logprobs": []}
+
+    def end(self, status: str) -> Iterator[TypedEvent]:
+        yield "response.output_text.done", {**self.where, "text": self.text, "logprobs": []}
+        yield "response.content_part.done", {**self.where, "part": self.part}
+        yield "response.output_item.done", {"output_index": self.place, "item": self.item(status)}

@@ -42,7 +42,7 @@ class StreamOptions(Body):
 
 
 class ChatBody(Body):
-    """POST /v1/chat/completions. ``messages`` are read by ``server.conversation``."""
+    """POST /v1/chat/completions. ``messages`` are read by ``server.conversation``, tools by ``server.tools``."""
 
     model: Name | None = None
     messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -62,7 +62,10 @@ class ChatBody(Body):
     n: Annotated[int, Field(ge=1, le=8)] | None = None
     stop: Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)] | list[str] | None = None
     logprobs: bool | None = None
-    tools: list[Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    functions: list[Any] | None = None
     response_format: dict[str, Any] | None = None
     mm_processor_kwargs: dict[str, Any] | None = None
     user: Name | None = None
@@ -79,7 +82,9 @@ class ResponsesBody(Body):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    tools: list[Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     previous_response_id: Name | None = None
     background: bool | None = None
     text: dict[str, Any] | None = None

@@ -27,7 +27,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "draw": (stages_module, "drawn"),
     "choose_token": (Stages, "choose_token"),
     "read_back": (Stages, "read_back"),
-    "write": (stages_module, "write_text"),
+    "write": (stages_module, "emit_written"),
     "lay_input": (Stages, "lay_input"),
     "sing": (Stages, "sing"),
     "choose_code": (Stages, "choose_code"),

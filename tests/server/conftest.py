@@ -6,18 +6,21 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import httpx
 import pytest
 
 import descant
+from descant.engine.sampling import ForcedIds
+from descant.engine.stages import Stages
 from descant.server.app import make_app
 from descant.server.run import Server, config_of
 from descant.server.settings import ServerSettings
 from tests import tiny
 
+Script = Callable[..., None]
 KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -67,6 +70,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("descant.omni.secrets.randbelow", lambda most: 1)
         yield from run(omni, ServerSettings(api_keys=(KEY,), model="tiny", body_bytes=1 << 20))
+
+
+@pytest.fixture
+def script(server: Running, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Says what the model writes in all answers from now on: texts, and special tokens by their names."""
+    tokenizer = server.omni.models.tokenizer
+
+    def write(*pieces: str) -> None:
+        ids = [i for p in pieces for i in ([tiny.ID[p]] if p in tiny.ID else tokenizer.encode(p))]
+        stop = min(server.omni.models.stop_ids)
+        monkeypatch.setattr(Stages, "choose_words", lambda *_: ForcedIds(tuple(ids), stop))
+
+    return write
 
 
 @pytest.fixture

@@ -168,11 +168,9 @@ def test_the_openai_client_speaks_and_writes_down(sdk: openai.OpenAI) -> None:
 
 
 def test_the_openai_client_gets_typed_errors(sdk: openai.OpenAI, server: Running) -> None:
-    with pytest.raises(openai.BadRequestError, match="tools"):
+    with pytest.raises(openai.BadRequestError, match="functions"):
         sdk.chat.completions.create(
-            model="tiny",
-            messages=[{"role": "user", "content": "x"}],
-            tools=[{"type": "function", "function": {"name": "f"}}],
+            model="tiny", messages=[{"role": "user", "content": "x"}], functions=[{"name": "f"}]
         )
     stranger = openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
