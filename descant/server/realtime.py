@@ -307,13 +307,14 @@ class RealtimeTalk:
                 400, "conversation_already_has_active_response", "an answer is being made; cancel it first"
             )
         most = self.config["max_output_tokens"]
-        given = event.get("response")
-        if isinstance(given, dict) and isinstance(given.get("max_output_tokens"), int):
+        wish = event.get("response")
+        given = wish if isinstance(wish, dict) else {}
+        if isinstance(given.get("max_output_tokens"), int):
             most = given["max_output_tokens"]
         if self.live is None:
             raise RequestError(400, "invalid_state", "there is nothing to answer: send sound or an item first")
         answer = await self.live.arespond(max_tokens=most if isinstance(most, int) else None)
-        self.response = RealtimeAnswer(answer, self.spoken)
+        self.response = RealtimeAnswer(answer, self.spoken, given.get("metadata"))
         self.response.task = self.start(self.tell(self.response))
 
     async def cancel(self, event: dict[str, Any]) -> None:

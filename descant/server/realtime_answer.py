@@ -20,10 +20,12 @@ SendEvent = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 @dataclass
 class RealtimeAnswer:
-    """An answer that is being made. reason: why it was stopped, if it was; finished, error: how it ended."""
+    """An answer that is being made. metadata: the client's, told back; reason: why it was stopped, if it was;
+    finished, error: how it ended."""
 
     answer: Answer
     spoken: bool
+    metadata: object = None
     id: str = field(default_factory=lambda: new_id("resp"))
     item: str = field(default_factory=lambda: new_id("item"))
     text: str = ""
@@ -110,6 +112,7 @@ class RealtimeAnswer:
             "status_details": None,
             "output": [],
             "output_modalities": ["audio"] if self.spoken else ["text"],
+            "metadata": self.metadata,
             "usage": None,
         }
 

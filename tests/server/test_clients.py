@@ -115,3 +115,16 @@ def test_dashscope_shows_a_jpeg_as_bare_base64_on_its_own_path(server: Running) 
     assert not [event for event in events if event["type"] == "error"]
     assert any(event["type"] == "response.text.delta" for event in events)
     assert server.idle()
+
+
+def test_livekit_knows_its_answer_by_its_metadata(server: Running) -> None:
+    """livekit-plugins-openai 1.8.9 waits for a response.created that bears the metadata of its response.create."""
+    url = server.url.replace("http", "ws") + "/v1/realtime"
+    with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+        mine = {"client_event_id": "response_create_1"}
+        socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
+        socket.send(json.dumps({"type": "response.create", "response": {"metadata": mine, "max_output_tokens": 4}}))
+        events = told(socket, "response.done")
+    assert [event["response"]["metadata"] for event in events if "response" in event] == [mine, mine]
+    assert server.idle()
