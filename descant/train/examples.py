@@ -1,4 +1,4 @@
-"""One example of understanding: a user's turn and the right reply, laid out by the very code that inference uses.
+"""One example of understanding: a talk, and the right reply to its last turn, laid out by the code that inference uses.
 
 Axes: B batch, T tokens, D dim.
 """
@@ -15,22 +15,34 @@ from torch.nn import functional as F
 
 from descant.config import InputsConfig, ThinkerConfig
 from descant.inputs.prompt import PromptBuilder
+from descant.inputs.template import opening
 from descant.inputs.tokenizer import IM_END, Tokenizer
 from descant.model.decoder import new_table
 from descant.model.thinker import Thinker
 from descant.nn.pages import PackedBatch, PagedBatch
-from descant.tokens import PromptTokens
+from descant.tokens import PromptTokens, concatenate
 from descant.train.mel import mask_mel
-from descant.types import Message
+from descant.types import Message, assistant, system
 
 IGNORED_LABEL = -100  # the label of a token without a loss
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An earlier turn of a talk: a question, and the reply that it got. learnt: whether that reply has a loss; one that
+    is wrong, or was cut off, has none."""
+
+    question: Message
+    reply: str
+    learnt: bool = True
 
 
 @dataclass(frozen=True)
 class Example:
     """A user's turn, and the right reply.
 
-    mask_seed: distort the spectrograms too (training only); heard: the words that are spoken in the question, if any.
+    mask_seed: distort the spectrograms too (training only); heard: the words that are spoken in the question, if any;
+    before: the talk so far; system: its system turn ("": none).
     """
 
     task: str
@@ -38,6 +50,8 @@ class Example:
     reply: str
     mask_seed: int | None = None
     heard: str = ""
+    before: tuple[Turn, ...] = ()
+    system: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,14 +61,25 @@ class ExampleEncoder:
     tokenizer: Tokenizer
     inputs: InputsConfig
     cfg: ThinkerConfig
+    builder: type[PromptBuilder] = PromptBuilder
 
     def prompt(self, example: Example) -> PromptTokens:
-        """The user's turn and the opening of the assistant's."""
-        builder = PromptBuilder(self.tokenizer, self.inputs, self.cfg)
+        """The talk so far, the user's turn, and the opening of the assistant's."""
+        return concatenate([tokens for tokens, _ in self.parts(example)])
+
+    def parts(self, example: Example) -> list[tuple[PromptTokens, bool]]:
+        """The prompt message by message, the opening of the answer last; with each, whether it is a reply to learn."""
+        builder = self.builder(self.tokenizer, self.inputs, self.cfg)
         if example.mask_seed is not None:
             rng = np.random.default_rng(example.mask_seed)
             builder = replace(builder, mel_transform=lambda mel: torch.from_numpy(mask_mel(mel.numpy(), rng)))
-        return builder.build([example.question], speech=True)
+        messages = [(system(example.system), False)] if example.system else []
+        for turn in example.before:
+            messages += [(turn.question, False), (assistant(turn.reply), turn.learnt)]
+        parts = []
+        for message, learnt in [*messages, (example.question, False)]:
+            parts.append((builder.build([message], speech=True, generate=False), learnt))
+        return [*parts, (builder.write(opening("assistant")), False)]
 
     def reply(self, text: str) -> list[int]:
         """The ids that the model must write, its stop token included."""
@@ -63,7 +88,7 @@ class ExampleEncoder:
 
 @dataclass(frozen=True)
 class TrainExample:
-    """An example ready to be learnt: the prompt with its reply appended, and the reply's ids as labels (T,)."""
+    """An example ready to be learnt: the prompt with its reply appended, and the replies' ids as labels (T,)."""
 
     task: str
     prompt: PromptTokens
@@ -76,11 +101,19 @@ class TrainExample:
 
 def encode_example(desk: ExampleEncoder, example: Example) -> TrainExample:
     """Append the reply. The stop token is a label but never an input, as in generation."""
-    prompt = desk.prompt(example)
+    parts = desk.parts(example)
+    prompt = concatenate([tokens for tokens, _ in parts])
     reply = desk.reply(example.reply)
     whole = prompt.with_reply(reply[:-1])
     labels = torch.full((len(whole),), IGNORED_LABEL)
     labels[len(prompt) - 1 :] = torch.tensor(reply)
+    start = 0
+    for tokens, learnt in parts:
+        if learnt:  # from the last token of its opening on, each token's label is the next one, the stop token included
+            first = start + len(parts[-1][0]) - 1
+            last = start + len(tokens) - 2  # where the stop token stands, before its newline
+            labels[first:last] = whole.ids[first + 1 : last + 1]
+        start += len(tokens)
     return TrainExample(example.task, whole, labels, example.heard)
 
 
