@@ -28,7 +28,7 @@ IGNORED_LABEL = -100  # the label of a token without a loss
 
 
 @dataclass(frozen=True)
-class Turn:
+class PastTurn:
     """An earlier turn of a talk: a question, and the reply that it got. learnt: whether that reply has a loss; one that
     is wrong, or was cut off, has none."""
 
@@ -50,7 +50,7 @@ class Example:
     reply: str
     mask_seed: int | None = None
     heard: str = ""
-    before: tuple[Turn, ...] = ()
+    before: tuple[PastTurn, ...] = ()
     system: str = ""
 
 

@@ -15,7 +15,7 @@ from descant.errors import ConfigError, OptionError, WeightsError
 from descant.inputs.audio import log_mel
 from descant.model.thinker import Thinker
 from descant.train import ears
-from descant.train.examples import IGNORED_LABEL, Example, ExampleEncoder, Turn, encode_example, reply_losses
+from descant.train.examples import IGNORED_LABEL, Example, ExampleEncoder, PastTurn, encode_example, reply_losses
 from descant.train.loop import StageContext
 from descant.train.nano import videos
 from descant.train.nano.inputs import NANO_INPUTS, nano_tokenizer
@@ -80,8 +80,10 @@ def examples(number: int, features: Tensor | None) -> list[Example]:
     picture = Image(np.full((112, 112, 3), 90, np.uint8))
     return [
         Example("a", user(heard), "Twelve."),
-        Example("b", user(heard, "what was that?"), "A whistle, it was.", before=(Turn(user("hi"), "Hello."),)),
-        Example("c", user("and now?"), "Yes.", before=(Turn(user(heard, picture), "It is grey."),), system="Be short."),
+        Example("b", user(heard, "what was that?"), "A whistle, it was.", before=(PastTurn(user("hi"), "Hello."),)),
+        Example(
+            "c", user("and now?"), "Yes.", before=(PastTurn(user(heard, picture), "It is grey."),), system="Be short."
+        ),
         Example("d", user(film, "when?"), "In second two it was red."),
     ]
 
@@ -217,8 +219,8 @@ def whole_talk(example: Example) -> list[Message]:
 
 TALK = Example(
     "talk", user("and the system?"), "The user and the assistant.", system="Be kind.",
-    before=(Turn(user("what is 2 + 2?"), "Four."), Turn(user(Image(np.zeros((112, 112, 3), np.uint8)), "and?"),
-            "Five, user.", learnt=False), Turn(user("Hm\n"), "Six.")),
+    before=(PastTurn(user("what is 2 + 2?"), "Four."), PastTurn(user(Image(np.zeros((112, 112, 3), np.uint8)), "and?"),
+            "Five, user.", learnt=False), PastTurn(user("Hm\n"), "Six.")),
 )  # fmt: skip
 
 
