@@ -1,7 +1,8 @@
 """``nox -s clients``: people's own clients, each in an environment of its own, against ``descant serve`` with nano.
 
 Run nox from the environment that descant is installed in (it is in the extra ``dev``): the server runs there. One
-client alone: ``nox -s "clients(openai)"``. Drivers: tests/clients/drivers; versions: tests/clients/requirements.
+client alone: ``nox -s "clients(openai)"``. Drivers: tests/clients/drivers, versions: tests/clients/requirements;
+both of Node's clients in tests/clients/node.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ nox.options.sessions = ["clients"]
 nox.options.default_venv_backend = "virtualenv"
 HERE = Path("tests/clients")
 PYTHON_CLIENTS = [path.stem for path in sorted((HERE / "requirements").glob("*.txt"))]
-NODE_CLIENTS = [path.name for path in sorted((HERE / "node").iterdir())] if (HERE / "node").is_dir() else []
+NODE_CLIENTS = [path.parent.name for path in sorted((HERE / "node").glob("*/package.json"))]
 
 
 @nox.session
@@ -31,7 +32,7 @@ def clients(session: nox.Session, client: str) -> None:
         session.run(*rig, "--", str(python), driver[1], external=True)
     else:
         home = Path(session.create_tmp())
-        for path in (HERE / "node" / client).iterdir():
+        for path in (HERE / "node" / "common.mjs", *(HERE / "node" / client).iterdir()):
             shutil.copy(path, home / path.name)
         session.run("npm", "install", "--prefix", str(home), "--silent", "--no-audit", "--no-fund", external=True)
         session.run(*rig, "--tls", "--", "node", str(home / "drive.mjs"), external=True)
