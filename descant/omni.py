@@ -22,7 +22,7 @@ from descant.engine.engine import Engine
 from descant.engine.graphs import StepMode
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession, SessionTerms
-from descant.engine.models import Models, codes_beyond_table
+from descant.engine.models import Models, codes_beyond_table, offloaded_encoders
 from descant.engine.passages import READ_SHARE, passages
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
 from descant.engine.session import AnswerSettings, Request
@@ -32,6 +32,7 @@ from descant.inputs.prompt import PromptBuilder, check_text
 from descant.inputs.tokenizer import TOOL_CALL, TOOL_CALL_END, Tokenizer
 from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice, decoding_for
+from descant.plan import DevicePlanner
 from descant.tokens import PromptTokens
 from descant.tools import Tool, ToolUse
 from descant.types import (
@@ -81,7 +82,8 @@ def load(
 ) -> Omni:
     """Load a model: ``"nano"`` (embedded), a folder, or ``"org/repo"`` (fetched through huggingface-hub).
 
-    dtype: None is that of the files, float32 on a CPU. device: None is the CPU. limits: how much is served at once.
+    dtype: None is that of the files, float32 on a CPU. device: None is the CPU. limits: how much is served at once;
+    None: the defaults of ``Limits``, or on a GPU what its memory holds (``descant inspect --plan``), which is logged.
     budget: how much media may cost. step_mode: how decode steps run, "off" (eagerly), as CUDA "graphs", or "compile"
     (torch.compile); None: graphs where there is CUDA. progress: draw a bar meanwhile.
     Raises OptionError (unknown name or option), ConfigError, WeightsError.
@@ -93,8 +95,13 @@ def load(
     if not isinstance(latency, Decoding):
         decoding_for(latency)  # a wrong word is found before the weights are read
     check_plain("device", device, "str | None")
-    as_device(device)  # found before the weights are read
-    checkpoint = load_checkpoint(name, dtype and DTYPES[dtype], device, progress, check_tokenizer)
+    planner = None
+    if as_device(device).type == "cuda":
+        chosen = latency if isinstance(latency, Decoding) else None
+        planner = DevicePlanner(str(name), str(device), chosen, limited=limits is not None)
+    checkpoint = load_checkpoint(name, dtype and DTYPES[dtype], device, progress, check_tokenizer, planner)
+    if planner is not None and planner.plan is not None:
+        limits = limits or planner.plan.limits
     return Omni(checkpoint, latency, limits, budget=budget, step_mode=step_mode)
 
 
@@ -126,6 +133,7 @@ def models_of(checkpoint: Checkpoint) -> Models:
         stops,
         banned,
         {} if token2wav is None else {name: token2wav.prepare_voice(v) for name, v in checkpoint.voices.items()},
+        offloaded_encoders(checkpoint.thinker),
     )
 
 

@@ -28,13 +28,14 @@ MAP: dict[str, set[str]] = {
         "weights": "config errors files model nn types",
         "export": "config errors inputs weights",
         "engine": "checks config errors inputs model nn tokens tools types",
-        "omni": "checks config engine errors inputs model tokens tools types weights",
+        "plan": "config engine errors model types weights",
+        "omni": "checks config engine errors inputs model plan tokens tools types weights",
         "__init__": "errors omni tools types",
         "train": "config errors export files inputs model nn tokens types weights",
         "evals": "config errors omni train types",
         "bench": "config engine errors export inputs model omni tokens types weights",
         "server": "config engine errors inputs omni pcm tools types",
-        "cli": "bench config errors evals files inputs omni pcm server tools types weights",
+        "cli": "bench config errors evals files inputs omni pcm plan server tools types weights",
         "__main__": "cli",
     }.items()
 }

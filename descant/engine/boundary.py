@@ -71,6 +71,13 @@ def as_session_error(error: Exception, doing: str, session: str) -> DescantError
     """The error that a user gets; what is not ours is logged and wrapped. doing: the phase that failed."""
     if isinstance(error, DescantError):
         return error
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()  # what is kept for tensors of other sizes may be what is missing
+        log.error("session %s found the memory full in phase %s: %s", session, doing, error)
+        return SessionError(
+            f"the device ran out of memory while {doing}; ask with less, or load with smaller limits "
+            "(descant inspect MODEL --plan says what fits)"
+        )
     log.error("session %s failed in phase %s", session, doing, exc_info=error)
     reason = f"{type(error).__name__}: {error}"
     wrapped = SessionError(f"failed while {doing}: {reason}. The model is unharmed; ask again")

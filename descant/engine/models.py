@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from torch import nn
+
 from descant.inputs.tokenizer import Tokenizer
 from descant.model.codec import PreparedVoice, Token2Wav
 from descant.model.decoder import Decoder
 from descant.model.talker import Talker
 from descant.model.thinker import Thinker
+from descant.nn.offload import OffloadedModule
 from descant.nn.pages import PageStore
+from descant.tokens import MediaType
 
 PAGE_TOKENS = 16
 SINGLE_THREAD_BELOW = 2**25  # parameters; nano has 6 million and takes half as long again with two threads (LOG.md)
@@ -18,7 +22,8 @@ SINGLE_THREAD_BELOW = 2**25  # parameters; nano has 6 million and takes half as 
 
 @dataclass(frozen=True)
 class Models:
-    """The weights, the voices and the tokenizer: read-only, shared by every session."""
+    """The weights, the voices and the tokenizer: read-only, shared by every session. offloaded: the encoders whose
+    weights are in the host's memory until they work, by the kind of what they read."""
 
     thinker: Thinker
     talker: Talker | None
@@ -28,6 +33,7 @@ class Models:
     stop_codes: frozenset[int] = frozenset()
     banned_codes: frozenset[int] = frozenset()  # never drawn
     voices: Mapping[str, PreparedVoice] = field(default_factory=dict)
+    offloaded: Mapping[MediaType, OffloadedModule] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,21 @@ def new_stores(models: Models, tokens: int, talker_tokens: int, page: int = PAGE
 
     talker = None if models.talker is None else store(models.talker.decoder, talker_tokens)
     return Stores(store(models.thinker.decoder, tokens), talker)
+
+
+def offloaded_encoders(thinker: Thinker) -> dict[MediaType, OffloadedModule]:
+    """The encoders whose weights are not where the Thinker's are, by what they read."""
+    away: dict[nn.Module, OffloadedModule] = {
+        encoder: OffloadedModule(encoder, thinker.device)
+        for encoder in (thinker.audio, thinker.vision)
+        if next(encoder.parameters()).device != thinker.device
+    }
+    encoders: tuple[tuple[MediaType, nn.Module], ...] = (
+        ("audio", thinker.audio),
+        ("image", thinker.vision),
+        ("video", thinker.vision),
+    )
+    return {kind: away[encoder] for kind, encoder in encoders if encoder in away}
 
 
 def codes_beyond_table(talker: Talker, token2wav: Token2Wav, stops: frozenset[int]) -> frozenset[int]:

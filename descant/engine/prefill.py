@@ -9,6 +9,7 @@ Axes: T tokens of all chunks, D the Thinker's width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -16,10 +17,11 @@ import torch
 from torch import Tensor
 
 from descant.engine.context import Context
+from descant.engine.models import Models
 from descant.model.talker import Talker, prompt_rows
 from descant.model.thinker import Thinker
 from descant.nn.pages import PackedBatch
-from descant.tokens import MediaSpan
+from descant.tokens import EncoderInput, MediaSpan
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,19 @@ def next_chunk(context: Context, room: int) -> Chunk:
     return Chunk(context, start, min(start + room, len(context.tokens)))
 
 
-def encode_media(thinker: Thinker, chunks: Sequence[Chunk]) -> list[list[Tensor]]:
+def encode(models: Models, sources: Sequence[EncoderInput]) -> list[Tensor]:
+    """The features of each input, in one pass of each encoder; one whose weights wait on the host is fetched for it."""
+    kinds = {source.kind for source in sources}
+    with ExitStack() as stack:
+        for module in {module for kind, module in models.offloaded.items() if kind in kinds}:
+            stack.enter_context(module.on_device())
+        return models.thinker.encode(sources)
+
+
+def encode_media(models: Models, chunks: Sequence[Chunk]) -> list[list[Tensor]]:
     """The features of each chunk's unseen media, all in one pass of each encoder."""
     unseen = [chunk.unseen for chunk in chunks]
-    features = iter(thinker.encode([span.source for spans in unseen for span in spans]))
+    features = iter(encode(models, [span.source for spans in unseen for span in spans]))
     return [[next(features) for _ in spans] for spans in unseen]
 
 

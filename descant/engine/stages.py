@@ -138,7 +138,7 @@ class Stages:
         due = [session for session, chunk in chunks.items() if len(chunk)]
         together(
             [session for session in due if chunks[session].unseen],
-            lambda group: encode_media(self.models.thinker, [chunks[session] for session in group]),
+            lambda group: encode_media(self.models, [chunks[session] for session in group]),
             lambda session, features: chunks[session].keep_features(features),
         )
         together(

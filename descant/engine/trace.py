@@ -16,6 +16,7 @@ from torch import Tensor
 
 from descant.engine.limits import most_tokens
 from descant.engine.models import Models, new_stores
+from descant.engine.prefill import encode
 from descant.engine.sampling import Choose
 from descant.engine.session import Phase, Request, SpeechStream
 from descant.engine.stages import Stages
@@ -92,8 +93,8 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
         if session.error is not None:
             raise session.error
     sources = [span.source for span in prompt.spans]
-    heard = thinker.encode([source for source in sources if source.kind == "audio"])
-    seen = thinker.encode([s for kind in ("image", "video") for s in sources if s.kind == kind])
+    heard = encode(models, [source for source in sources if source.kind == "audio"])
+    seen = encode(models, [s for kind in ("image", "video") for s in sources if s.kind == kind])
     width = thinker.cfg.text.hidden_size
     out = {
         "input_ids": prompt.ids,

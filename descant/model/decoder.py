@@ -105,8 +105,7 @@ class Decoder(nn.Module):
         mask (B, T) bool, without a cache alone: True for real tokens. Only padding on the left needs it: a real token
         never sees padding on its right.
         """
-        if cache is not None and mask is not None:
-            raise ValueError("a cache knows what its tokens see; give a mask only without one")
+        assert cache is None or mask is None, "a cache knows what its tokens see; give a mask only without one"
         cos, sin = mrope(positions, self.cfg.head_dim, self.cfg.rope_theta, self.cfg.mrope_section)
         seen = None if cache is not None else causal_mask(x.shape[1], 0, mask, x.device)
         step = Step(cos.unsqueeze(2), sin.unsqueeze(2), seen, cache)

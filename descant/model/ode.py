@@ -30,6 +30,11 @@ def schedule(points: int, sway: float) -> Tensor:
     return t + sway * (torch.cos(torch.pi / 2 * t) - 1 + t)
 
 
+def evaluations(points: int, method: Solver) -> int:
+    """The evaluations that ``solve`` makes over ``points`` times."""
+    return (points - 1) * len(OFFSETS[method])
+
+
 def moments(times: Tensor, method: Solver) -> Tensor:
     """The time of every evaluation that ``solve`` makes (E,), in order: known before it starts, whatever x becomes."""
     offsets = torch.tensor(OFFSETS[method], dtype=times.dtype, device=times.device)

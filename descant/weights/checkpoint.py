@@ -6,7 +6,7 @@ Headers of all shards are compared with the config before the first byte of a we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from descant.weights.strict import warn_once
 from descant.weights.voices import check_voices, read_voices
 
 HEAD = "thinker.lm_head.weight"
+Placement = Callable[[OmniConfig, Mapping[str, int]], Collection[str]]  # config, bytes of each part -> on the host
 STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -63,12 +64,13 @@ def load_checkpoint(
     device: str | torch.device | None = None,
     progress: bool = False,
     check: Callable[[Path, OmniConfig], object] | None = None,
+    place: Placement | None = None,
 ) -> Checkpoint:
     """Load an embedded model, a folder or a hub repository; the modules come in eval mode.
 
     dtype: of the Thinker and the Talker; None: float32 on a CPU, elsewhere what the files hold. Token2Wav is always
     float32, as it was trained. device None: the CPU. ``progress`` draws a bar on stderr. check: called with the folder
-    and its config before anything is built.
+    and its config before anything is built. place: says which parts stay in the host's memory.
     Raises OptionError (unknown name), ConfigError, WeightsError.
     """
     folder = resolve(name)
@@ -87,7 +89,8 @@ def load_checkpoint(
     stored = compare(parts, headers)
     if dtype is None:
         dtype = torch.float32 if target.type == "cpu" else native_dtype(stored)
-    fill(parts, stored, dtype, target, progress)
+    on_host = () if place is None else place(config, part_bytes(parts, dtype))
+    fill(parts, stored, dtype, lambda name: torch.device("cpu") if part_name(name) in on_host else target, progress)
     fill_computed(config, parts, target)
     for part in parts.named().values():
         part.eval()
@@ -173,10 +176,32 @@ def native_dtype(stored: Mapping[str, Stored]) -> torch.dtype:
     return STORED_DTYPES[stored["thinker.decoder.embed_tokens.weight"].dtype]
 
 
+def part_name(name: str) -> str:
+    """The part that a tensor belongs to: the first two words of its name, as "thinker.audio"."""
+    return ".".join(name.split(".")[:2])
+
+
+def kept_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype that a tensor is loaded in: that of Thinker and Talker, or float32, in which Token2Wav was trained."""
+    return torch.float32 if name.startswith("token2wav.") else dtype
+
+
+def part_bytes(parts: Parts, dtype: torch.dtype) -> dict[str, int]:
+    """The bytes of each part when Thinker and Talker are loaded in ``dtype``."""
+    sizes: dict[str, int] = {}
+    for name, tensor in parts.tensors().items():
+        sizes[part_name(name)] = sizes.get(part_name(name), 0) + tensor.numel() * kept_dtype(name, dtype).itemsize
+    return sizes
+
+
 def fill(
-    parts: Parts, stored: Mapping[str, Stored], dtype: torch.dtype, device: torch.device, progress: bool = False
+    parts: Parts,
+    stored: Mapping[str, Stored],
+    dtype: torch.dtype,
+    device_of: Callable[[str], torch.device],
+    progress: bool = False,
 ) -> None:
-    """Replace meta tensors by stored ones, one at a time; one shard is open at a time."""
+    """Replace meta tensors by stored ones, one at a time, each on its device; one shard is open at a time."""
     by_file: dict[Path, list[str]] = {}
     for name, entry in stored.items():
         by_file.setdefault(entry.file, []).append(name)
@@ -185,8 +210,8 @@ def fill(
             try:
                 with safe_open(str(path), framework="pt") as file:
                     for name in names:
-                        kind = torch.float32 if name.startswith("token2wav.") else dtype
-                        value = torch.empty(stored[name].shape, dtype=kind, device=device)
+                        kind = kept_dtype(name, dtype)
+                        value = torch.empty(stored[name].shape, dtype=kind, device=device_of(name))
                         value.copy_(file.get_tensor(stored[name].name))  # a view of the mapped file: no second copy
                         check_finite(value, stored[name].name, path)
                         _assign(parts, name, value)

@@ -53,7 +53,7 @@ def context() -> Context:
 def embeds(reader: Context, start: int, stop: int) -> Tensor:
     """The embeddings of the tokens start .. stop - 1 as a pass that reads them makes them, (stop - start, D)."""
     chunk = Chunk(reader, start, stop)
-    chunk.keep_features(encode_media(THINKER, [chunk])[0])
+    chunk.keep_features(encode_media(MODELS, [chunk])[0])
     rows = embed_chunks(THINKER, [chunk])
     reader.forget_features(stop)
     return rows
