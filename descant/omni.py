@@ -6,9 +6,10 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -19,6 +20,7 @@ from descant.checks import check_plain, is_finite_number
 from descant.config import OmniConfig
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
+from descant.engine.grammar import GrammarCompiler
 from descant.engine.graphs import StepMode
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession, SessionTerms
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Limits", "LiveSession", "Omni", "load"]
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MOST_LOGPROBS = 20
 STEP_MODES = (None, "off", "graphs", "compile")
 OPTION_TYPES: dict[str, type | tuple[type, ...]] = {  # of AnswerOptions; plain values are checked by their annotation
     "sampling": Sampling,
@@ -66,6 +69,7 @@ OPTION_TYPES: dict[str, type | tuple[type, ...]] = {  # of AnswerOptions; plain 
     "latency": (str, Decoding),
     "budget": Budget,
     "tools": (list, tuple, ToolUse),
+    "schema": Mapping,
 }
 
 
@@ -210,7 +214,7 @@ class Omni:
         check_plain("text", text, "str")
         if not text.strip():
             raise OptionError("nothing to say: the text is empty")
-        for name in ("sampling", "max_tokens", "speech", "tools"):
+        for name in ("sampling", "max_tokens", "speech", "tools", "schema", "logprobs"):
             if options.get(name) is not None and options.get(name) is not True:
                 raise OptionError(f"{name} has no meaning when a given text is read aloud; leave it out")
         settings = self._settings(options)
@@ -330,7 +334,19 @@ class Omni:
         decoding = self.decoding if latency is None else self._decoding(latency)
         voice = self._voice(options.get("voice")) if options.get("speech", True) else None
         use = self._tool_use(options.get("tools"))
-        return AnswerSettings(text, speech, decoding, seed, voice, tenant=options.get("tenant", ""), tools=use)
+        logprobs = options.get("logprobs")
+        if logprobs is not None and not 0 <= logprobs <= MOST_LOGPROBS:
+            raise OptionError(f"logprobs={logprobs} is impossible; allowed: 0 to {MOST_LOGPROBS}")
+        schema = options.get("schema")
+        grammar = None if schema is None else self._grammars.compile(schema)
+        tenant = options.get("tenant", "")
+        return AnswerSettings(text, speech, decoding, seed, voice, None, tenant, use, grammar, logprobs)
+
+    @cached_property
+    def _grammars(self) -> GrammarCompiler:
+        """The compiler of schemas for this model. OptionError: llguidance is not installed."""
+        vocab = self.checkpoint.config.thinker.text.vocab_size
+        return GrammarCompiler(self.models.tokenizer, vocab, self.models.stop_ids)
 
     def _tool_use(self, given: Sequence[Tool] | ToolUse | None) -> ToolUse | None:
         """The tools of an answer; None: there are none."""

@@ -113,13 +113,16 @@ TRANSCRIBE = "Write down what you hear."
 @dataclass(frozen=True)
 class Sampling(CheckedOptions):
     """The drawing of one token stream. temperature 0 is greedy. The order of processors is the reference's:
-    repetition penalty, suppression, temperature, top-k, top-p."""
+    repetition penalty, suppression, temperature, top-k, top-p. presence_penalty, frequency_penalty: taken off the score
+    of what was drawn before, once and for each time (-2 to 2, 0 is off); before suppression."""
 
     temperature: float = 0.0
     top_k: int = 0  # 0: off
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     max_tokens: int = 1024
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -190,11 +193,23 @@ class Budget(CheckedOptions):
 
 
 @dataclass(frozen=True)
+class TokenChance:
+    """One token that was written: its bytes, the logarithm of how likely it was, and the likeliest tokens (bytes,
+    logarithm), if asked for. Of the model's own distribution, before penalties and temperature."""
+
+    text: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class TextDelta:
-    """New text, always valid Unicode. t: seconds since the request was complete."""
+    """New text, always valid Unicode. t: seconds since the request was complete; tokens: those that made it, if asked
+    for (``logprobs``)."""
 
     text: str
     t: float
+    tokens: tuple[TokenChance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -218,9 +233,10 @@ class Called:
 @dataclass(frozen=True)
 class Usage:
     """Counts of one answer. prompt_tokens: of the whole conversation before the reply; prefilled_tokens: those read
-    after the request was complete (the others were in the cache); text_tokens: of the reply, without the stop token;
-    codes and samples: of the speech; underruns: times that a listener who plays in real time had no sound left;
-    text_cut, speech_cut: it ended by a limit (max_tokens, the Talker's max_tokens), and more was to come."""
+    after the request was complete (the others were in the cache); audio_tokens: those that sound fills; text_tokens: of
+    the reply, without the stop token; codes and samples: of the speech; underruns: times that a listener who plays in
+    real time had no sound left; text_cut, speech_cut: it ended by a limit (max_tokens, the Talker's max_tokens), and
+    more was to come."""
 
     prompt_tokens: int
     prefilled_tokens: int
@@ -230,6 +246,7 @@ class Usage:
     underruns: int = 0
     text_cut: bool = False
     speech_cut: bool = False
+    audio_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -336,7 +353,9 @@ class AnswerOptions(TypedDict, total=False):
     max_tokens: of text, in place of that of ``sampling``; seed: makes text, codes and sound reproducible;
     latency: the dial, or a Decoding (default: that of ``load``); tenant: only answers of the same tenant share cached
     pages (default ""); budget: what media may cost (default: that of ``load``); tools: functions that the model may
-    call, or a ToolUse that says more (default: none).
+    call, or a ToolUse that says more (default: none); schema: a JSON Schema that the text follows, as JSON on one line
+    (needs the extra ``grammar``; tools may still be called); logprobs: how many of the likeliest tokens are told beside
+    each that is written, 0 to 20 (default: nothing of the kind).
     """
 
     voice: str | None
@@ -349,3 +368,5 @@ class AnswerOptions(TypedDict, total=False):
     tenant: str
     budget: Budget | None
     tools: Sequence[Tool] | ToolUse | None
+    schema: Mapping[str, Any] | None
+    logprobs: int | None

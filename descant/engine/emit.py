@@ -22,7 +22,8 @@ def write_text(session: Session, text: str) -> None:
     if session.first_text_s is None:
         session.first_text_s = now
     session.text.pieces.append(text)
-    session.events.append(TextDelta(text, now))
+    session.events.append(TextDelta(text, now, tuple(session.text.chances)))
+    session.text.chances.clear()
 
 
 def emit_written(session: Session, what: Sequence[Written]) -> None:

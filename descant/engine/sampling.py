@@ -36,6 +36,8 @@ def check_sampling(sampling: Sampling, stream: str) -> None:
     need(_whole(sampling.top_k) and sampling.top_k >= 0, "top_k", sampling.top_k, "0 (off) or a positive whole number")
     need(0 < sampling.top_p <= 1, "top_p", sampling.top_p, "more than 0, at most 1 (1 is off)")
     need(0 < penalty < math.inf, "repetition_penalty", penalty, "any positive number (1 is off)")
+    for name in ("presence_penalty", "frequency_penalty"):
+        need(-2 <= vars(sampling)[name] <= 2, name, vars(sampling)[name], "-2 to 2 (0 is off)")
     need(_whole(sampling.max_tokens) and sampling.max_tokens > 0, "max_tokens", sampling.max_tokens, "1 or more, whole")
 
 
@@ -75,13 +77,23 @@ class Sampler:
     """The draws of one token stream of one session: its own generator, and the ids it has seen.
 
     prompt (P,) int64: the ids that the repetition penalty counts as seen before the first draw;
-    banned: ids that are never drawn.
+    banned: ids that are never drawn; allowed: tells before each draw which ids may be drawn, (V,) bool (None: all).
     """
 
     def __init__(
-        self, sampling: Sampling, *, vocab_size: int, seed: int, prompt: Tensor, banned: Collection[int] = ()
+        self,
+        sampling: Sampling,
+        *,
+        vocab_size: int,
+        seed: int,
+        prompt: Tensor,
+        banned: Collection[int] = (),
+        allowed: Callable[[], Tensor | None] | None = None,
     ) -> None:
         self.sampling = sampling
+        self._allowed = allowed
+        counts = sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
+        self._drawn = torch.zeros(vocab_size, device=prompt.device) if counts else None
         self._generator = torch.Generator(prompt.device).manual_seed(seed)
         self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=prompt.device)
         self._seen[prompt] = True
@@ -93,8 +105,12 @@ class Sampler:
         scores = logits.float()
         if how.repetition_penalty != 1:
             scores = penalise(scores, self._seen, how.repetition_penalty)
+        if self._drawn is not None:
+            scores = scores - how.frequency_penalty * self._drawn - how.presence_penalty * (self._drawn > 0)
         if len(self._banned):
             scores = scores.index_fill(0, self._banned, -math.inf)
+        if self._allowed is not None and (allowed := self._allowed()) is not None:
+            scores = scores.masked_fill(~allowed.to(scores.device), -math.inf)
         if how.temperature == 0:
             return scores  # the largest score stays the largest under every warper
         scores = scores - scores.max()  # first, so that nothing overflows
@@ -113,6 +129,8 @@ class Sampler:
             scores = chances / torch.empty_like(chances).exponential_(generator=self._generator)
         chosen = scores.argmax()
         self._seen.index_fill_(0, chosen, True)
+        if self._drawn is not None:
+            self._drawn.index_add_(0, chosen[None], torch.ones(1, device=chosen.device))
         return chosen
 
 

@@ -27,7 +27,9 @@ import torch
 from torch import Tensor
 
 from descant.config import OUTPUT_RATE_HZ
+from descant.engine.chances import ChanceRecorder
 from descant.engine.context import Context
+from descant.engine.grammar import Constraint, Grammar
 from descant.engine.sampling import Choose
 from descant.engine.writing import Writing
 from descant.errors import DescantError
@@ -35,7 +37,7 @@ from descant.model.codec import CodecState, PreparedVoice
 from descant.nn.pages import PageTable
 from descant.tokens import PromptTokens
 from descant.tools import ToolCall, ToolUse
-from descant.types import Decoding, Event, Finished, Sampling, Timings, Usage
+from descant.types import Decoding, Event, Finished, Sampling, Timings, TokenChance, Usage
 
 
 class Phase(Enum):
@@ -77,7 +79,8 @@ class SpeechPhase(Enum):
 @dataclass(frozen=True)
 class AnswerSettings:
     """The settings of an answer, complete and checked. voice None: text only. forced: the ids of the reply, instead of
-    drawing. tenant: whose pages of the cache it may share. tools: that it may call."""
+    drawing. tenant: whose pages of the cache it may share. tools: that it may call. grammar: that the text
+    follows. logprobs: how many of the likeliest tokens are told (None: nothing of the kind)."""
 
     text: Sampling
     speech: Sampling
@@ -87,6 +90,8 @@ class AnswerSettings:
     forced: tuple[int, ...] | None = None
     tenant: str = ""
     tools: ToolUse | None = None
+    grammar: Grammar | None = field(default=None, repr=False)
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,9 @@ class TextStream:
     ids: list[int] = field(default_factory=list)  # without the stop id
     pieces: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
+    constraint: Constraint | None = None
+    recorder: ChanceRecorder | None = None
+    chances: list[TokenChance] = field(default_factory=list)  # of tokens whose text is not told yet
 
 
 @dataclass(eq=False)
@@ -281,6 +289,7 @@ def usage_of(session: Session) -> Usage:
         underruns=session.underruns,
         text_cut=before.text_cut or session.reason == "length",
         speech_cut=before.speech_cut or (speech is not None and speech.cut),
+        audio_tokens=before.audio_tokens + len(session.context.tokens.indices("audio")),
     )
 
 

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from descant.engine.boundary import each, together
+from descant.engine.chances import ChanceRecorder
 from descant.engine.context import Context
 from descant.engine.emit import emit_audio, emit_written, end_text
+from descant.engine.grammar import Constraint
 from descant.engine.graphs import DecodeSteps, StepMode
 from descant.engine.models import Models, Stores
 from descant.engine.prefill import Chunk, encode_media, next_chunk, read_chunks, read_replies
@@ -84,9 +86,14 @@ class Stages:
         text_seed, speech_seed, noise_seed = split_seed(settings.seed)
         thinker = self.models.thinker
         start = context.tokens.next_position
-        choose = self.choose_words(settings, context, text_seed)
+        calls = settings.tools is not None and settings.tools.choice != "none"
+        constraint = None if settings.grammar is None else settings.grammar.begin(calls=calls)
+        choose = self.choose_words(settings, context, text_seed, constraint)
         writing = Writing(self.models.tokenizer, settings.tools)
-        text = TextStream(choose, writing, context.thinker_kv, start, settings.text.max_tokens)
+        recorder = None if settings.logprobs is None else ChanceRecorder(choose, settings.logprobs)
+        text = TextStream(recorder or choose, writing, context.thinker_kv, start, settings.text.max_tokens)
+        text.constraint = constraint
+        text.recorder = recorder
         if settings.voice is None or context.talker_kv is None:
             return Session(clock, context, text)
         choose = Sampler(
@@ -106,7 +113,9 @@ class Stages:
             SpeechStream(settings.voice, choose, context.talker_kv, codec, tail, start, limit),
         )
 
-    def choose_words(self, settings: AnswerSettings, context: Context, seed: int) -> Choose:
+    def choose_words(
+        self, settings: AnswerSettings, context: Context, seed: int, constraint: Constraint | None
+    ) -> Choose:
         """The source of an answer's ids."""
         thinker = self.models.thinker
         tokenizer = self.models.tokenizer
@@ -116,7 +125,8 @@ class Stages:
         banned = [tokenizer.special(TOOL_CALL)] if use is not None and use.choice == "none" else []
         prompt = context.tokens.ids.to(thinker.device)
         vocab = thinker.cfg.text.vocab_size
-        sampler = Sampler(settings.text, vocab_size=vocab, seed=seed, prompt=prompt, banned=banned)
+        allowed = None if constraint is None else constraint.allowed
+        sampler = Sampler(settings.text, vocab_size=vocab, seed=seed, prompt=prompt, banned=banned, allowed=allowed)
         return ForcedBeginning(begun_call(tokenizer, use), sampler) if use is not None else sampler
 
     def listen_in(self, context: Context) -> Session:
@@ -201,13 +211,19 @@ class Stages:
         speech = session.speech
         if not text.ids:  # what gave no numbers is nobody else's
             session.context.publish()
+        if text.constraint is not None:
+            text.constraint.accept(chosen)
         if chosen in self.models.stop_ids:
             end_text(session, "stop")
             return
         text.ids.append(chosen)
+        if text.recorder is not None:
+            text.chances.append(text.recorder.take(self.models.tokenizer))
         emit_written(session, text.writing.push(chosen))
-        if speech is not None and text.writing.silent:
-            speech.end_text()
+        if text.writing.silent:
+            text.chances.clear()
+            if speech is not None:
+                speech.end_text()
         full = len(text.ids) >= text.max_tokens
         over = full or text.writing.complete
         if not over or (speech is not None and speech.singing):

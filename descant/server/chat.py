@@ -6,8 +6,8 @@ import asyncio
 import secrets
 import time
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,15 @@ from descant.engine.answer import Answer
 from descant.errors import OptionError
 from descant.server.conversation import check_supported, messages_of
 from descant.server.encode import SoundEncoder, SoundFormat, whole
+from descant.server.formats import read_schema
 from descant.server.schema import MAX_STOP_CHARACTERS, MAX_STOPS, Body, ChatBody, VoiceId
-from descant.server.sse import sse
+from descant.server.spoken import Spoken, collect, usage_record
+from descant.server.sse import merged_streams, sse
 from descant.server.state import ServerState
 from descant.server.tools import chat_call, read_tool_use
-from descant.tools import ToolCall
 from descant.types import AnswerOptions, AudioChunk, Called, Finished, Message, Sampling, TextDelta
+
+Delta = tuple[dict[str, Any], str | None]  # delta, finish_reason
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,11 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
     check_supported(
         {
             "functions (write tools)": body.functions,
-            "logprobs": body.logprobs,
-            "response_format": (body.response_format or {}).get("type", "text") != "text",
-            "presence_penalty": body.presence_penalty,
-            "frequency_penalty": body.frequency_penalty,
+            "logit_bias": body.logit_bias,
         }
     )
+    if body.top_logprobs is not None and not body.logprobs:
+        raise OptionError("top_logprobs tells more of logprobs; set logprobs to true as well")
     spoken = "audio" in (body.modalities or ["text"])
     if spoken and body.audio is None:
         raise OptionError("modalities name audio; say how it is to sound: audio: {voice, format}")
@@ -64,6 +66,8 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
         "max_tokens": body.max_completion_tokens or body.max_tokens,
         "seed": body.seed,
         "tools": read_tool_use(body.tools, body.tool_choice, body.parallel_tool_calls),
+        "schema": read_schema(body.response_format, "response_format"),
+        "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
     }
     form = body.audio.format if spoken and body.audio is not None else None
     return ChatWish(messages, options, body.model or state.settings.model, form, stops_of(body), body.n or 1)
@@ -96,83 +100,6 @@ async def answers_of(state: ServerState, wish: ChatWish) -> list[Answer]:
     return begun
 
 
-@dataclass
-class Spoken:
-    """One answer as it comes, with the stop texts applied. text: so far; held: what may yet become a stop text."""
-
-    stops: tuple[str, ...]
-    text: str = ""
-    held: str = ""
-    samples: list[np.ndarray] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
-    finished: Finished | None = None
-    stopped: bool = False
-
-    def take(self, text: str) -> str:
-        """Take new text; returns the part of it that can be told now."""
-        self.held += text
-        found = [place for stop in self.stops if (place := self.held.find(stop)) >= 0]
-        if found:
-            told, self.held, self.stopped = self.held[: min(found)], "", True
-        else:
-            keep = max((len(self.held) - n for n in self._beginnings()), default=0)
-            told, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
-        self.text += told
-        return told
-
-    def _beginnings(self) -> list[int]:
-        """The places in what is held at which a stop text may begin."""
-        return [
-            place for place in range(len(self.held)) if any(stop.startswith(self.held[place:]) for stop in self.stops)
-        ]
-
-    def rest(self) -> str:
-        """Return what was held back, when no more comes."""
-        told, self.held = self.held, ""
-        self.text += told
-        return told
-
-    @property
-    def reason(self) -> str:
-        """finish_reason."""
-        if self.finished is not None and self.finished.reason == "length":
-            return "length"
-        return "tool_calls" if self.calls else "stop"
-
-
-def usage_record(all_spoken: list[Spoken]) -> dict[str, Any]:
-    """The usage of one request: its prompt once, its answers together."""
-    usages = [spoken.finished.usage for spoken in all_spoken if spoken.finished is not None]
-    prompt = max((usage.prompt_tokens for usage in usages), default=0)
-    text = sum(usage.text_tokens for usage in usages)
-    codes = sum(usage.codes for usage in usages)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": text + codes,
-        "total_tokens": prompt + text + codes,
-        "prompt_tokens_details": {"cached_tokens": prompt - max((u.prefilled_tokens for u in usages), default=0)},
-        "completion_tokens_details": {"text_tokens": text, "audio_tokens": codes},
-    }
-
-
-async def collect(answer: Answer, spoken: Spoken) -> Spoken:
-    """A whole answer."""
-    async for event in answer:
-        if isinstance(event, TextDelta):
-            spoken.take(event.text)
-        elif isinstance(event, AudioChunk):
-            spoken.samples.append(event.samples)
-        elif isinstance(event, Called):
-            spoken.calls.append(event.call)
-        elif isinstance(event, Finished):
-            spoken.finished = event
-        if spoken.stopped:
-            answer.cancel()
-            break
-    spoken.rest()
-    return spoken
-
-
 async def whole_completion(state: ServerState, wish: ChatWish) -> dict[str, Any]:
     """The response that is not streamed."""
     begun = await answers_of(state, wish)
@@ -193,7 +120,8 @@ async def whole_completion(state: ServerState, wish: ChatWish) -> dict[str, Any]
             data = b64encode(await asyncio.to_thread(whole, samples, wish.form)).decode()
             message["content"] = None
             message["audio"] = {"id": name, "data": data, "expires_at": until, "transcript": spoken.text}
-        choices.append({"index": index, "message": message, "finish_reason": spoken.reason, "logprobs": None})
+        choice = {"index": index, "message": message, "finish_reason": spoken.reason, "logprobs": None}
+        choices.append(with_tokens(choice, spoken, wish))
         if spoken.finished is not None:
             state.figures.add(spoken.finished)
     return {**head(wish, "chat.completion"), "choices": choices, "usage": usage_record(made)}
@@ -215,13 +143,14 @@ async def stream_completion(
 ) -> AsyncGenerator[bytes, None]:
     """The chunks of the answers, as server-sent events. Leaving it cancels them. An error ends it, without [DONE]."""
     first = head(wish, "chat.completion.chunk")
-    made: list[Spoken] = []
+    made = [Spoken(wish.stops) for _ in begun]
+    if include_usage:
+        first["usage"] = None  # all chunks have the field, and the last one has it filled
     try:
-        for index, answer in enumerate(begun):
-            made.append(spoken := Spoken(wish.stops))
-            async for delta, reason in deltas(state, wish, answer, spoken):
-                choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
-                yield sse({**first, "choices": [choice]})
+        streams = [deltas(state, wish, answer, spoken) for answer, spoken in zip(begun, made, strict=True)]
+        async for index, (delta, reason) in merged_streams(streams):
+            choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
+            yield sse({**first, "choices": [with_tokens(choice, made[index], wish)]})
         if include_usage:
             yield sse({**first, "choices": [], "usage": usage_record(made)})
         yield b"data: [DONE]\n\n"
@@ -230,9 +159,14 @@ async def stream_completion(
             answer.cancel()
 
 
-async def deltas(
-    state: ServerState, wish: ChatWish, answer: Answer, spoken: Spoken
-) -> AsyncIterator[tuple[dict[str, Any], str | None]]:
+def with_tokens(choice: dict[str, Any], spoken: Spoken, wish: ChatWish) -> dict[str, Any]:
+    """A choice with the tokens that it tells, where they are asked for."""
+    if wish.options.get("logprobs") is None or not (tokens := spoken.tokens()):
+        return choice
+    return {**choice, "logprobs": {"content": tokens, "refusal": None}}
+
+
+async def deltas(state: ServerState, wish: ChatWish, answer: Answer, spoken: Spoken) -> AsyncGenerator[Delta, None]:
     """(delta, finish_reason) of one answer: text in ``content``, or transcript and sound in ``audio``; each call of a
     tool whole, in one delta."""
     encoder = None if wish.form is None else SoundEncoder(wish.form)
@@ -246,7 +180,7 @@ async def deltas(
 
     yield {"role": "assistant", **({"content": ""} if encoder is None else {"audio": {"id": name}})}, None
     async for event in answer:
-        if isinstance(event, TextDelta) and (text := spoken.take(event.text)):
+        if isinstance(event, TextDelta) and (text := spoken.take(event)):
             yield told(text), None
         elif isinstance(event, AudioChunk) and encoder is not None:
             if data := await asyncio.to_thread(encoder.push, event.samples):

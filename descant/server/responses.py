@@ -13,6 +13,7 @@ from descant.engine.answer import Answer
 from descant.errors import RequestError
 from descant.server.chat import sampling_of
 from descant.server.conversation import add_call, add_result, check_supported, message_of, result_of
+from descant.server.formats import read_schema
 from descant.server.realtime_session import renamed
 from descant.server.schema import MAX_MESSAGES, ResponsesBody
 from descant.server.sse import sse
@@ -29,7 +30,6 @@ async def begin_response(state: ServerState, body: ResponsesBody) -> TextRespons
         {
             "previous_response_id": body.previous_response_id,
             "background": body.background,
-            "text.format": (body.text or {}).get("format", {"type": "text"}) != {"type": "text"},
         }
     )
     omni = state.omni
@@ -40,6 +40,7 @@ async def begin_response(state: ServerState, body: ResponsesBody) -> TextRespons
         "sampling": sampling_of(omni.checkpoint.generation.text, body),
         "seed": body.seed,
         "tools": read_tool_use(body.tools, body.tool_choice, body.parallel_tool_calls),
+        "schema": None if body.text is None else read_schema(body.text.format, "text.format"),
     }
     return TextResponse(await omni.achat(messages, **options), body, body.model or state.settings.model)
 
@@ -104,6 +105,7 @@ class TextResponse:
             "output": [] if self.finished is None else self.output,
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "temperature": body.temperature,
+            "text": {"format": {"type": "text"} if body.text is None else body.text.format or {"type": "text"}},
             "tool_choice": body.tool_choice or "auto",
             "tools": body.tools or [],
             "top_p": body.top_p,

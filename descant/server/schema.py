@@ -62,6 +62,8 @@ class ChatBody(Body):
     n: Annotated[int, Field(ge=1, le=8)] | None = None
     stop: Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)] | list[str] | None = None
     logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logit_bias: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -69,6 +71,13 @@ class ChatBody(Body):
     response_format: dict[str, Any] | None = None
     mm_processor_kwargs: dict[str, Any] | None = None
     user: Name | None = None
+
+
+class TextWish(Body):
+    """The form of a response's text."""
+
+    format: dict[str, Any] | None = None
+    verbosity: str | None = None
 
 
 class ResponsesBody(Body):
@@ -87,7 +96,7 @@ class ResponsesBody(Body):
     parallel_tool_calls: bool | None = None
     previous_response_id: Name | None = None
     background: bool | None = None
-    text: dict[str, Any] | None = None
+    text: TextWish | None = None
 
 
 class SpeechBody(Body):

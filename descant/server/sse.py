@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 from descant.server.errors import body_of_error, request_error
 
+Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 
 
 def sse(body: dict[str, Any]) -> bytes:
     """One event."""
     return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+async def merged_streams(streams: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerator[tuple[int, Item], None]:
+    """The items of several streams as they come, each with its stream's number. The first failure ends all."""
+    waiting = {asyncio.ensure_future(anext(stream, None)): number for number, stream in enumerate(streams)}
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=lambda task: waiting[task]):
+                number = waiting.pop(task)
+                if (item := task.result()) is not None:
+                    waiting[asyncio.ensure_future(anext(streams[number], None))] = number
+                    yield number, item
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for stream in streams:
+            await stream.aclose()
 
 
 async def guarded(events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:

@@ -165,3 +165,33 @@ def test_a_score_that_is_no_number_gives_no_id(hole: float, heat: float) -> None
 def test_a_tiny_temperature_is_greedy_in_the_limit() -> None:
     logits = torch.randn(VOCAB, generator=torch.Generator().manual_seed(2))
     assert sampler(Sampling(temperature=1e-40))(logits) == sampler(Sampling(temperature=0))(logits)
+
+
+def test_what_was_drawn_before_loses_by_its_counts() -> None:
+    """presence once, frequency for each time; the prompt does not count."""
+    how = Sampling(max_tokens=5, presence_penalty=0.5, frequency_penalty=0.25)
+    sampler = Sampler(how, vocab_size=4, seed=0, prompt=torch.tensor([3, 3, 3]))
+    logits = torch.tensor([1.0, 0.5, -8.0, -9.0])
+    expected = logits.clone()
+    for drawn_id, counts in ((0, (1, 0)), (1, (1, 1)), (0, (2, 1)), (0, (3, 1))):
+        torch.testing.assert_close(sampler.process(logits), expected)
+        assert int(sampler(logits)) == drawn_id
+        for place, count in enumerate(counts):
+            expected[place] = logits[place] - (0.5 + 0.25 * count if count else 0)
+
+
+def test_only_allowed_ids_are_drawn() -> None:
+    allowed = torch.tensor([False, True, False, True])
+    for temperature in (0.0, 1.0, 50.0):
+        how = Sampling(temperature=temperature, top_k=2, top_p=0.9, repetition_penalty=1.5)
+        sampler = Sampler(how, vocab_size=4, seed=0, prompt=torch.tensor([1]), allowed=lambda: allowed)
+        assert {int(sampler(torch.tensor([9.0, 1.0, 8.0, 1.0]))) for _ in range(60)} <= {1, 3}
+    free = Sampler(Sampling(), vocab_size=4, seed=0, prompt=torch.tensor([1]), allowed=lambda: None)
+    assert int(free(torch.tensor([9.0, 1.0, 8.0, 1.0]))) == 0
+
+
+@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty"])
+@pytest.mark.parametrize("value", [-2.01, 2.01, float("nan"), float("inf")])
+def test_penalties_are_bounded(name: str, value: float) -> None:
+    with pytest.raises(OptionError, match=name):
+        check_sampling(Sampling(**{name: value}), "text")  # type: ignore[arg-type]
