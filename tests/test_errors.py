@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -65,7 +66,8 @@ def listed_codes() -> set[str]:
 
 def test_every_exception_of_the_package_is_in_the_tree() -> None:
     for module in pkgutil.walk_packages([str(ROOT)], "descant."):
-        if not module.name.endswith("__main__"):
+        needs_ray = module.name.startswith("descant.scale.")  # an extra that this environment may do without
+        if not module.name.endswith("__main__") and not (needs_ray and importlib.util.find_spec("ray") is None):
             importlib.import_module(module.name)
     ours = {e for e in subclasses(BaseException) if e.__module__.startswith("descant")}
     assert {e.__name__ for e in ours} == TREE and all(e.__module__ == "descant.errors" for e in ours)

@@ -38,7 +38,7 @@ from descant.server.speech import (
     whole_transcript,
 )
 from descant.server.sse import guarded
-from descant.server.state import ServerState
+from descant.server.state import ServerState, SpokenAnswers
 
 Made = TypeVar("Made")
 AnyBody = TypeVar("AnyBody", bound=Body)
@@ -48,10 +48,10 @@ FORM_FILES = 1
 FORM_FIELDS = 20
 
 
-def make_app(settings: ServerSettings, omni: Omni | None = None) -> Gate:
+def make_app(settings: ServerSettings, omni: Omni | None = None, spoken: SpokenAnswers | None = None) -> Gate:
     """The server as an ASGI application. omni: a model that is loaded already; else it is loaded when the server
-    starts. It is closed when the server stops."""
-    state = ServerState(settings)
+    starts. It is closed when the server stops. spoken: where spoken answers are kept (None: here)."""
+    state = ServerState(settings, spoken)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -71,6 +71,8 @@ def make_app(settings: ServerSettings, omni: Omni | None = None) -> Gate:
 
 async def begin(state: ServerState, omni: Omni | None) -> None:
     """Load the model, if need be, and warm it; then the server is ready."""
+    if state.loaded is not None:
+        return
     settings = state.settings
     if omni is None:
         options: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "latency": settings.latency}

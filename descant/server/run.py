@@ -33,6 +33,7 @@ def config_of(gate: Gate, settings: ServerSettings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         log_config=None,
+        http="h11",  # of uvicorn's parsers the one that holds the limit of header bytes below
         access_log=False,
         server_header=False,
         h11_max_incomplete_event_size=HEADER_BYTES_MOST,

@@ -30,6 +30,7 @@ class Figures:
         self.registry = CollectorRegistry()
         r = self.registry
         self.requests = Counter("descant_requests", "Requests by route and status.", ("route", "status"), registry=r)
+        self.answers = Counter("descant_answers", "Answers that have ended.", registry=r)
         self.underruns = Counter("descant_underruns", "Times that a listener had no sound left.", registry=r)
         self.first_text = Histogram(
             "descant_first_text_seconds", "To the first text.", buckets=SECONDS_BUCKETS, registry=r
@@ -45,12 +46,19 @@ class Figures:
 
     def add(self, finished: Finished) -> None:
         """Count an answer that has ended."""
+        self.answers.inc()
         timings = finished.timings
         self.underruns.inc(finished.usage.underruns)
         if timings.first_text_s is not None:
             self.first_text.observe(timings.first_text_s)
         if timings.first_audio_s is not None:
             self.first_audio.observe(timings.first_audio_s)
+
+    def totals(self) -> tuple[float, float]:
+        """(under-runs, answers) since the server began."""
+        names = ("descant_underruns_total", "descant_answers_total")
+        late, ended = (self.registry.get_sample_value(name) or 0.0 for name in names)
+        return late, ended
 
 
 class SpokenAnswers:
@@ -82,12 +90,12 @@ class SpokenAnswers:
 
 
 class ServerState:
-    """One model behind one server. omni: None until it is loaded and warm."""
+    """One model behind one server. omni: None until it is loaded and warm. spoken: where spoken answers are kept."""
 
-    def __init__(self, settings: ServerSettings):
+    def __init__(self, settings: ServerSettings, spoken: SpokenAnswers | None = None):
         self.settings = settings
         self.figures = Figures()
-        self.spoken = SpokenAnswers()
+        self.spoken = spoken or SpokenAnswers()
         self.created = int(time.time())
         self.loaded: Omni | None = None
         self.draining = False

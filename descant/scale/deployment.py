@@ -1,0 +1,77 @@
+"""The Ray Serve application: replicas of the server, one engine each (``descant.scale.deployment:serve_app``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+
+from descant.engine.limits import Limits
+from descant.errors import OptionError
+from descant.scale.kept import SharedAnswers
+from descant.scale.policy import Load
+from descant.scale.routing import SessionRouter
+from descant.server.app import begin, make_app
+from descant.server.gate import Gate
+from descant.server.settings import ServerSettings, read_settings
+
+QUEUE_MOST = 128  # requests that a proxy holds back when every replica is full; then it refuses
+HEALTH_EVERY_S = 2.0
+DRAIN_LOOK_S = 0.5  # between two looks of a replica that is to go at whether its last answer has ended
+NO_KEY = (
+    "a cluster is reached from other machines: give a key, in the environment of every Ray node, "
+    "DESCANT_API_KEYS='[\"KEY\"]' (openssl rand -hex 16 makes one), or as api_keys of the application's args"
+)
+
+
+class Replica:
+    """One replica. It is the application that ``descant serve`` hosts, with its gate, around an engine of its own; Ray
+    takes the place of uvicorn, and what follow-up turns may name is shared."""
+
+    def __init__(self, settings: ServerSettings):
+        self.gate = make_app(settings, spoken=SharedAnswers(serve.get_replica_context().app_name))
+        self.counted = (0.0, 0.0)  # under-runs and answers, when the autoscaler looked last
+
+    async def __serve_build_asgi_app__(self) -> Gate:
+        """Return the application, its model loaded and warm. Ray asks for it before it sends anybody."""
+        await begin(self.gate.state, None)
+        return self.gate
+
+    async def check_health(self) -> None:
+        """Raise SessionError when the engine has failed: Ray then puts another replica in its place."""
+        self.gate.state.omni.engine.check_open()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """The figures that ``autoscaling.decide`` reads."""
+        engine = self.gate.state.omni.engine
+        ledger, totals = engine.ledger(), self.gate.state.figures.totals()
+        late, ended = (now - before for now, before in zip(totals, self.counted, strict=True))
+        self.counted = totals
+        load = Load(ledger.sessions, ledger.waiting, engine.limits.sessions, late / ended if ended else 0.0)
+        return dict(vars(load))
+
+
+def serve_app(args: Mapping[str, Any]) -> serve.Application:
+    """The application for ``serve run`` and ``serve deploy``. args: settings of the server, as in its TOML file.
+
+    Its deployment may be changed by the file that ``serve deploy`` takes. Raises OptionError: without a key.
+    """
+    settings = read_settings(None, args)
+    if not settings.api_keys:
+        raise OptionError(NO_KEY)
+    limits = Limits()
+    needs_gpu = settings.device is not None and settings.device.startswith("cuda")
+    deployment = serve.deployment(
+        serve.ingress()(Replica),
+        name="descant",
+        ray_actor_options={"num_cpus": 1, "num_gpus": int(needs_gpu)},
+        # what an engine takes in, it takes or refuses by itself, and says when to come again
+        max_ongoing_requests=limits.sessions + limits.waiting + limits.live_sessions,
+        max_queued_requests=QUEUE_MOST,
+        request_router_config={"request_router_class": SessionRouter},
+        health_check_period_s=HEALTH_EVERY_S,
+        graceful_shutdown_wait_loop_s=DRAIN_LOOK_S,
+        graceful_shutdown_timeout_s=settings.session_s + settings.drain_s,  # no socket lives longer
+    )
+    return deployment.bind(settings)
