@@ -1,4 +1,4 @@
-"""How likely the written ids were, for those who ask."""
+"""The chances of the ids that are written, for those who ask."""
 
 from __future__ import annotations
 
