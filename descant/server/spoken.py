@@ -111,5 +111,5 @@ def usage_record(all_spoken: list[Spoken]) -> dict[str, Any]:
         "completion_tokens": text + codes,
         "total_tokens": prompt + text + codes,
         "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": sound, "text_tokens": prompt - sound},
-        "completion_tokens_details": {"text_tokens": text, "audio_tokens": codes, "reasoning_tokens": 0},
+        "completion_tokens_details": {"text_tokens": text, "audio_tokens": codes},
     }
