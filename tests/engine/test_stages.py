@@ -243,7 +243,15 @@ def test_an_answer_that_stops_at_once_has_no_sound() -> None:
     assert len(events) == 1
     end = events[0]
     assert isinstance(end, Finished) and end.text == "" and end.reason == "stop"
-    none = {"text_tokens": 0, "codes": 0, "samples": 0, "underruns": 0, "text_cut": False, "speech_cut": False}
+    none = {
+        "text_tokens": 0,
+        "audio_tokens": 0,
+        "codes": 0,
+        "samples": 0,
+        "underruns": 0,
+        "text_cut": False,
+        "speech_cut": False,
+    }
     assert vars(end.usage) == {"prompt_tokens": 14, "prefilled_tokens": 14, **none}
     given = {name for name, value in vars(end.timings).items() if value}
     assert given == {"total_s"} and end.timings.first_audio_s is end.timings.rtf is None
