@@ -261,7 +261,7 @@ def test_usage_and_timings_are_those_of_the_events() -> None:
     events = list(run(STAGES, spoken()))
     end, sound = events[-1], [e for e in events if isinstance(e, AudioChunk)]
     counts = {"text_tokens": len(REPLY), "codes": 40, "samples": 40 * 4 * 240, "underruns": 0}
-    counts |= {"text_cut": False, "speech_cut": True}
+    counts |= {"text_cut": False, "speech_cut": True, "audio_tokens": 0}
     assert vars(end.usage) == {"prompt_tokens": 14, "prefilled_tokens": 14, **counts}
     assert end.timings.first_text_s == next(e.t for e in events if isinstance(e, TextDelta))
     assert end.timings.first_audio_s == sound[0].t
