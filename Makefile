@@ -6,15 +6,17 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 # Two processes with one thread each beat one process with two: the matrices of these tests are small.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+PAGE := descant/assets/page/index.html
+PAGE_SOURCES := $(wildcard web/*.json web/*.ts web/*.html web/src/* web/src/*/*)
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint parity eval-nano train-nano bench clean
+.PHONY: help setup page page-if-possible demo test lint parity eval-nano train-nano bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-setup: $(READY)  ## prepare .venv; then .venv/bin/descant is the command
+setup: $(READY) page-if-possible  ## prepare .venv; then .venv/bin/descant is the command
 	@echo "Ready. Try: .venv/bin/descant --help"
 
 $(READY): pyproject.toml constraints.txt
@@ -30,10 +32,23 @@ $(READY): pyproject.toml constraints.txt
 	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $(READY)
 
+page: $(PAGE)  ## build the page that the server shows (Node.js 20 with npm; about 60 MB are fetched once)
+
+$(PAGE): $(PAGE_SOURCES)
+	@command -v npm >/dev/null || { echo "the page is built by npm; install Node.js 20 or newer, then: make page"; exit 1; }
+	@echo "building the page"
+	@cd web && npm ci --no-fund --no-audit --loglevel=error && npm run --silent build -- --logLevel warn
+	@touch $(PAGE)
+
+# Everything but the page works without Node.js and without npm's registry.
+page-if-possible:
+	@if ! command -v npm >/dev/null; then echo "No npm here, so the page is not built; all else works. See: make page"; \
+	else $(MAKE) --no-print-directory page || echo "The page could not be built; all else works. To see why: make page"; fi
+
 demo: $(READY)  ## ask the embedded model four questions; answers are in out/demo
 	@$(OFFLINE) $(PY) -m descant.cli.demo
 
-test: lint  ## everything that must pass: lint, then all tests
+test: lint page-if-possible  ## everything that must pass: lint, then all tests
 	@echo "running the tests with $(WORKERS) workers"
 	@$(ONE_THREAD) $(OFFLINE) $(PY) -m pytest tests -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -64,4 +79,4 @@ bench: $(READY)  ## time descant beside transformers, in turns; figures, table a
 	@$(PY) benchmarks/plot.py benchmarks/results/bench.json
 
 clean:  ## remove what the targets made (not .venv, not runs/)
-	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache web/node_modules descant/assets/page

@@ -134,6 +134,7 @@ What to try next:
   .venv/bin/descant chat                                     talk to it
   .venv/bin/descant ask "How many shapes?" --image FILE.png   one question, about your own picture
   .venv/bin/descant inspect nano                             what it is made of
+  .venv/bin/descant serve                                    the page to talk to it, at http://127.0.0.1:8000
   make test                                                  everything that must hold
 nano knows a small world on purpose; the README says which."""
 

@@ -40,6 +40,7 @@ def serve(
     settings = read_settings(config, given)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     common.note(f"{settings.model} on {settings.address} (it is ready when GET /ready says so)")
+    common.note(f"the page: {settings.address}/")
     key = ' -H "Authorization: Bearer KEY"' if settings.api_keys else ""
     common.note(
         f"try: curl {settings.address}/v1/chat/completions{key} -H 'Content-Type: application/json' "

@@ -25,6 +25,7 @@ from descant.server.chat import answers_of, read_wish, stream_completion, whole_
 from descant.server.dialects import DIALECTS, Dialect
 from descant.server.errors import request_error, response_of
 from descant.server.gate import Gate
+from descant.server.page import page_response
 from descant.server.realtime import RealtimeTalk
 from descant.server.responses import begin_response
 from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody
@@ -64,6 +65,7 @@ def make_app(settings: ServerSettings, omni: Omni | None = None, spoken: SpokenA
     app = FastAPI(title="descant", version=version("descant"), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.descant = state
     add_routes(app, state)
+    add_page_routes(app, state)
     for kind in (Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, error_response)
     return Gate(app, state)
@@ -204,6 +206,18 @@ def add_audio_routes(app: FastAPI, state: ServerState) -> None:
             )
         text = await unless_gone(request, whole_transcript(state, answer))
         return Response(text + "\n", media_type="text/plain") if form_of == "text" else JSONResponse({"text": text})
+
+
+def add_page_routes(app: FastAPI, state: ServerState) -> None:
+    """Routes of the page."""
+
+    @app.get("/")
+    async def page(request: Request) -> Response:
+        return page_response(state.page, request)
+
+    @app.get("/assets/{name}")
+    async def page_asset(request: Request, name: str) -> Response:
+        return page_response(state.page, request)
 
 
 def add_model_routes(app: FastAPI, state: ServerState) -> None:

@@ -1,6 +1,7 @@
 """The gate before all routes: who may come in, how much they may bring, and one id and one log line for each request.
 
-It is an ASGI layer on the raw path, and refuses by default: only the paths in OPEN need no key.
+It is an ASGI layer on the raw path, and refuses by default: only the paths in OPEN and the files of the page
+need no key.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from descant.server.state import ServerState
 
 log = logging.getLogger("descant.server")
 KEY_PROTOCOL = "openai-insecure-api-key."  # a subprotocol that bears a key, as OpenAI's browser clients send it
-OPEN = frozenset({"/health", "/ready"})
+OPEN = frozenset({"/", "/health", "/ready"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -98,7 +99,7 @@ class Gate:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin not in self.settings.allowed_origins and urlsplit(origin).netloc.lower() != host:
             raise RequestError(403, "origin_not_allowed", "pages of this origin may not ask here", "permission_error")
-        if scope["path"] not in OPEN and not is_key(headers.get(b"authorization", b""), self.settings.api_keys):
+        if not self.is_open(scope) and not is_key(headers.get(b"authorization", b""), self.settings.api_keys):
             raise RequestError(
                 401,
                 "invalid_api_key",
@@ -111,6 +112,11 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.settings.body_bytes:
             raise too_large(self.settings.body_bytes)
+
+    def is_open(self, scope: Scope) -> bool:
+        """True for what needs no key."""
+        path = scope["path"]
+        return path in OPEN or (scope["type"] == "http" and path in self.state.page)
 
 
 class Metered:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from descant.errors import RequestError
 from descant.inputs.decoder import confinement
 from descant.omni import Omni
+from descant.server.page import read_page
 from descant.server.settings import ServerSettings
 from descant.types import Finished
 
@@ -96,6 +97,7 @@ class ServerState:
         self.settings = settings
         self.figures = Figures()
         self.spoken = spoken or SpokenAnswers()
+        self.page = read_page()
         self.created = int(time.time())
         self.loaded: Omni | None = None
         self.draining = False

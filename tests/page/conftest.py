@@ -1,0 +1,186 @@
+"""The page in a real browser: Debian's Chromium, a server of nano on this machine, and fake microphones and cameras.
+
+Everything here is skipped, with the reason, where Chromium or the built page is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soxr
+
+import descant
+from descant.server.page import PAGE_FOLDER
+from descant.server.settings import ServerSettings
+from descant.weights.fetch import embedded
+from tests.server.conftest import Running, run
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "descant" / "assets" / "demo"
+SHOTS = ROOT / "out" / "page"  # what was seen, for people to look at
+RATE_HZ = 24_000
+FAKE_RATE_HZ = 48_000  # of Chromium's fake microphone
+VOICE_SEED = 3  # with which nano understands itself
+PATIENCE_MS = 20_000
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
+).split()
+FAKE_MEDIA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+
+# What the page has kept, as a test reads it: turns with their sound as base64 of WAV files.
+KEPT = """async () => {
+  const done = (request) => new Promise((resolve) => { request.onsuccess = () => resolve(request.result); });
+  const db = await done(indexedDB.open("descant"));
+  const all = await done(db.transaction("conversations").objectStore("conversations").getAll());
+  const base64 = async (blob) => {
+    let text = "";
+    for (const byte of new Uint8Array(await blob.arrayBuffer())) text += String.fromCharCode(byte);
+    return btoa(text);
+  };
+  all.sort((a, b) => b.updated - a.updated);
+  const turns = all.length ? all[0].turns : [];
+  return Promise.all(turns.map(async (turn) => ({
+    ...turn, media: turn.media.length, sound: turn.sound ? await base64(turn.sound) : null })));
+}"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    why = None
+    if CHROMIUM is None:
+        why = "no Chromium here: apt-get install chromium"
+    elif not (PAGE_FOLDER / "index.html").is_file():
+        why = "the page is not built: make page (Node.js 20)"
+    elif "nano" not in embedded():
+        why = "no weights of nano in this checkout"
+    for item in items:
+        if here in item.path.parents and why is not None and "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
+@pytest.fixture(scope="session")
+def nano() -> descant.Omni:
+    return descant.load("nano")
+
+
+@pytest.fixture(scope="session")
+def served(nano: descant.Omni) -> Iterator[Running]:
+    yield from run(nano, ServerSettings(model="nano"))
+
+
+@pytest.fixture(scope="session")
+def say(nano: descant.Omni) -> Callable[[str], np.ndarray]:
+    """Words in nano's own voice, (W,) float32 at RATE_HZ."""
+
+    def said(words: str) -> np.ndarray:
+        chunks = [e.samples for e in nano.speak(words, seed=VOICE_SEED) if isinstance(e, descant.AudioChunk)]
+        return np.concatenate(chunks)
+
+    return said
+
+
+def write_microphone(path: Path, parts: list[np.ndarray | float]) -> str:
+    """A fake microphone's sound: numbers are seconds of silence. Returns Chromium's flag for it."""
+    zeros = [np.zeros(round(p * RATE_HZ), np.float32) if isinstance(p, float) else p for p in parts]
+    samples = soxr.resample(np.concatenate(zeros), RATE_HZ, FAKE_RATE_HZ)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(FAKE_RATE_HZ)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return f"--use-file-for-fake-audio-capture={path}%noloop"
+
+
+@dataclass
+class Tab:
+    """One page in a browser, and what went wrong in it."""
+
+    page: Any
+    faults: list[str] = field(default_factory=list)
+    sent: list[dict[str, Any]] = field(default_factory=list)  # client events of /v1/realtime, without sound
+    told: list[dict[str, Any]] = field(default_factory=list)  # server events
+
+    def ask(self, text: str) -> None:
+        self.page.fill("#question", text)
+        self.page.press("#question", "Enter")
+
+    def answer(self, number: int = 1) -> str:
+        """The text of an answer, once it is complete and was heard."""
+        self.page.wait_for_function(
+            "n => { const all = document.querySelectorAll('article.model'); const one = all[n - 1];"
+            " return one && one.getAttribute('aria-busy') === 'false' }",
+            arg=number,
+            timeout=PATIENCE_MS,
+        )
+        return str(self.page.locator("article.model .prose").nth(number - 1).inner_text())
+
+    def kept(self) -> list[dict[str, Any]]:
+        self.page.wait_for_timeout(600)  # what is written soon is written then
+        return list(self.page.evaluate(KEPT))
+
+    def wait_state(self, word: str) -> None:
+        self.page.wait_for_function(
+            "word => document.querySelector('.dock .state')?.textContent === word", arg=word, timeout=PATIENCE_MS
+        )
+
+    def shot(self, name: str) -> None:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=SHOTS / f"{name}.png")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Callable[..., Any]]:
+    """Starts Chromium with flags; all are closed at the end."""
+    with playwright.sync_playwright() as driver:
+        started = []
+
+        def start(*flags: str) -> Any:
+            made = driver.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+            started.append(made)
+            return made
+
+        yield start
+        for made in started:
+            made.close()
+
+
+@contextmanager
+def tab_of(context: Any, url: str, *, ready: str = ".reach.ready") -> Iterator[Tab]:
+    """The page, opened; no error of a script or of the policy passes unseen."""
+    import json
+
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    tab = Tab(page)
+    page.on("pageerror", lambda error: tab.faults.append(str(error)))
+    page.on("console", lambda line: tab.faults.append(line.text) if "Content Security" in line.text else None)
+
+    def keep(events: list[dict[str, Any]], frame: str | bytes) -> None:
+        event = json.loads(frame)
+        events.append({k: v for k, v in event.items() if k != "audio"})
+
+    def watch(socket: Any) -> None:
+        socket.on("framesent", lambda frame: keep(tab.sent, frame))
+        socket.on("framereceived", lambda frame: keep(tab.told, frame))
+
+    page.on("websocket", watch)
+    page.goto(url)
+    page.wait_for_selector(ready)
+    yield tab
+    assert not tab.faults, tab.faults
+    page.close()
+
+
+os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
