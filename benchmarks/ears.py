@@ -6,7 +6,7 @@ Three things are measured for each length (``n_window`` is half a block, in fram
 
 - agreement of the features with those of one block of 30 s (cosine; difference as a share of the norm);
 - words: Whisper's own decoder (through CTranslate2) reads the features, 25 a second, each given twice as it expects 50;
-- the price of hearing while one speaks: a block that grows is encoded anew at each look, every 0.4 s, on one core.
+- the price of hearing while one speaks: a block that grows is encoded anew at each look, every 0.4 s (processor time).
 
 Clips: two questions of nano's domain with a second of silence between, by speakers of several makers.
 """
@@ -104,9 +104,9 @@ def looks(ears: AudioEncoder, seconds: int) -> list[float]:
     block, done, times = ears.cfg.block_frames, 0, []
     for look in range(1, round(seconds / LOOK_S) + 1):
         frames = min(mel.shape[1], round(100 * LOOK_S * look))
-        start = time.perf_counter()
+        start = time.process_time()
         ears.features([mel[:, done:frames]])
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
         done = frames // block * block
     return times
 

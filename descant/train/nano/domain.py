@@ -71,6 +71,11 @@ def held_out_pair(colour: str, shape: str) -> bool:
 # ---------------------------------------------------------------- text tasks
 
 
+def cores(task: str) -> list[tuple[str | int, ...]]:
+    """Everything that can be asked in a text task, wording apart."""
+    return _CORES[task]
+
+
 def _cores(task: str) -> list[tuple[str | int, ...]]:
     """Everything that can be asked in a text task, wording apart."""
     if task == "chat":
@@ -108,7 +113,8 @@ def _successor(words: tuple[str, ...], word: str) -> str:
     return words[(words.index(word) + 1) % len(words)]
 
 
-def _sentence(text: str) -> str:
+def as_sentence(text: str) -> str:
+    """With a capital and a full stop."""
     return text[0].upper() + text[1:] + "."
 
 
@@ -122,14 +128,14 @@ def reply(task: str, core: tuple[str | int, ...]) -> str:
         if task == "plus":  # the larger number is named first: a sum has one sentence, however it was asked for
             a, b = max(a, b), min(a, b)
         total = a + b if task == "plus" else a - b
-        return _sentence(f"{number(a)} {task} {number(b)} is {number(total)}")
+        return as_sentence(f"{number(a)} {task} {number(b)} is {number(total)}")
     word = str(core[0])
     if task == "opposite":
-        return _sentence(f"the opposite of {word} is {_OPPOSITE_OF[word]}")
+        return as_sentence(f"the opposite of {word} is {_OPPOSITE_OF[word]}")
     if task == "next":
-        return _sentence(f"after {number(int(core[0]))} comes {number(int(core[0]) + 1)}")
+        return as_sentence(f"after {number(int(core[0]))} comes {number(int(core[0]) + 1)}")
     after = _successor(phrases.DAYS if task == "day" else phrases.MONTHS, word)
-    return _sentence(f"after {word.title()} comes {after.title()}")
+    return as_sentence(f"after {word.title()} comes {after.title()}")
 
 
 def question_words(task: str, core: tuple[str | int, ...], form: int, wrapper: int) -> str:
@@ -177,10 +183,15 @@ _DIGITS = {number(n): str(n) for n in range(101)}
 _NUMBER = re.compile(r"\b(" + "|".join(sorted(_DIGITS, key=len, reverse=True)) + r")\b")
 
 
+def with_digits(words: str) -> str:
+    """The same with its numbers in digits."""
+    return _NUMBER.sub(lambda m: _DIGITS[m.group(0)], words)
+
+
 def as_typed(words: str, rng: random.Random, digits: float = 0.0) -> str:
     """A spoken question as somebody might type it: capitals, punctuation and, with probability ``digits``, digits."""
     if rng.random() < digits:
-        words = _NUMBER.sub(lambda m: _DIGITS[m.group(0)], words)
+        words = with_digits(words)
     if rng.random() < 0.6:
         words = words[0].upper() + words[1:]
     return words + rng.choice(("?", "?", "", "."))
