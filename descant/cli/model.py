@@ -46,7 +46,7 @@ def inspect(
 
 
 def memory_size(size: str) -> int:
-    """"24GB" in bytes. A card's GB are GiB: one of 80 GB has nearly 80 * 2**30 bytes."""
+    """ "24GB" in bytes. A card's GB are GiB: one of 80 GB has nearly 80 * 2**30 bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*G(?:i?B)?", size, re.IGNORECASE)
     if match is None or not 0 < float(match[1]) < 10_000:
         raise OptionError(f"--device-memory {size} is no size; write it as 24GB")

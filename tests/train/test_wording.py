@@ -41,11 +41,11 @@ def numbers_in(text: str) -> list[int]:
 
 
 def test_there_are_ten_ways_to_ask_everything() -> None:
-    for forms in (*wording.FORMS.values(), *wording.ABOUT.values()):
+    for forms in (*wording.PHRASINGS.values(), *wording.ABOUT.values()):
         assert forms == ("{q}",) or len(set(forms)) == len(forms) >= 10
-    for intent, (_, asks) in wording.CHAT.items():
+    for intent, (_, asks) in wording.SMALL_TALK.items():
         assert len(set(asks)) == len(asks) >= 10, intent
-    everything = [ask for _, asks in wording.CHAT.values() for ask in asks]
+    everything = [ask for _, asks in wording.SMALL_TALK.values() for ask in asks]
     assert not [ask for ask, count in Counter(everything).items() if count > 1]  # one sentence, one meaning
 
 
@@ -69,7 +69,7 @@ def test_numbers_are_answered_rightly(task: str) -> None:
         for seed in range(250):
             rng = random.Random(seed)
             asked = wording.draw_asked(task, rng, split)
-            for words in (asked.words, wording.as_typed(asked.words, rng)):
+            for words in (asked.words, wording.typed_out(asked.words, rng)):
                 named = numbers_in(words.replace("quick question", ""))
                 said = numbers_in(asked.reply)
                 if task == "plus":
@@ -87,7 +87,7 @@ def test_words_are_answered_rightly(task: str) -> None:
     for seed in range(200):
         asked = wording.draw_asked(task, random.Random(seed), "train")
         if task == "chat":
-            reply, asks = wording.CHAT[str(asked.core[0])]
+            reply, asks = wording.SMALL_TALK[str(asked.core[0])]
             assert asked.reply == reply and any(ask in asked.words for ask in asks)
             continue
         known = opposite if task == "opposite" else after
@@ -108,7 +108,7 @@ def test_what_is_held_out_is_never_trained(task: str) -> None:
 
 
 def typed(words: str, count: int = 400) -> list[str]:
-    return [wording.as_typed(words, random.Random(n)) for n in range(count)]
+    return [wording.typed_out(words, random.Random(n)) for n in range(count)]
 
 
 def test_sums_are_typed_with_signs_and_digits() -> None:
@@ -172,7 +172,7 @@ def test_sentences_are_many_and_plain() -> None:
 def test_scenes_count_to_nine_on_backgrounds_that_are_not_plain() -> None:
     drawn = [scenes.draw_scene(random.Random(n), "train") for n in range(300)]
     assert {s.count for s in drawn} == set(range(1, 10))
-    assert {s.pattern for s in drawn} == set(pictures.PATTERNS)
+    assert {s.pattern for s in drawn} == set(pictures.BACKDROPS)
     assert 0.2 < np.mean([s.quality > 0 for s in drawn]) < 0.6 and len({s.size for s in drawn}) > 40
     assert not any(domain.held_out_pair(s.colour, s.shape) for s in drawn)
     for scene in drawn[:40]:
@@ -186,7 +186,7 @@ def test_a_background_stays_a_background() -> None:
     for seed in range(40):
         plain = replace(scenes.draw_scene(random.Random(seed), "train"), grain=0, quality=0, pattern="plain")
         plain = replace(plain, background=plain.background[:1] * 2)
-        for pattern in pictures.PATTERNS[1:]:
+        for pattern in pictures.BACKDROPS[1:]:
             difference = pictures.render_scene(replace(plain, pattern=pattern, boxes=())).astype(int)
             difference -= pictures.render_scene(replace(plain, boxes=()))
             assert 0 < np.abs(difference).max() <= 30
@@ -261,7 +261,7 @@ def utter(split: Split) -> talks.Utter:
     def say(task: str, rng: random.Random) -> tuple[Asked, Part]:
         fixed, _, name = task.partition(":")
         asked = talks.draw_fix(name, rng, split) if fixed == "fix" else wording.draw_asked(task, rng, split)
-        return asked, Text(wording.as_typed(asked.words, rng))
+        return asked, Text(wording.typed_out(asked.words, rng))
 
     return say
 
@@ -290,9 +290,9 @@ def test_every_answer_of_a_talk_follows_from_what_was_said_and_shown() -> None:
                 assert isinstance(turn.parts[0], Image)
                 shown = turn.reply
             if turn.kind in ("ask", "fix", "outside"):
-                assert turn.reply in (wording.reply(turn.task, core) for core in cores(turn.task, turn.words)) or (
-                    turn.kind == "outside" and refusals.is_honest(turn.reply)
-                )
+                assert turn.reply in (
+                    wording.right_reply(turn.task, core) for core in cores(turn.task, turn.words)
+                ) or (turn.kind == "outside" and refusals.is_honest(turn.reply))
             if turn.kind == "shown":
                 assert shown
             last = turn.said
@@ -300,7 +300,7 @@ def test_every_answer_of_a_talk_follows_from_what_was_said_and_shown() -> None:
 
 
 RESTS: dict[str, list[str]] = {}
-for _reply, _ in wording.CHAT.values():
+for _reply, _ in wording.SMALL_TALK.values():
     for _heard, _rest in talks.cut_places(_reply):
         RESTS.setdefault(_heard, []).append(_reply[len(_heard) + 1 :].lower())
 
@@ -313,7 +313,9 @@ def cores(task: str, words: str) -> list[tuple[str | int, ...]]:
     if task in ("next", "before"):
         return [(numbers_in(words)[-1],)]
     if task == "chat":
-        return [(intent, i) for intent, (_, asks) in wording.CHAT.items() for i, a in enumerate(asks) if a in words]
+        return [
+            (intent, i) for intent, (_, asks) in wording.SMALL_TALK.items() for i, a in enumerate(asks) if a in words
+        ]
     known = {"opposite": [w for pair in phrases.OPPOSITES for w in pair], "day": phrases.DAYS, "month": phrases.MONTHS}
     return [(word,) for word in known.get(task, ()) if word in words.split()]
 

@@ -19,7 +19,7 @@ from descant.train.nano import domain, phrases
 RGB = tuple[int, int, int]
 PICTURE_PIXELS = 112  # pixels: nano looks at about this many
 UNNAMED = ""
-PATTERNS = ("plain", "stripes", "checks", "blobs", "diagonal")
+BACKDROPS = ("plain", "stripes", "checks", "blobs", "diagonal")
 _CONTRAST = 110  # least distance of an unnamed colour from the background, in RGB steps
 _OVERSAMPLE = 2  # drawn larger and scaled down, so that edges are smooth
 _HSV = {  # hue in turns, saturation, value
@@ -40,7 +40,7 @@ class Scene:
     grain: int  # amplitude of the noise, 0..255
     size: tuple[int, int]  # width, height in pixels
     noise_seed: int
-    pattern: str = "plain"  # of the background, one of PATTERNS
+    pattern: str = "plain"  # of the background, one of BACKDROPS
     quality: int = 0  # of a JPEG that the picture has been through; 0: none
 
     @property

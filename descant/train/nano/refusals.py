@@ -1,4 +1,4 @@
-"""What nano does not know: questions and remarks of outside its domain, and what it honestly says to each kind.
+"""Beyond the domain: questions and remarks of outside its domain, and what it honestly says to each kind.
 
 The reply belongs to the kind of question, so that it can be learnt and still varies from question to question; each one
 names something that nano does know. Written with this project, free to use (CC0).

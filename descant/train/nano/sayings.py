@@ -70,37 +70,38 @@ MORE_CHAT: dict[str, tuple[str, ...]] = {
              "do you want some food", "are you hungry now", "do you need food", "would you like some cake"),
 }  # fmt: skip
 
-PLUS = ("what is {a} plus {b}", "how much is {a} plus {b}", "{a} plus {b}", "add {a} and {b}", "what is {a} and {b}",
-        "the sum of {a} and {b}", "what does {a} plus {b} make", "add {b} to {a}",
+WAYS_PLUS = ("what is {a} plus {b}", "how much is {a} plus {b}", "{a} plus {b}", "add {a} and {b}",
+             "what is {a} and {b}", "the sum of {a} and {b}", "what does {a} plus {b} make", "add {b} to {a}",
         "what do you get if you add {a} and {b}",
         "what's {a} plus {b}", "{a} and {b} together", "calculate {a} plus {b}", "{a} plus {b} equals what",
         "can you add {a} and {b}")  # fmt: skip
-MINUS = ("what is {a} minus {b}", "how much is {a} minus {b}", "{a} minus {b}", "take {b} from {a}",
+WAYS_MINUS = ("what is {a} minus {b}", "how much is {a} minus {b}", "{a} minus {b}", "take {b} from {a}",
          "subtract {b} from {a}",
          "{a} take away {b}", "what is left if you take {b} from {a}", "what does {a} minus {b} make",
          "what's {a} minus {b}", "calculate {a} minus {b}", "{a} minus {b} equals what", "what is {a} less {b}",
          "can you take {b} from {a}")  # fmt: skip
-OPPOSITE = ("what is the opposite of {w}", "the opposite of {w}", "tell me the opposite of {w}", "opposite of {w}",
+WAYS_OPPOSITE = ("what is the opposite of {w}", "the opposite of {w}", "tell me the opposite of {w}", "opposite of {w}",
             "what's the opposite of {w}", "which word is the opposite of {w}", "what is the contrary of {w}",
             "give me the opposite of {w}", "do you know the opposite of {w}", "{w} what is the opposite",
             "name the opposite of {w}", "i need the opposite of {w}")  # fmt: skip
-NEXT = ("what number comes after {w}", "what comes after {w}", "the number after {w}", "which number follows {w}",
+WAYS_NEXT = ("what number comes after {w}", "what comes after {w}", "the number after {w}", "which number follows {w}",
         "what is the next number after {w}", "what follows {w}", "what is the number after {w}",
         "next number after {w}",
         "count on from {w}", "and after {w}", "tell me the number after {w}",
         "which number is next after {w}")  # fmt: skip
-BEFORE = ("what number comes before {w}", "what comes before {w}", "the number before {w}",
+WAYS_BEFORE = ("what number comes before {w}", "what comes before {w}", "the number before {w}",
           "which number is before {w}",
           "what is the number before {w}", "number before {w}", "count back from {w}", "and before {w}",
           "tell me the number before {w}", "which number comes just before {w}", "what goes before {w}")  # fmt: skip
-NEXT_DAY = ("what day comes after {w}", "what comes after {w}", "the day after {w}", "which day follows {w}",
+WAYS_NEXT_DAY = ("what day comes after {w}", "what comes after {w}", "the day after {w}", "which day follows {w}",
             "what is the day after {w}", "what day is after {w}", "tell me the day after {w}", "day after {w}",
             "which day comes after {w}", "if today is {w} what is tomorrow", "what follows {w}")  # fmt: skip
-NEXT_MONTH = ("what month comes after {w}", "what comes after {w}", "the month after {w}", "which month follows {w}",
+WAYS_NEXT_MONTH = ("what month comes after {w}", "what comes after {w}", "the month after {w}",
+                   "which month follows {w}",
               "what is the month after {w}", "what month is after {w}", "tell me the month after {w}",
               "month after {w}",
               "which month comes after {w}", "what is the next month after {w}", "what follows {w}")  # fmt: skip
-WRAPPERS: tuple[tuple[str, str], ...] = (
+AROUND: tuple[tuple[str, str], ...] = (
     ("", ""), ("please tell me ", ""), ("hey nano ", ""), ("excuse me ", ""), ("okay ", ""), ("so ", ""), ("",
      " please"),
     ("", " nano"), ("now ", ""), ("my friend ", ""), ("um ", ""), ("can you tell me ", ""), ("well ", ""),
@@ -108,52 +109,53 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 # ---- what goes on from the turn before
-MORE = ("and plus {b}", "plus {b}", "now add {b}", "add {b} to that", "and {b} more", "and if you add {b}",
+WAYS_MORE = ("and plus {b}", "plus {b}", "now add {b}", "add {b} to that", "and {b} more", "and if you add {b}",
         "then plus {b}", "what is that plus {b}", "add another {b}", "and then add {b}")  # fmt: skip
-LESS = ("and minus {b}", "minus {b}", "now take away {b}", "take {b} from that", "and {b} less",
+WAYS_LESS = ("and minus {b}", "minus {b}", "now take away {b}", "take {b} from that", "and {b} less",
         "and if you take {b} away",
         "then minus {b}", "what is that minus {b}", "subtract {b}", "and then take {b} away")  # fmt: skip
-AGAIN = ("what did you say", "say that again", "repeat that", "once more", "pardon", "can you repeat that",
+WAYS_AGAIN = ("what did you say", "say that again", "repeat that", "once more", "pardon", "can you repeat that",
          "i did not hear you", "sorry what was that", "please say it again", "come again", "repeat please",
          "what was that", "what was the answer")  # fmt: skip
-RESUME = ("what were you saying", "go on", "please continue", "you were saying", "carry on", "continue", "and then",
-          "finish your sentence", "i interrupted you go on", "sorry go on")  # fmt: skip
-FIX = ("no i mean {q}", "sorry i meant {q}", "no {q}", "i mean {q}", "wait {q}", "that is not what i asked {q}",
+WAYS_RESUME = ("what were you saying", "go on", "please continue", "you were saying", "carry on", "continue",
+               "and then", "finish your sentence", "i interrupted you go on", "sorry go on")  # fmt: skip
+WAYS_FIX = ("no i mean {q}", "sorry i meant {q}", "no {q}", "i mean {q}", "wait {q}", "that is not what i asked {q}",
        "let me correct that {q}", "i wanted to ask {q}", "correction {q}", "not that {q}")  # fmt: skip
 
 # ---- about what is shown and heard
-ASK_COLOUR = ("what colour is it", "which colour do you see", "what is the colour", "what colour do you see",
+WAYS_COLOUR = ("what colour is it", "which colour do you see", "what is the colour", "what colour do you see",
               "which colour is it", "tell me the colour", "name the colour", "what colour is the shape",
               "and the colour", "which colour", "what's the colour", "what colour is that")  # fmt: skip
-ASK_SHAPE = ("what shape is it", "which shape do you see", "what is the shape", "what shape do you see",
+WAYS_SHAPE = ("what shape is it", "which shape do you see", "what is the shape", "what shape do you see",
              "which shape is it",
              "tell me the shape", "name the shape", "what kind of shape is it", "and the shape", "which shape",
              "what's the shape", "what shape is that")  # fmt: skip
-ASK_COUNT = ("how many shapes are there", "how many do you see", "count the shapes", "how many are there",
+WAYS_COUNT = ("how many shapes are there", "how many do you see", "count the shapes", "how many are there",
              "how many shapes do you see", "count them", "what is the number of shapes", "how many", "tell me how many",
              "can you count the shapes", "how many are in the picture", "and how many")  # fmt: skip
-ASK_PICTURE = ("what do you see", "what is in the picture", "describe the picture", "what is this", "describe it",
+WAYS_PICTURE = ("what do you see", "what is in the picture", "describe the picture", "what is this", "describe it",
                "what does the picture show", "tell me what you see", "what's in the picture", "look at this",
                "can you describe the picture", "what is on the picture")  # fmt: skip
-ASK_WHERE = ("where is it", "where is the shape", "where in the picture is it", "in which part of the picture is it",
+WAYS_WHERE = ("where is it", "where is the shape", "where in the picture is it", "in which part of the picture is it",
              "tell me where it is", "which part of the picture is it in", "where do you see it", "where can you see it",
              "where is the shape in the picture", "and where is it")  # fmt: skip
-ASK_SAME = ("do they have the same colour", "are they the same colour", "is the colour the same", "same colour or not",
+WAYS_SAME = ("do they have the same colour", "are they the same colour", "is the colour the same", "same colour or not",
             "compare the colours", "are both the same colour", "what colours are they", "which colours are they",
             "do the two pictures have one colour", "what is the colour of each")  # fmt: skip
-ASK_MORE = ("which picture has more shapes", "where are more shapes", "which one has more", "which has more shapes",
+WAYS_COMPARE = ("which picture has more shapes", "where are more shapes", "which one has more", "which has more shapes",
             "in which picture are more shapes", "compare the numbers", "which picture shows more",
             "does the first or the second have more", "where do you see more", "which of the two has more")  # fmt: skip
-ASK_SOUND = ("what do you hear", "which sound is this", "what is that sound", "what sound is it", "what was that sound",
+WAYS_SOUND = ("what do you hear", "which sound is this", "what is that sound", "what sound is it",
+              "what was that sound",
              "name the sound", "what can you hear", "tell me what you hear", "which sound do you hear",
              "what's that sound", "what is this noise", "listen what is it")  # fmt: skip
-ASK_VIDEO = ("which colour was shown when the beep sounded", "what colour was there at the beep",
+WAYS_VIDEO = ("which colour was shown when the beep sounded", "what colour was there at the beep",
              "which colour did you see at the beep", "what colour was it when it beeped",
              "which colour was it at the beep",
              "when the beep came what colour was it", "what was the colour during the beep",
              "tell me the colour at the beep",
              "at the beep what colour did you see", "which colour came with the beep")  # fmt: skip
-ASK_CHANGE = ("what changed in the video", "what happened in the video", "what changed", "what happens in the video",
+WAYS_CHANGE = ("what changed in the video", "what happened in the video", "what changed", "what happens in the video",
               "tell me what changed", "what is different at the end", "describe what changed",
               "which change did you see", "how did the colour change", "what did you see change")  # fmt: skip
 PLACES = (("at the top left", "at the top", "at the top right"), ("on the left", "in the middle", "on the right"),

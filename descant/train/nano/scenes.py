@@ -21,7 +21,7 @@ CHANGE_SECONDS = 4
 
 def as_found(scene: Scene, rng: random.Random) -> Scene:
     """The same content on another background, in another size, after a JPEG: as pictures come from elsewhere."""
-    pattern = rng.choice(pictures.PATTERNS) if rng.random() < 0.5 else "plain"
+    pattern = rng.choice(pictures.BACKDROPS) if rng.random() < 0.5 else "plain"
     quality = rng.randrange(25, 95) if rng.random() < 0.4 else 0
     side = rng.choice(SIDES if scene.count <= 4 else SIDES[2:])
     width = side if rng.random() < 0.7 else round(side * rng.uniform(0.7, 1.4))

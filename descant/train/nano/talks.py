@@ -56,8 +56,8 @@ class TalkTurn:
 
 
 @dataclass
-class Memory:
-    """What a talk goes on from."""
+class TalkMemory:
+    """The things that a talk goes on from."""
 
     last: str = ""  # the answer before, as it stands in the talk
     number: int | None = None  # the last number in it
@@ -84,7 +84,7 @@ class _Teller:
     rng: random.Random
     split: Split
     shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
-    memory: Memory = field(default_factory=Memory)
+    memory: TalkMemory = field(default_factory=TalkMemory)
 
     def turn(self) -> TalkTurn:
         """A turn of a kind that fits what was said and shown so far."""
@@ -193,7 +193,7 @@ def _rest(words: list[str]) -> str:
 
 def resumed_replies() -> list[str]:
     """Every rest that an interrupted answer can have, sorted: of small talk, which alone is long enough."""
-    return sorted({rest for said, _ in wording.CHAT.values() for _, rest in cut_places(said)})
+    return sorted({rest for said, _ in wording.SMALL_TALK.values() for _, rest in cut_places(said)})
 
 
 def draw_talk(
@@ -218,7 +218,7 @@ def wrong_reply(turn: TalkTurn, rng: random.Random) -> str:
     """An answer to another question of the same task."""
     while True:
         if turn.task in wording.ASKING:
-            said = wording.reply(turn.task, wording.draw_core(turn.task, rng))
+            said = wording.right_reply(turn.task, wording.draw_core(turn.task, rng))
         else:
             scene = pictures.draw_picture(rng, "train", most=scenes.MOST_SHAPES)
             said = domain.picture_reply(turn.task, scene.colour, scene.shape, scene.count)
@@ -229,4 +229,4 @@ def wrong_reply(turn: TalkTurn, rng: random.Random) -> str:
 def draw_fix(task: str, rng: random.Random, split: Split) -> Asked:
     """A question that corrects the one before."""
     asked = wording.draw_asked(task, rng, split)
-    return replace(asked, words=rng.choice(sayings.FIX).format(q=asked.words))
+    return replace(asked, words=rng.choice(sayings.WAYS_FIX).format(q=asked.words))

@@ -18,21 +18,37 @@ from descant.train.nano.sentences import frequent_words
 ASKING = ("chat", "plus", "minus", "opposite", "next", "before", "day", "month")  # complete in themselves
 FOLLOWING = ("more", "less", "again", "resume")  # only after a turn
 ABOUT = {  # what is asked about a medium, or about the one shown before
-    "colour": sayings.ASK_COLOUR, "shape": sayings.ASK_SHAPE, "count": sayings.ASK_COUNT,
-    "describe": sayings.ASK_PICTURE, "where": sayings.ASK_WHERE, "same": sayings.ASK_SAME, "compare": sayings.ASK_MORE,
-    "sound": sayings.ASK_SOUND, "video": sayings.ASK_VIDEO, "change": sayings.ASK_CHANGE,
-}  # fmt: skip
+    "colour": sayings.WAYS_COLOUR,
+    "shape": sayings.WAYS_SHAPE,
+    "count": sayings.WAYS_COUNT,
+    "describe": sayings.WAYS_PICTURE,
+    "where": sayings.WAYS_WHERE,
+    "same": sayings.WAYS_SAME,
+    "compare": sayings.WAYS_COMPARE,
+    "sound": sayings.WAYS_SOUND,
+    "video": sayings.WAYS_VIDEO,
+    "change": sayings.WAYS_CHANGE,
+}
 _LEFT_OUT = ("repeat", "unknown")  # intents of phrases.CHAT that talks and refusals answer better
-CHAT = {
+SMALL_TALK = {
     intent: (reply, asks + sayings.MORE_CHAT.get(intent, ()))
     for intent, reply, asks in phrases.CHAT
     if intent not in _LEFT_OUT
 }
-FORMS = {
-    "chat": ("{q}",), "plus": sayings.PLUS, "minus": sayings.MINUS, "opposite": sayings.OPPOSITE, "next": sayings.NEXT,
-    "before": sayings.BEFORE, "day": sayings.NEXT_DAY, "month": sayings.NEXT_MONTH, "more": sayings.MORE,
-    "less": sayings.LESS, "again": sayings.AGAIN, "resume": sayings.RESUME,
-}  # fmt: skip
+PHRASINGS = {
+    "chat": ("{q}",),
+    "plus": sayings.WAYS_PLUS,
+    "minus": sayings.WAYS_MINUS,
+    "opposite": sayings.WAYS_OPPOSITE,
+    "next": sayings.WAYS_NEXT,
+    "before": sayings.WAYS_BEFORE,
+    "day": sayings.WAYS_NEXT_DAY,
+    "month": sayings.WAYS_NEXT_MONTH,
+    "more": sayings.WAYS_MORE,
+    "less": sayings.WAYS_LESS,
+    "again": sayings.WAYS_AGAIN,
+    "resume": sayings.WAYS_RESUME,
+}
 FIRST_FORM = 100  # forms count from here in the rule of the split, apart from those of `phrases`
 MOST_ADDED = 9  # in "and plus three"
 
@@ -48,10 +64,10 @@ class Asked:
 
 
 def draw_core(task: str, rng: random.Random) -> tuple[str | int, ...]:
-    """What is asked, wording apart; every intent of small talk equally often."""
+    """Draw a question, its wording apart; every intent of small talk equally often."""
     if task == "chat":
-        intent = rng.choice(list(CHAT))
-        return intent, rng.randrange(len(CHAT[intent][1]))
+        intent = rng.choice(list(SMALL_TALK))
+        return intent, rng.randrange(len(SMALL_TALK[intent][1]))
     if task == "before":
         return (rng.randrange(1, 101),)
     if task in ("more", "less"):
@@ -61,19 +77,19 @@ def draw_core(task: str, rng: random.Random) -> tuple[str | int, ...]:
     return rng.choice(domain.cores(task))
 
 
-def reply(task: str, core: tuple[str | int, ...]) -> str:
+def right_reply(task: str, core: tuple[str | int, ...]) -> str:
     """The one right answer to a question that is complete in itself."""
     if task == "before":
         n = int(core[0])
         return domain.as_sentence(f"before {number(n)} comes {number(n - 1)}")
-    return CHAT[str(core[0])][0] if task == "chat" else domain.reply(task, core)
+    return SMALL_TALK[str(core[0])][0] if task == "chat" else domain.reply(task, core)
 
 
 def put(task: str, core: tuple[str | int, ...], form: int, wrapper: int) -> str:
     """The words of a question in one form and wrapper."""
-    template = FORMS[task][form]
+    template = PHRASINGS[task][form]
     if task == "chat":
-        words = template.format(q=CHAT[str(core[0])][1][int(core[1])])
+        words = template.format(q=SMALL_TALK[str(core[0])][1][int(core[1])])
     elif task in ("plus", "minus"):
         words = template.format(a=number(int(core[0])), b=number(int(core[1])))
     elif task in ("more", "less"):
@@ -82,7 +98,7 @@ def put(task: str, core: tuple[str | int, ...], form: int, wrapper: int) -> str:
         words = template
     else:
         words = template.format(w=number(int(core[0])) if task in ("next", "before") else core[0])
-    before, after = sayings.WRAPPERS[wrapper]
+    before, after = sayings.AROUND[wrapper]
     return before + words + after
 
 
@@ -102,25 +118,25 @@ def draw_asked(task: str, rng: random.Random, split: Split) -> Asked:
         return Asked(task, (), _to_write(task, rng, split), "")
     if task in ABOUT:
         return Asked(task, (), _about(task, rng, split), "")
-    if task not in FORMS:
+    if task not in PHRASINGS:
         raise OptionError(
-            f"unknown task {task!r}; choose one of {', '.join((*FORMS, *ABOUT))}, outside, sentence, word"
+            f"unknown task {task!r}; choose one of {', '.join((*PHRASINGS, *ABOUT))}, outside, sentence, word"
         )
     while True:
         core = draw_core(task, rng)
-        form = rng.randrange(len(FORMS[task]))
-        wrapper = 0 if rng.random() < 0.6 else rng.randrange(1, len(sayings.WRAPPERS))
+        form = rng.randrange(len(PHRASINGS[task]))
+        wrapper = 0 if rng.random() < 0.6 else rng.randrange(1, len(sayings.AROUND))
         if is_held_out(task, core, form, wrapper) == (split == "test"):
-            said = reply(task, core) if task in ASKING else ""
+            said = right_reply(task, core) if task in ASKING else ""
             return Asked(task, core, put(task, core, form, wrapper), said)
 
 
 def _about(task: str, rng: random.Random, split: Split) -> str:
     while True:
         form = rng.randrange(len(ABOUT[task]))
-        wrapper = 0 if rng.random() < 0.7 else rng.randrange(1, len(sayings.WRAPPERS))
+        wrapper = 0 if rng.random() < 0.7 else rng.randrange(1, len(sayings.AROUND))
         if domain.held_out(task, (), FIRST_FORM + form, wrapper) == (split == "test"):
-            before, after = sayings.WRAPPERS[wrapper]
+            before, after = sayings.AROUND[wrapper]
             return before + ABOUT[task][form] + after
 
 
@@ -151,7 +167,7 @@ _SLIPPERY = ("what", "please", "tell", "number", "comes", "after", "before", "op
 _SIGN = re.compile(r"\b(\d+) (plus|minus|and) (\d+)\b")
 
 
-def as_typed(words: str, rng: random.Random) -> str:
+def typed_out(words: str, rng: random.Random) -> str:
     """A spoken question as somebody might type it: digits and signs, contractions, a slip, capitals, punctuation."""
     if rng.random() < 0.45:
         words = domain.with_digits(words)
