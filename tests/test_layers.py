@@ -34,13 +34,14 @@ MAP: dict[str, set[str]] = {
         "train": "config errors export files inputs model nn tokens types weights",
         "evals": "config errors omni train types",
         "bench": "config engine errors export inputs model omni tokens types weights",
+        "remote": "errors files types",
         "server": "config engine errors inputs omni pcm tools types",
         "scale": "engine errors server",
-        "cli": "bench config errors evals files inputs omni pcm plan server tools types weights",
+        "cli": "bench config errors evals files inputs omni pcm plan remote server tools types weights",
         "__main__": "cli",
     }.items()
 }
-TOP = {"bench", "cli", "evals", "scale", "server", "train", "__main__"}  # nothing below may import these
+TOP = {"bench", "cli", "evals", "remote", "scale", "server", "train", "__main__"}  # nothing below may import these
 
 
 def room_of(path: Path, root: Path) -> str:

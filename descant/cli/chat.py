@@ -20,13 +20,15 @@ import typer
 from descant.cli import common
 from descant.cli.events import Sinks
 from descant.cli.player import find_player
+from descant.cli.remote import KeyOption, RemoteHome, UrlOption, remote_home
 from descant.errors import DescantError, OptionError, readable, shortened
 from descant.files import is_there
 from descant.tools import ToolCall, ToolResult
-from descant.types import AnswerOptions, Audio, Image, Message, Part, Text, Video, assistant
+from descant.types import AnswerOptions, Audio, Image, Latency, Message, Part, Text, Video, assistant
 
 if TYPE_CHECKING:
     from descant.omni import LiveSession, Omni
+    from descant.remote.talk import RemoteTalk
 
 HELP = """Type a question, or:
   /image FILE  /audio FILE  /video FILE   attach to the next question
@@ -47,12 +49,12 @@ class ChatShell:
     messages: what was asked and answered, for ``/save``; attached: what goes with the next question.
     """
 
-    omni: Omni
+    omni: Omni | RemoteHome
     out: Path | None  # folder for the sounds; None: text only
     play: bool
     voice: str | None
     options: AnswerOptions
-    session: LiveSession
+    session: LiveSession | RemoteTalk
     messages: list[Message] = field(default_factory=list)
     attached: list[Part] = field(default_factory=list)
     answers: int = 0
@@ -80,6 +82,8 @@ class ChatShell:
         self.answers += 1
         if sinks.wav is not None:
             common.note(f"  {sinks.wav.path} ({sinks.wav.seconds:.1f} s)")
+        elif self.out is not None and isinstance(self.omni, RemoteHome):
+            common.note("  the server sent no sound; --no-speech asks for none")
         common.note_cuts(finished)
 
     def forget(self) -> None:
@@ -125,9 +129,9 @@ def attach_video(shell: ChatShell, name: str) -> None:
 def change_voice(shell: ChatShell, name: str) -> None:
     names = shell.omni.voices
     if not name:
-        common.note(f"  {', '.join(names) or 'this model has no voice'}")
+        common.note(f"  {', '.join(names) or 'no voice is listed'}")
         return
-    if name not in names:
+    if name not in names and not (isinstance(shell.omni, RemoteHome) and not names):  # which may not list them
         raise OptionError(f"no voice {shortened(name)}; this model has {', '.join(names) or 'none'}")
     if not shell.options["speech"]:
         raise OptionError("answers are text only here; leave --no-speech out to hear a voice")
@@ -194,30 +198,45 @@ def one_turn(shell: ChatShell, line: str) -> None:
 
 
 def chat(
-    model: common.ModelOption = "nano",
+    model: Annotated[str | None, typer.Option("--model", "-m", help=f"{common.WHICH} With --url, one of its.")] = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
     voice: common.VoiceOption = None,
     speech: Annotated[bool, typer.Option("--speech/--no-speech", help="Answer aloud too, or in text only.")] = True,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the sounds go.")] = Path("talk"),
     seed: common.SeedOption = None,
-    latency: common.LatencyOption = "balanced",
+    latency: Annotated[Latency | None, typer.Option("--latency", help="How soon, against how well, it sounds.")] = None,
     max_tokens: common.MaxTokensOption = None,
     dtype: common.DtypeOption = None,
     device: common.DeviceOption = None,
 ) -> None:
     """Talk in the terminal: text appears as it comes, the sound is written, and played where a player is installed."""
-    common.check_voice(model, voice)
-    omni = common.open_model(model, dtype=dtype, device=device, latency=latency)
-    speech = common.speaks(omni, speech, voice)
+    options: AnswerOptions = {"speech": speech, "max_tokens": max_tokens, "seed": seed}
+    if url is not None:
+        for option, value in (("--latency", latency), ("--dtype", dtype), ("--device", device)):
+            if value is not None:
+                raise OptionError(f"{option} is the server's to choose; leave it out beside --url")
+        with remote_home(url, key, model) as home:
+            talk_with(home, f"{home.name} at {url}", voice, out, options)
+        return
+    name = model or "nano"
+    common.check_voice(name, voice)
+    omni = common.open_model(name, dtype=dtype, device=device, latency=latency or "balanced")
+    options["speech"] = common.speaks(omni, speech, voice)
+    talk_with(omni, name, voice, out, options)
+
+
+def talk_with(home: Omni | RemoteHome, name: str, voice: str | None, out: Path, options: AnswerOptions) -> None:
+    """Talk until the person leaves. out: the folder for the sounds."""
+    speech = options["speech"]
     player = find_player() if speech else None
     if speech:
         out.mkdir(parents=True, exist_ok=True)
-    options: AnswerOptions = {"speech": speech, "max_tokens": max_tokens, "seed": seed}
-    session = omni.session(**options)
-    shell = ChatShell(omni, out if speech else None, player is not None, None, options, session)
+    shell = ChatShell(home, out if speech else None, player is not None, None, options, home.session(**options))
     if voice is not None:
         change_voice(shell, voice)
     heard = f"sounds are played by {player} and kept in {out}/" if player else f"sounds are written to {out}/"
-    common.note(f"{model} listens; {heard if speech else 'answers are text only'}. /help lists the commands.")
+    common.note(f"{name} listens; {heard if speech else 'answers are text only'}. /help lists the commands.")
     with line_editor(shell):
         while (line := read_line()) is not None:
             one_turn(shell, line.strip())
