@@ -14,7 +14,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import generate_latest
 from pydantic import ValidationError
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.websockets import WebSocket
@@ -30,16 +29,10 @@ from descant.server.realtime import RealtimeTalk
 from descant.server.responses import begin_response
 from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody
 from descant.server.settings import ServerSettings
-from descant.server.speech import (
-    speak_bytes,
-    speak_events,
-    speech_of,
-    transcript_events,
-    transcript_of,
-    whole_transcript,
-)
+from descant.server.speech import speak_bytes, speak_events, speech_of
 from descant.server.sse import guarded
 from descant.server.state import ServerState, SpokenAnswers
+from descant.server.transcription import begin_transcription
 
 Made = TypeVar("Made")
 AnyBody = TypeVar("AnyBody", bound=Body)
@@ -184,28 +177,24 @@ def add_audio_routes(app: FastAPI, state: ServerState) -> None:
         body = await body_of(request, SpeechBody)
         answer, media_type = await speech_of(state, body)
         if body.stream_format == "sse":
-            return event_stream(speak_events(state, answer, body.response_format))
-        return StreamingResponse(speak_bytes(state, answer, body.response_format), media_type=media_type)
+            return event_stream(speak_events(state, answer, body))
+        return StreamingResponse(speak_bytes(state, answer, body), media_type=media_type)
 
     @app.post("/v1/audio/transcriptions")
     async def transcriptions(request: Request) -> Response:
         async with request.form(max_files=FORM_FILES, max_fields=FORM_FIELDS) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise RequestError(400, "invalid_value", "send the recording as the form's field file", param="file")
-            data = await file.read()
-            fields = {name: value for name, value in form.items() if isinstance(value, str)}
-        answer = await transcript_of(state, data)
-        if fields.get("stream") == "true":
-            return event_stream(transcript_events(state, answer))
-        form_of = fields.get("response_format", "json")
-        if form_of not in ("json", "text", "verbose_json"):
-            answer.cancel()
-            raise RequestError(
-                400, "invalid_value", "response_format: json, text or verbose_json", param="response_format"
-            )
-        text = await unless_gone(request, whole_transcript(state, answer))
-        return Response(text + "\n", media_type="text/plain") if form_of == "text" else JSONResponse({"text": text})
+            begun = await begin_transcription(state, form)
+        if begun.form.stream:
+            return event_stream(begun.events(state))
+        made = await unless_gone(request, begun.whole(state))
+        if begun.form.response_format == "text":
+            return Response(made.text + "\n", media_type="text/plain")
+        return JSONResponse(made.record())
+
+    @app.post("/v1/audio/translations")
+    async def translations() -> Response:
+        message = "translations are not made here; ask /v1/chat/completions with the sound, and say what you want"
+        raise RequestError(400, "not_supported", message)
 
 
 def add_page_routes(app: FastAPI, state: ServerState) -> None:

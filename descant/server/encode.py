@@ -12,6 +12,7 @@ from av.audio.stream import AudioStream
 
 from descant.config import OUTPUT_RATE_HZ
 from descant.pcm import ENDLESS_BYTES, to_pcm16, wav_header
+from descant.server.tempo import Tempo
 
 SoundFormat = Literal["wav", "pcm16", "pcm", "mp3", "flac", "opus", "aac"]
 SOUND_FORMATS: tuple[SoundFormat, ...] = ("wav", "pcm16", "pcm", "mp3", "flac", "opus", "aac")
@@ -37,10 +38,12 @@ OPTIONS: dict[SoundFormat, dict[str, str]] = {"opus": {"page_duration": "20000"}
 
 
 class SoundEncoder:
-    """One stream of sound in one format. ``push`` gives the bytes that are ready; ``finish`` the rest."""
+    """One stream of sound in one format. ``push`` gives the bytes that are ready; ``finish`` the rest. speed: 0.25 to 4
+    times as fast, at the same pitch."""
 
-    def __init__(self, form: SoundFormat):
+    def __init__(self, form: SoundFormat, speed: float = 1.0):
         self.form = form
+        self._tempo = Tempo(speed)
         self._buffer = io.BytesIO()
         self._begun = False
         self._samples = 0
@@ -51,6 +54,11 @@ class SoundEncoder:
 
     def push(self, samples: npt.NDArray[np.float32]) -> bytes:
         """The bytes that samples (W,) float32 at 24 kHz make ready."""
+        return self._encode(self._tempo.push(samples))
+
+    def _encode(self, samples: npt.NDArray[np.float32]) -> bytes:
+        if not len(samples):
+            return b""
         pcm = to_pcm16(samples)
         if self.form in _CODED:
             frame = av.AudioFrame.from_ndarray(np.frombuffer(pcm, "<i2")[None], format="s16", layout="mono")
@@ -65,11 +73,12 @@ class SoundEncoder:
 
     def finish(self) -> bytes:
         """The end of the stream."""
+        rest = self._encode(self._tempo.finish())
         if self.form not in _CODED:
-            return b"" if self._begun or self.form != "wav" else wav_header(OUTPUT_RATE_HZ, 0)
+            return rest if self._begun or self.form != "wav" else wav_header(OUTPUT_RATE_HZ, 0)
         self._container.mux(self._stream.encode(None))
         self._container.close()
-        return self._taken()
+        return rest + self._taken()
 
     def _taken(self) -> bytes:
         data = self._buffer.getvalue()

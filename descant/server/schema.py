@@ -100,7 +100,7 @@ class ResponsesBody(Body):
 
 
 class SpeechBody(Body):
-    """POST /v1/audio/speech."""
+    """POST /v1/audio/speech. ``instructions`` are ignored: a voice has one manner."""
 
     model: Name | None = None
     input: Annotated[str, Field(min_length=1)]
