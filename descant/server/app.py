@@ -25,7 +25,7 @@ from descant.server.dialects import DIALECTS, Dialect
 from descant.server.errors import request_error, response_of
 from descant.server.gate import Gate
 from descant.server.page import page_response
-from descant.server.realtime import RealtimeTalk
+from descant.server.realtime import RealtimeTalk, SocketChannel
 from descant.server.responses import begin_response
 from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody
 from descant.server.settings import ServerSettings
@@ -148,7 +148,7 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
         if state.loaded is None or state.draining:
             await socket.close(1013 if not state.draining else 1001)
             return
-        await RealtimeTalk(socket, state, dialect).run()
+        await RealtimeTalk(SocketChannel(socket), state, dialect).run()
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from descant.engine.answer import Answer
 from descant.errors import OptionError
 from descant.server.conversation import check_supported, messages_of
 from descant.server.encode import SoundEncoder, SoundFormat, whole
 from descant.server.formats import read_schema
-from descant.server.schema import MAX_STOP_CHARACTERS, MAX_STOPS, Body, ChatBody, VoiceId
+from descant.server.schema import MAX_STOP_CHARACTERS, MAX_STOPS, ChatBody, VoiceId
 from descant.server.spoken import Spoken, collect, usage_record
 from descant.server.sse import merged_streams, sse
 from descant.server.state import ServerState
@@ -81,7 +82,7 @@ def stops_of(body: ChatBody) -> tuple[str, ...]:
     return stops
 
 
-def sampling_of(own: Sampling, body: Body) -> Sampling | None:
+def sampling_of(own: Sampling, body: BaseModel) -> Sampling | None:
     """The model's sampling with what a request changes; None: nothing."""
     given = vars(body)
     changes = {one.name: given[one.name] for one in fields(Sampling) if given.get(one.name) is not None}

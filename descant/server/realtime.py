@@ -1,110 +1,182 @@
-"""/v1/realtime, OpenAI's protocol over a WebSocket: a live talk, heard while it goes on.
+"""/v1/realtime, OpenAI's protocol: a live talk, heard while it goes on, over a WebSocket or over WebRTC.
 
-    client   session.update, input_audio_buffer.append     response.create, response.cancel, item.truncate
-                        |                                                |
-             VAD or commit --> LiveSession: prefilled as it is pushed -- respond() --> deltas of text and sound
+    client events --> RealtimeTalk --> RealtimeInput      sound, frames, turns --> LiveSession, read as it is pushed
+                           |     \\--> Items               messages, put in anywhere, taken out, cut to what was heard
+                           |      \\-> RealtimeResponses   answers --> deltas of text and sound
+                           +-- Channel (the transport), Dialect (older names)
 
-One socket is one live session. Its instructions are those of the first input; unknown fields are ignored, and what is
-wrong is an error event: the socket stays open.
+One talk is one live session. Unknown fields are ignored, and what is wrong is an error event: the channel stays open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
-from collections.abc import Awaitable, Callable
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from descant.engine.live import LiveSession
 from descant.errors import DescantError, RequestError
-from descant.server.conversation import bytes_of, part_of
+from descant.server.chat import sampling_of
 from descant.server.dialects import Dialect
 from descant.server.errors import body_of_error, request_error
 from descant.server.realtime_answer import RealtimeAnswer
-from descant.server.realtime_session import (
-    DEFAULTS,
-    at,
-    check_session,
-    deep_merged,
-    new_id,
-    renamed,
-    samples_of,
-    vad_settings,
-)
+from descant.server.realtime_input import RealtimeInput
+from descant.server.realtime_items import MAX_ITEMS, Item, Items, item_record, message_of_item, without_media
+from descant.server.realtime_responses import RealtimeResponses, voice_fixed
+from descant.server.realtime_session import RealtimeSession, event_of, new_id
 from descant.server.state import ServerState
-from descant.server.vad import EnergyVad
-from descant.types import TRANSCRIBE, AnswerOptions, Audio, Finished, user
+from descant.server.tools import read_tool_use
+from descant.server.voice_formats import SoundArray
+from descant.types import AnswerOptions, Memory
 
+log = logging.getLogger(__name__)
 EVENT_BYTES = 16 << 20  # of one event
-KEPT_SOUND_S = 300.0  # of the turn's sound, for its transcript
-SHORTEST_TURN_S = 0.1  # less is no speech: a false start
+CONTROL_BYTES = 256 << 10  # of one that carries no media
+MEDIA_EVENTS = frozenset(
+    {"input_audio_buffer.append", "input_image_buffer.append", "conversation.item.create", "response.create"}
+)
+MID_TURN_S = 30.0  # without a word in the middle of a turn: then it is forgotten
+NOTICE_S = 60.0  # before the end of a session: then it is told
 
 
-@dataclass
-class Turn:
-    """The sound of the turn that is coming in. item: its id; pcm: what was heard, for a transcript."""
+class SoundLine(Protocol):
+    """A way by which sound leaves beside the events, in real time."""
 
-    item: str = field(default_factory=lambda: new_id("item"))
-    pcm: list[np.ndarray] = field(default_factory=list)
-    seconds: float = 0.0
+    async def play(self, response: RealtimeAnswer, samples: SoundArray) -> None:
+        """Queue samples (W,) at 24 kHz."""
+
+    async def interrupt(self) -> None:
+        """Drop what was not played; of its answer only what was heard stays."""
+
+    async def ended(self, response: RealtimeAnswer) -> None:
+        """Nothing more comes of an answer."""
+
+
+class Channel(Protocol):
+    """A way to one client. line: how sound leaves (None: as events)."""
+
+    line: SoundLine | None
+
+    async def receive(self) -> str | None:
+        """The client's next event; None: the client is gone."""
+
+    async def send(self, text: str) -> None:
+        """One event to the client. Harmless when the client is gone."""
+
+    async def close(self, code: int = 1000) -> None:
+        """End it. Harmless when repeated."""
+
+
+class SocketChannel:
+    """A WebSocket."""
+
+    line: SoundLine | None = None
+
+    def __init__(self, socket: WebSocket):
+        self.socket = socket
+
+    async def receive(self) -> str | None:
+        try:
+            message = await self.socket.receive()
+        except RuntimeError:  # it was closed from here
+            return None
+        text = message.get("text")
+        if text is None and message["type"] == "websocket.receive":
+            await self.close(1003)  # the protocol has no binary messages
+        return text
+
+    async def send(self, text: str) -> None:
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self.socket.send_text(text)
+
+    async def close(self, code: int = 1000) -> None:
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self.socket.close(code)
 
 
 class RealtimeTalk:
-    """One socket."""
+    """One talk with one client."""
 
-    def __init__(self, socket: WebSocket, state: ServerState, dialect: Dialect):
-        self.socket = socket
+    def __init__(self, channel: Channel, state: ServerState, dialect: Dialect, config: RealtimeSession | None = None):
+        self.channel = channel
         self.state = state
         self.dialect = dialect
-        self.config = deep_merged(DEFAULTS, {"model": state.settings.model, "id": new_id("sess")})
+        self.config = config or dialect.defaults()
+        self.id = new_id("sess")
+        self.conversation_id = new_id("conv")
+        self.expires_at = int(time.time() + state.settings.session_s)
         self.live: LiveSession | None = None
-        self.turn = Turn()
-        self.before: deque[np.ndarray] = deque()  # sound before speech begins: the padding
-        self.vad: EnergyVad | None = None
-        self.response: RealtimeAnswer | None = None
-        self.heard_s = 0.0  # of sound in all
-        self.last_spoken: RealtimeAnswer | None = None
+        self.items = Items()
+        self.input = RealtimeInput(self)
+        self.responses = RealtimeResponses(self)
+        self.may_speak = True  # it opens, or has opened, with speech
+        self.heard_s = 0.0  # when the client last said something, on the event loop's clock
         self._sending = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # ------------------------------------------------------------ the socket
+    # ------------------------------------------------------------ the channel
 
     async def run(self) -> None:
         """Until the client leaves, is silent for too long, or has been here for long enough."""
-        await self.send("session.created", {"session": self.config})
+        await self.send("session.created", {"session": self.record()})
         limits = self.state.settings
-        end = asyncio.get_running_loop().time() + limits.session_s
+        loop = asyncio.get_running_loop()
+        self.heard_s = loop.time()
+        end = self.heard_s + limits.session_s
+        notice = self.start(self._give_notice(limits.session_s - NOTICE_S))
         try:
-            while (left := end - asyncio.get_running_loop().time()) > 0:
-                async with asyncio.timeout(min(limits.idle_s, left)):
-                    text = await self.socket.receive_text()
+            while loop.time() < end:
+                try:
+                    async with asyncio.timeout_at(min(self.heard_s + self.patience_s, end)):
+                        text = await self.channel.receive()
+                except TimeoutError:
+                    if loop.time() < end and not await self._forgive():
+                        return
+                    continue
+                if text is None:
+                    return
+                self.heard_s = loop.time()
                 await self.take(text)
             await self.leave("session_expired", f"a session lasts {limits.session_s:g} s; open another", 1001)
-        except TimeoutError:
-            await self.leave("idle_timeout", "nothing came for too long, or the session has lasted long enough", 1008)
-        except (
-            WebSocketDisconnect,
-            RuntimeError,
-            KeyError,
-        ):  # KeyError: a binary message, which the protocol does not have
-            pass
         finally:
-            for task in self._tasks:
-                task.cancel()
-            if self.live is not None:
-                await asyncio.to_thread(self.live.close)
+            notice.cancel()
+            await self.end()
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that the client may be silent now."""
+        idle_s = self.state.settings.idle_s
+        return min(MID_TURN_S, idle_s) if self.input.turn.seconds else idle_s
+
+    async def _forgive(self) -> bool:
+        """Nothing came for a while; returns whether the talk goes on."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self.heard_s + self.patience_s:
+            return True  # something came by another way
+        if self.input.turn.seconds:
+            self.heard_s = loop.time()
+            await self.input.abandon()
+            return True
+        await self.leave("idle_timeout", "nothing came for too long", 1008)
+        return False
+
+    async def end(self) -> None:
+        """Let go of everything."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self.live is not None:
+            await asyncio.to_thread(self.live.close)
 
     async def leave(self, code: str, message: str, close_code: int) -> None:
-        """Say why, and close the socket."""
-        with suppress(RuntimeError, WebSocketDisconnect):  # the client may have gone
-            await self.send("error", body_of_error(RequestError(408, code, message)))
-            await self.socket.close(close_code)
+        """Say why, and close the channel."""
+        await self.send("error", body_of_error(RequestError(408, code, message)))
+        await self.channel.close(close_code)
 
     async def send(self, kind: str, fields: dict[str, Any] | None = None) -> None:
         """One server event, in the words of the client's dialect."""
@@ -113,254 +185,185 @@ class RealtimeTalk:
             return
         event = {"type": known[0], "event_id": new_id("event"), **known[1]}
         async with self._sending:
-            await self.socket.send_text(json.dumps(event))
+            await self.channel.send(json.dumps(event))
 
     async def take(self, text: str) -> None:
         """One client event; what is wrong with it is told, and nothing else is lost."""
-        event: object = None
+        name: object = None
         try:
-            with suppress(ValueError, RecursionError):
-                event = json.loads(text)
-            if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-                raise RequestError(400, "invalid_json", "an event is a JSON object with a type")
+            event = event_of(text)
+            name = event.get("event_id")
             act = HANDLERS.get(event["type"])
             if act is None:
                 raise RequestError(400, "unknown_event", "there is no client event of this type")
+            if len(text) > CONTROL_BYTES and event["type"] not in MEDIA_EVENTS:
+                raise RequestError(413, "event_too_large", f"this event has at most {CONTROL_BYTES:,} bytes")
             await act(self, event)
         except DescantError as error:
             told = body_of_error(request_error(error))["error"]
-            told["event_id"] = event.get("event_id") if isinstance(event, dict) else None
+            told["event_id"] = name if isinstance(name, str) else None
             await self.send("error", {"error": told})
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work beside the channel's loop, which ends with it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """Work has ended. A fault of ours ends the talk: whoever waits for the rest of it must not wait for ever."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a realtime talk failed", exc_info=error)
+            self._tasks.add(closing := asyncio.ensure_future(self.channel.close(1011)))
+            closing.add_done_callback(self._tasks.discard)
+
+    async def _give_notice(self, wait_s: float) -> None:
+        """Tell that the session is about to end."""
+        if wait_s <= 0:
+            return
+        await asyncio.sleep(wait_s)
+        message = f"the session ends in {NOTICE_S:g} s; open another"
+        await self.send("error", body_of_error(RequestError(408, "session_expires_soon", message)))
 
     # ------------------------------------------------------------ the session
 
     @property
-    def input(self) -> dict[str, Any]:
-        return self.config["audio"]["input"]  # type: ignore[no-any-return]
+    def converses(self) -> bool:
+        """True unless it only writes down what is said."""
+        return self.config.type == "realtime"
 
-    @property
-    def spoken(self) -> bool:
-        return "audio" in self.config["output_modalities"] and self.state.omni.speaks
+    def record(self) -> dict[str, Any]:
+        """The session as clients read it."""
+        return self.config.record(self.id, self.state.settings.model, self.expires_at)
 
     async def session(self) -> LiveSession:
         """The live session, opened at the first input."""
         if self.live is None:
-            voice = self.config["audio"]["output"].get("voice")
-            name = voice.get("id") if isinstance(voice, dict) else voice
-            options: AnswerOptions = {"speech": self.spoken}
-            if self.spoken:
-                options["voice"] = self.state.voice(name if isinstance(name, str) else None)
-            self.live = await self.state.omni.asession(instructions=self.config["instructions"], **options)
+            config = self.config
+            omni = self.state.omni
+            self.may_speak = config.spoken and omni.speaks
+            options: AnswerOptions = {"speech": self.may_speak}
+            if self.may_speak:
+                options["voice"] = self.state.voice(config.voice)
+            if config.sampling is not None:
+                options["sampling"] = sampling_of(omni.checkpoint.generation.text, config.sampling)
+                options["seed"] = config.sampling.seed
+            memory = Memory(full="refuse" if config.truncation == "disabled" else "drop")
+            options["tools"] = read_tool_use(config.tools, config.tool_choice, None, "session.")
+            self.live = await omni.asession(instructions=config.instructions, memory=memory, **options)
         return self.live
 
     async def update(self, event: dict[str, Any]) -> None:
+        """session.update."""
         given = event.get("session")
         if not isinstance(given, dict):
             raise RequestError(400, "invalid_value", "session.update has no session", param="session")
-        after = deep_merged(self.config, self.dialect.session(given))
-        fixed = [("instructions",), ("output_modalities",), ("audio", "output", "voice")]
-        if self.live is not None and any(at(after, path) != at(self.config, path) for path in fixed):
-            raise RequestError(
-                400, "session_begun", "instructions, modalities and voice are those of the first input; open another"
-            )
-        check_session(after)
-        self.config = after
-        self.vad = None
-        await self.send("session.updated", {"session": self.config})
-
-    # ------------------------------------------------------------ sound in
-
-    async def append(self, event: dict[str, Any]) -> None:
-        samples = samples_of(event.get("audio"))
-        detection = self.input.get("turn_detection")
-        if detection is None:
-            await self.hear(samples)
-            return
-        if self.vad is None:
-            self.vad = EnergyVad(self.dialect.rate_hz, vad_settings(detection))
-        self.before.append(samples)
-        speaking = self.vad.speaking
-        for what in list(self.vad.push(samples)):
-            if what.kind == "started":
-                await self.begin_turn(detection, what.at_s)
-            else:
-                await self.end_turn(detection, what.at_s)
-        if self.vad.speaking or speaking:
-            await self.hear_before()
-        self.forget_before(self.vad.settings.padding_s)
-
-    async def begin_turn(self, detection: dict[str, Any], at_s: float) -> None:
-        await self.send(
-            "input_audio_buffer.speech_started", {"audio_start_ms": round(1000 * at_s), "item_id": self.turn.item}
-        )
-        if self.response is not None and detection.get("interrupt_response", True):
-            await self.stop("turn_detected")
-        await self.hear_before()
-
-    async def end_turn(self, detection: dict[str, Any], at_s: float) -> None:
-        await self.hear_before()
-        await self.send(
-            "input_audio_buffer.speech_stopped", {"audio_end_ms": round(1000 * at_s), "item_id": self.turn.item}
-        )
-        await self.commit({})
-        if detection.get("create_response", True):
-            await self.respond({})
-
-    async def hear_before(self) -> None:
-        while self.before:
-            await self.hear(self.before.popleft())
-
-    def forget_before(self, seconds: float) -> None:
-        """Keep of the sound before speech no more than its padding."""
-        kept = sum(map(len, self.before))
-        while self.before and kept - len(self.before[0]) >= seconds * self.dialect.rate_hz:
-            kept -= len(self.before.popleft())
-
-    async def hear(self, samples: np.ndarray) -> None:
-        """Sound that belongs to the turn: read while it comes in."""
-        if len(samples):
-            await (await self.session()).apush_audio(samples, self.dialect.rate_hz)
-            self.turn.seconds += len(samples) / self.dialect.rate_hz
-            if self.turn.seconds <= KEPT_SOUND_S:
-                self.turn.pcm.append(samples)
-
-    async def see(self, event: dict[str, Any]) -> None:
-        """A camera's frame, on the clock of the sound."""
-        image = bytes_of(event.get("image"), "image")
-        await (await self.session()).apush_frame(image, self.turn.seconds)
-
-    async def commit(self, event: dict[str, Any]) -> None:
-        turn = self.turn
-        if turn.seconds < SHORTEST_TURN_S:
-            raise RequestError(400, "input_audio_buffer_commit_empty", "there is no sound in the buffer to commit")
-        self.turn = Turn()
-        await self.send("input_audio_buffer.committed", {"item_id": turn.item, "previous_item_id": None})
-        content = [{"type": "input_audio", "transcript": None}]
-        await self.added(
-            {"id": turn.item, "type": "message", "role": "user", "status": "completed", "content": content}
-        )
-        if self.input.get("transcription") is not None:
-            self.start(self.transcribe(turn))
-
-    async def clear(self, event: dict[str, Any]) -> None:
-        self.before.clear()
-        self.turn = Turn()
+        before = self.config
+        after = before.updated(self.dialect.session(given))
+        use = read_tool_use(after.tools, after.tool_choice, None, "session.")
+        if self.responses.sounded and after.voice != before.voice:
+            raise voice_fixed()
         if self.live is not None:
-            await self.live.aclear()
-        await self.send("input_audio_buffer.cleared")
-
-    async def transcribe(self, turn: Turn) -> None:
-        """Write down what was said, beside the answer."""
-        name = "conversation.item.input_audio_transcription"
-        try:
-            sound = Audio(np.concatenate(turn.pcm), self.dialect.rate_hz)
-            text = ""
-            async for event in await self.state.omni.achat([user(sound, TRANSCRIBE)], speech=False):
-                if isinstance(event, Finished):
-                    text = event.text
-            fields = {"item_id": turn.item, "content_index": 0, "transcript": text}
-            await self.send(f"{name}.completed", fields | {"usage": {"type": "duration", "seconds": turn.seconds}})
-        except DescantError as error:
-            told = body_of_error(request_error(error))["error"]
-            await self.send(f"{name}.failed", {"item_id": turn.item, "content_index": 0, "error": told})
-
-    # ------------------------------------------------------------ items
+            if after.type != before.type:
+                raise RequestError(400, "session_begun", "the type is that of the first input; open another session")
+            if after.spoken and not before.spoken and not self.may_speak:
+                message = "the session began with text alone; ask for audio before the first input, or open another"
+                raise RequestError(400, "session_begun", message, param="session.output_modalities")
+            told = ("instructions", "tools", "tool_choice")
+            if any(vars(after)[name] != vars(before)[name] for name in told):
+                await asyncio.to_thread(self.live.instruct, after.instructions, use)
+        self.config = after
+        if after.audio.input != before.audio.input:
+            self.input.reset()
+        await self.send("session.updated", {"session": self.record()})
 
     async def finish(self, event: dict[str, Any]) -> None:
         """The older protocol's word for the end: the answer that is being made is made to its end."""
-        if self.response is not None and self.response.task is not None:
-            await asyncio.wait([self.response.task])
+        active = self.responses.active
+        if active is not None and active.task is not None:
+            await asyncio.wait([active.task])
         await self.send("session.finished")
-        await self.socket.close()
+        await self.channel.close()
+
+    # ------------------------------------------------------------ items
+
+    async def add_item(self, item: Item, place: int | None = None, shown: dict[str, Any] | None = None) -> None:
+        """An item joins the conversation. shown: the item as it was sent, where less of it is kept."""
+        before = self.items.put(item, place)
+        fields = {"previous_item_id": before, "item": shown or item.record}
+        await self.send("conversation.item.added", fields)
+        await self.send("conversation.item.done", fields)
+        if len(self.items.all) > MAX_ITEMS:
+            await self._drop(self.items.all[0])
 
     async def create_item(self, event: dict[str, Any]) -> None:
-        item = event.get("item")
-        if not isinstance(item, dict) or item.get("type") != "message" or item.get("role") != "user":
-            raise RequestError(400, "unsupported_item", "items are messages of the user here", param="item")
-        content = item.get("content")
-        parts = [
-            part_of(renamed(part), f"item.content[{n}]", video_sound=False) for n, part in enumerate(content or [])
-        ]
-        await (await self.session()).aadd(*parts)
-        await self.added({"id": new_id("item"), "status": "completed", **item})
+        """conversation.item.create."""
+        if not self.converses:
+            raise RequestError(400, "invalid_state", "a transcription session has no items but what is said")
+        record = item_record(event.get("item"))
+        self.items.check_new(record["id"])
+        place = self.items.place_after(event.get("previous_item_id"))
+        if len(self.items.all) >= MAX_ITEMS and self.config.truncation == "disabled":
+            raise RequestError(400, "too_many_items", f"a conversation has at most {MAX_ITEMS} items; delete some")
+        message = message_of_item(record, self.config.audio.input.format.coding)
+        self.input.rest()
+        live = await self.session()
+        key = await asyncio.to_thread(live.insert, message, self.items.key_before(place))
+        await self.add_item(Item(without_media(record), key), place, record)
 
-    async def added(self, item: dict[str, Any]) -> None:
-        await self.send("conversation.item.added", {"previous_item_id": None, "item": item})
-        await self.send("conversation.item.done", {"previous_item_id": None, "item": item})
+    async def retrieve(self, event: dict[str, Any]) -> None:
+        """conversation.item.retrieve: without the sound and the pictures, which are not kept."""
+        await self.send("conversation.item.retrieved", {"item": self.items.get(event.get("item_id")).record})
+
+    async def delete(self, event: dict[str, Any]) -> None:
+        """conversation.item.delete."""
+        item = self.items.get(event.get("item_id"))
+        active = self.responses.active
+        if active is not None and item in active.output:
+            raise RequestError(400, "invalid_state", "the item is being made; cancel the answer first", param="item_id")
+        await self._drop(item)
+        await self.send("conversation.item.deleted", {"item_id": item.id})
+
+    async def _drop(self, item: Item) -> None:
+        self.items.all.remove(item)
+        if item.key is not None and self.live is not None:
+            await asyncio.to_thread(self.live.remove, item.key)
 
     async def truncate(self, event: dict[str, Any]) -> None:
+        """conversation.item.truncate: the client says how much of an answer was heard."""
+        item = self.items.get(event.get("item_id"))
         heard_ms = event.get("audio_end_ms")
-        last = self.last_spoken
-        if last is None or last.item != event.get("item_id") or self.live is None:
-            raise RequestError(400, "item_not_found", "only the last spoken item can be truncated", param="item_id")
+        content = item.record.get("content") or [{}]
+        if content[0].get("type") != "output_audio" or item.key is None or self.live is None:
+            raise RequestError(400, "item_not_found", "only spoken answers can be truncated", param="item_id")
         if not isinstance(heard_ms, int) or isinstance(heard_ms, bool) or heard_ms < 0:
             raise RequestError(400, "invalid_value", "audio_end_ms is milliseconds, 0 or more", param="audio_end_ms")
-        await asyncio.to_thread(self.live.truncate, heard_ms / 1000)
-        fields = {"item_id": last.item, "content_index": 0, "audio_end_ms": heard_ms}
-        await self.send("conversation.item.truncated", {**fields})
+        await self.cut(item, heard_ms)
 
-    # ------------------------------------------------------------ answers
-
-    async def respond(self, event: dict[str, Any]) -> None:
-        if self.response is not None:
-            raise RequestError(
-                400, "conversation_already_has_active_response", "an answer is being made; cancel it first"
-            )
-        most = self.config["max_output_tokens"]
-        wish = event.get("response")
-        given = wish if isinstance(wish, dict) else {}
-        if isinstance(given.get("max_output_tokens"), int):
-            most = given["max_output_tokens"]
-        if self.live is None:
-            raise RequestError(400, "invalid_state", "there is nothing to answer: send sound or an item first")
-        answer = await self.live.arespond(max_tokens=most if isinstance(most, int) else None)
-        self.response = RealtimeAnswer(answer, self.spoken, given.get("metadata"))
-        self.response.task = self.start(self.tell(self.response))
-
-    async def cancel(self, event: dict[str, Any]) -> None:
-        if self.response is None:
-            raise RequestError(400, "response_cancel_not_active", "no answer is being made")
-        await self.stop("client_cancelled")
-
-    async def stop(self, reason: str) -> None:
-        """End the answer that is being made; what it wrote stays in the conversation until it is truncated."""
-        response = self.response
-        if response is None or self.live is None:
-            return
-        response.reason = reason
-        await asyncio.to_thread(self.live.cancel)
-        if response.task is not None:
-            await asyncio.wait([response.task])
-
-    async def tell(self, response: RealtimeAnswer) -> None:
-        """One answer, told to its end; from there on the next one may begin."""
-        await response.tell(self.send)
-        if response.finished is not None:
-            self.state.figures.add(response.finished)
-        self.response = None
-        if response.spoken:
-            self.last_spoken = response
-        await response.tell_end(self.send)
-
-    def start(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        """Work beside the socket's loop, which ends with it."""
-        task = asyncio.ensure_future(work)
-        assert isinstance(task, asyncio.Task)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    async def cut(self, item: Item, heard_ms: int) -> None:
+        """Keep of an answer what was heard of it."""
+        assert self.live is not None
+        kept = await asyncio.to_thread(self.live.truncate, heard_ms / 1000, item.key)
+        for part in item.record["content"]:
+            part["transcript"] = kept
+        fields = {"item_id": item.id, "content_index": 0, "audio_end_ms": heard_ms}
+        await self.send("conversation.item.truncated", fields)
 
 
 RealtimeHandler = Callable[[RealtimeTalk, dict[str, Any]], Awaitable[None]]
 HANDLERS: dict[str, RealtimeHandler] = {
     "session.update": RealtimeTalk.update,
-    "input_audio_buffer.append": RealtimeTalk.append,
-    "input_audio_buffer.commit": RealtimeTalk.commit,
-    "input_audio_buffer.clear": RealtimeTalk.clear,
-    "input_image_buffer.append": RealtimeTalk.see,
+    "input_audio_buffer.append": lambda talk, event: talk.input.append(event),
+    "input_audio_buffer.commit": lambda talk, event: talk.input.commit(event),
+    "input_audio_buffer.clear": lambda talk, event: talk.input.clear(event),
+    "input_image_buffer.append": lambda talk, event: talk.input.see(event),
     "conversation.item.create": RealtimeTalk.create_item,
+    "conversation.item.delete": RealtimeTalk.delete,
+    "conversation.item.retrieve": RealtimeTalk.retrieve,
     "conversation.item.truncate": RealtimeTalk.truncate,
-    "response.create": RealtimeTalk.respond,
-    "response.cancel": RealtimeTalk.cancel,
+    "response.create": lambda talk, event: talk.responses.create(event),
+    "response.cancel": lambda talk, event: talk.responses.cancel(event),
     "session.finish": RealtimeTalk.finish,
 }

@@ -1,48 +1,189 @@
-"""The session object of the realtime protocol: its defaults, its updates, and what of it can be had here."""
+"""The session object of the realtime protocol: its fields, its updates, and what of it can be had here.
+
+Unknown fields are ignored. An update is merged at every depth, and null clears: it takes away what may be absent, and
+gives anything else its default.
+"""
 
 from __future__ import annotations
 
+import json
 import secrets
-from base64 import b64decode, b64encode
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from descant.config import OUTPUT_RATE_HZ
 from descant.errors import RequestError
-from descant.server.encode import whole
-from descant.server.vad import VadSettings
+from descant.server.schema import MAX_ID_CHARACTERS, VoiceId
+from descant.server.voice_formats import SoundCoding
 
-RATE_HZ = 24_000  # of sound in both directions
-MAX_AUDIO_BYTES = 15 << 20  # of one append
-DEFAULTS: dict[str, Any] = {
-    "type": "realtime",
-    "output_modalities": ["audio"],
-    "instructions": None,
-    "max_output_tokens": "inf",
-    "tools": [],
-    "tool_choice": "auto",
-    "truncation": "auto",
-    "audio": {
-        "input": {
-            "format": {"type": "audio/pcm", "rate": RATE_HZ},
-            "transcription": None,
-            "noise_reduction": None,
-            "turn_detection": {
-                "type": "server_vad",
-                "threshold": 0.5,
-                "prefix_padding_ms": 300,
-                "silence_duration_ms": 500,
-                "create_response": True,
-                "interrupt_response": True,
-            },
-        },
-        "output": {"format": {"type": "audio/pcm", "rate": RATE_HZ}, "voice": "default", "speed": 1.0},
-    },
-}
+MAX_INSTRUCTIONS = 100_000  # characters
+Modalities = list[Literal["text", "audio"]]
+
+
+class Part(BaseModel):
+    """Base of the session's objects."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    ABSENT: ClassVar[frozenset[str]] = frozenset()  # fields that null takes away although their default is something
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clear(cls, given: Any) -> Any:
+        """Null is the default."""
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None or name in cls.ABSENT}
+
+
+class ServerVad(Part):
+    """Turns are told by whether somebody speaks."""
+
+    type: Literal["server_vad"] = "server_vad"
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    prefix_padding_ms: Annotated[int, Field(ge=0, le=5_000)] = 300
+    silence_duration_ms: Annotated[int, Field(ge=20, le=10_000)] = 500
+    idle_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] | None = None
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+class SemanticVad(Part):
+    """Turns end where what was said sounds complete."""
+
+    type: Literal["semantic_vad"]
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+class Format(Part):
+    """A coding of sound. rate: Hz; of pcmu and pcma always 8000."""
+
+    type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
+    rate: Annotated[int, Field(ge=8_000, le=48_000)] = OUTPUT_RATE_HZ
+
+    @property
+    def coding(self) -> SoundCoding:
+        return SoundCoding(self.type, self.rate if self.type == "audio/pcm" else 8000)
+
+
+class Transcription(Part):
+    """The wish to have written down what was said. The model itself writes, whichever is named."""
+
+    model: Annotated[str, Field(max_length=MAX_ID_CHARACTERS)] | None = None
+    language: Annotated[str, Field(max_length=MAX_ID_CHARACTERS)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_INSTRUCTIONS)] | None = None
+
+
+class NoiseReduction(Part):
+    """A wish that nothing here depends on: the model hears the sound as it is."""
+
+    type: Annotated[str, Field(max_length=MAX_ID_CHARACTERS)] | None = None
+
+
+class AudioIn(Part):
+    ABSENT = frozenset({"turn_detection"})
+    format: Format = Format()
+    transcription: Transcription | None = None
+    noise_reduction: NoiseReduction | None = None
+    turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = ServerVad()
+
+
+VoiceName = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
+
+
+class AudioOut(Part):
+    format: Format = Format()
+    voice: VoiceName | VoiceId = "default"
+    speed: float = 1.0
+
+
+class SessionAudio(Part):
+    input: AudioIn = AudioIn()
+    output: AudioOut = AudioOut()
+
+
+class SamplingWish(Part):
+    """How the words are drawn, as the older protocol asks; it counts from the first input on."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None
+
+
+class RealtimeSession(Part):
+    """A session. ``tools`` and ``tool_choice`` are checked by ``server.tools``."""
+
+    type: Literal["realtime", "transcription"] = "realtime"
+    output_modalities: Annotated[Modalities, Field(min_length=1, max_length=2)] = ["audio"]
+    instructions: Annotated[str, Field(max_length=MAX_INSTRUCTIONS)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=2**31)] | Literal["inf"] = "inf"
+    tools: Annotated[list[dict[str, Any]], Field(max_length=128)] = []
+    tool_choice: str | dict[str, Any] = "auto"
+    truncation: Literal["auto", "disabled"] | dict[str, Any] = "auto"
+    audio: SessionAudio = SessionAudio()
+    sampling: SamplingWish | None = None
+
+    @property
+    def voice(self) -> str:
+        """The name of the voice that was asked for."""
+        voice = self.audio.output.voice
+        return voice if isinstance(voice, str) else voice.id
+
+    @property
+    def spoken(self) -> bool:
+        return "audio" in self.output_modalities
+
+    @property
+    def detection(self) -> ServerVad | SemanticVad | None:
+        return self.audio.input.turn_detection
+
+    @property
+    def most_tokens(self) -> int | None:
+        """max_output_tokens; None: as many as the model was made for."""
+        return None if self.max_output_tokens == "inf" else int(self.max_output_tokens)
+
+    def updated(self, given: dict[str, Any]) -> RealtimeSession:
+        """The session after an update. Raises RequestError with the field that is wrong."""
+        merged = deep_merged(self.model_dump(), given)
+        detection = merged.get("audio", {}).get("input", {}) if isinstance(merged.get("audio"), dict) else {}
+        if isinstance(detection, dict) and isinstance(turn := detection.get("turn_detection"), dict):
+            turn.setdefault("type", "server_vad")
+        after: RealtimeSession = checked(RealtimeSession, merged, "session")
+        out = after.audio.output
+        if out.speed != 1.0:
+            raise RequestError(400, "invalid_value", "speed: this voice has one; write 1", param="session.audio")
+        if out.format.type == "audio/pcm" and out.format.rate != OUTPUT_RATE_HZ:
+            message = f"output: audio/pcm is of {OUTPUT_RATE_HZ} Hz here"
+            raise RequestError(400, "invalid_value", message, param="session.audio.output.format")
+        return after
+
+    def record(self, name: str, model: str, expires_at: int) -> dict[str, Any]:
+        """The session object as clients read it."""
+        fields = self.model_dump(exclude={"sampling"} if self.sampling is None else None)
+        if self.type == "transcription":
+            fields = {"type": self.type, "audio": {"input": fields["audio"]["input"]}}
+        return {"id": name, "object": "realtime.session", "model": model, "expires_at": expires_at, **fields}
+
+
+def checked(kind: type[Any], given: object, where: str) -> Any:
+    """An object of the protocol, checked. Raises RequestError with the first field that is wrong."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join([where, *map(str, first["loc"])])
+        raise RequestError(400, "invalid_value", f"{place}: {first['msg']}", param=place) from None
+    except RecursionError:
+        raise RequestError(400, "invalid_value", f"{where} is nested too deep", param=where) from None
 
 
 def deep_merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """A nested update: what is not named stays, null clears."""
+    """A nested update: what is not named stays."""
     both = dict(old)
     for key, value in new.items():
         before = old.get(key)
@@ -54,76 +195,16 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(10)}"
 
 
-def at(config: dict[str, Any], path: tuple[str, ...]) -> Any:
-    """The value at a place of a nested object; None where there is none."""
-    value: Any = config
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def check_session(config: dict[str, Any]) -> None:
-    """Refuse a session that cannot be had. Raises RequestError."""
-    audio = config["audio"]
-    if not isinstance(audio, dict) or not all(isinstance(audio.get(side), dict) for side in ("input", "output")):
-        raise RequestError(400, "invalid_value", "audio is {input: {...}, output: {...}}", param="session.audio")
-    for side in ("input", "output"):
-        form = audio[side].get("format") or {}
-        if not isinstance(form, dict) or (form.get("type", "audio/pcm"), form.get("rate", RATE_HZ)) != (
-            "audio/pcm",
-            RATE_HZ,
-        ):
-            message = f"{side}: the format is audio/pcm of {RATE_HZ} Hz here"
-            raise RequestError(400, "invalid_value", message, param=f"session.audio.{side}.format")
-    instructions = config["instructions"]
-    if instructions is not None and not isinstance(instructions, str):
-        raise RequestError(400, "invalid_value", "instructions is a string", param="session.instructions")
-    modalities = config["output_modalities"]
-    if modalities not in (["audio"], ["text"]):
-        raise RequestError(400, "invalid_value", 'output_modalities: ["audio"] or ["text"]', param="session")
-    if config["tools"]:
-        raise RequestError(400, "invalid_value", "tools are not supported here", param="session.tools")
-    detection = audio["input"].get("turn_detection")
-    if detection is not None:
-        vad_settings(detection)
-
-
-def vad_settings(detection: object) -> VadSettings:
-    """Settings of the detector. semantic_vad is told by silence too, which may be longer. Raises RequestError."""
-    if not isinstance(detection, dict) or detection.get("type", "server_vad") not in ("server_vad", "semantic_vad"):
-        raise RequestError(400, "invalid_value", "turn_detection: server_vad, semantic_vad or null", param="session")
-    patience = {"high": 300, "medium": 600, "auto": 600, "low": 1200}.get(str(detection.get("eagerness", "auto")), 600)
-    silence_ms = detection.get("silence_duration_ms", patience if detection.get("type") == "semantic_vad" else 500)
-    numbers = (detection.get("threshold", 0.5), silence_ms, detection.get("prefix_padding_ms", 300))
-    bounds = ((0, 1), (20, 10_000), (0, 5_000))
-    for value, (least, most) in zip(numbers, bounds, strict=True):
-        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
-            raise RequestError(400, "invalid_value", "turn_detection has a number beyond its bounds", param="session")
-    return VadSettings(numbers[0], numbers[1] / 1000, numbers[2] / 1000)
-
-
-def samples_of(given: object) -> np.ndarray:
-    """Base64 of 16-bit PCM -> (W,) float32. Raises RequestError."""
-    if not isinstance(given, str) or len(given) * 3 // 4 > MAX_AUDIO_BYTES:
-        raise RequestError(400, "invalid_value", "audio is base64 of at most 15 MiB", param="audio")
+def event_of(text: str) -> dict[str, Any]:
+    """A client's event. Raises RequestError."""
     try:
-        data = b64decode(given, validate=True)
-    except ValueError:
-        raise RequestError(400, "invalid_base64", "audio is no base64", param="audio") from None
-    if len(data) % 2:
-        raise RequestError(400, "invalid_value", "audio ends in half a sample; cut between samples", param="audio")
-    return np.frombuffer(data, "<i2").astype(np.float32) / 32768
+        event = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise RequestError(400, "invalid_json", "an event is a JSON object with a type")
+    return event
 
 
-def renamed(part: object) -> object:
-    """A part of a realtime item in the words of chat completions."""
-    if isinstance(part, dict) and part.get("type") == "input_image":
-        return {"type": "image_url", "image_url": part.get("image_url")}
-    if isinstance(part, dict) and part.get("type") == "input_audio":
-        return {"type": "input_audio", "input_audio": {"data": wav_of(samples_of(part.get("audio")))}}
-    return part
-
-
-def wav_of(samples: np.ndarray) -> str:
-    """Samples as base64 of a WAV file."""
-    return b64encode(whole(samples, "wav")).decode()
+def _no_number(name: str) -> float:
+    raise RequestError(400, "invalid_json", f"{name} is no number")

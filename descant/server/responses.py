@@ -14,7 +14,6 @@ from descant.errors import RequestError
 from descant.server.chat import sampling_of
 from descant.server.conversation import add_call, add_result, check_supported, message_of, result_of
 from descant.server.formats import read_schema
-from descant.server.realtime_session import renamed
 from descant.server.schema import MAX_MESSAGES, ResponsesBody
 from descant.server.sse import sse
 from descant.server.state import ServerState
@@ -217,3 +216,10 @@ class OutputMessage:
         yield "response.output_text.done", {**self.where, "text": self.text, "logprobs": []}
         yield "response.content_part.done", {**self.where, "part": self.part}
         yield "response.output_item.done", {"output_index": self.place, "item": self.item(status)}
+
+
+def renamed(part: object) -> object:
+    """A part in the words of chat completions."""
+    if isinstance(part, dict) and part.get("type") == "input_image":
+        return {"type": "image_url", "image_url": part.get("image_url")}
+    return part

@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from descant.errors import OptionError
+from descant.server.silero import Detection
 from descant.types import Dtype, Latency
 
 MIB_BYTES = 1 << 20  # bytes
@@ -25,7 +26,8 @@ class ServerSettings(BaseSettings):
     """host, port: where it listens. api_keys: who may ask; without any, only this machine may. allowed_hosts: names
     that clients call it by, beside ``host`` and loopback; allowed_origins: pages of other hosts that may ask.
     body_bytes: of one request. drain_s: seconds that answers may take to end when it is told to stop. idle_s,
-    session_s: seconds that a realtime socket may be silent, and open. tls_*: files for https."""
+    session_s: seconds that a realtime socket may be silent, and open. vad: what tells speech from other sound (auto:
+    silero where its extra is installed). tls_*: files for https."""
 
     model_config = SettingsConfigDict(env_prefix="DESCANT_", extra="forbid", frozen=True)
 
@@ -42,6 +44,7 @@ class ServerSettings(BaseSettings):
     drain_s: float = Field(30.0, ge=0)
     idle_s: float = Field(300.0, gt=0)
     session_s: float = Field(3600.0, gt=0)
+    vad: Detection = "auto"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 

@@ -16,6 +16,8 @@ from descant.inputs.decoder import confinement
 from descant.omni import Omni
 from descant.server.page import read_page
 from descant.server.settings import ServerSettings
+from descant.server.silero import detector
+from descant.server.vad import TurnDetector, VadSettings
 from descant.types import Finished
 
 KEPT_ANSWERS = 1000  # spoken answers whose text a follow-up turn may ask for by id
@@ -121,6 +123,10 @@ class ServerState:
         voices = self.omni.voices
         known = {voice.lower(): voice for voice in voices}
         return known.get((name or "").lower(), voices[0] if voices else None)
+
+    def detector(self, rate: int, settings: VadSettings) -> TurnDetector:
+        """A detector of speech for one microphone at ``rate`` Hz."""
+        return detector(self.settings.vad, rate, settings)
 
     async def warm_up(self, omni: Omni) -> None:
         """One short answer, so that the first client does not wait for what happens once."""

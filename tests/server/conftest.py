@@ -69,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     omni = descant.load(folder, latency=descant.Decoding(solver="euler", points=3, early=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("descant.omni.secrets.randbelow", lambda most: 1)
-        yield from run(omni, ServerSettings(api_keys=(KEY,), model="tiny", body_bytes=1 << 20))
+        yield from run(omni, ServerSettings(api_keys=(KEY,), model="tiny", body_bytes=1 << 20, vad="loudness"))
 
 
 @pytest.fixture
