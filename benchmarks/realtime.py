@@ -23,9 +23,9 @@ import soxr
 from websockets.sync.client import ClientConnection, connect
 
 import descant
+from descant.config import OUTPUT_RATE_HZ as RATE_HZ
 from descant.inputs.audio_file import decode_wav
 from descant.server.app import make_app
-from descant.server.realtime_session import RATE_HZ
 from descant.server.run import Server, config_of
 from descant.server.settings import ServerSettings
 from descant.types import Budget, Finished

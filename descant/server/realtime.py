@@ -27,7 +27,7 @@ from descant.server.dialects import Dialect
 from descant.server.errors import body_of_error, request_error
 from descant.server.realtime_answer import RealtimeAnswer
 from descant.server.realtime_input import RealtimeInput
-from descant.server.realtime_items import MAX_ITEMS, Item, Items, item_record, message_of_item, without_media
+from descant.server.realtime_items import MAX_ITEMS, Items, TalkItem, item_record, message_of_item, without_media
 from descant.server.realtime_responses import RealtimeResponses, voice_fixed
 from descant.server.realtime_session import RealtimeSession, event_of, new_id
 from descant.server.state import ServerState
@@ -289,7 +289,7 @@ class RealtimeTalk:
 
     # ------------------------------------------------------------ items
 
-    async def add_item(self, item: Item, place: int | None = None, shown: dict[str, Any] | None = None) -> None:
+    async def add_item(self, item: TalkItem, place: int | None = None, shown: dict[str, Any] | None = None) -> None:
         """An item joins the conversation. shown: the item as it was sent, where less of it is kept."""
         before = self.items.put(item, place)
         fields = {"previous_item_id": before, "item": shown or item.record}
@@ -311,7 +311,7 @@ class RealtimeTalk:
         self.input.rest()
         live = await self.session()
         key = await asyncio.to_thread(live.insert, message, self.items.key_before(place))
-        await self.add_item(Item(without_media(record), key), place, record)
+        await self.add_item(TalkItem(without_media(record), key), place, record)
 
     async def retrieve(self, event: dict[str, Any]) -> None:
         """conversation.item.retrieve: without the sound and the pictures, which are not kept."""
@@ -326,7 +326,7 @@ class RealtimeTalk:
         await self._drop(item)
         await self.send("conversation.item.deleted", {"item_id": item.id})
 
-    async def _drop(self, item: Item) -> None:
+    async def _drop(self, item: TalkItem) -> None:
         self.items.all.remove(item)
         if item.key is not None and self.live is not None:
             await asyncio.to_thread(self.live.remove, item.key)
@@ -342,7 +342,7 @@ class RealtimeTalk:
             raise RequestError(400, "invalid_value", "audio_end_ms is milliseconds, 0 or more", param="audio_end_ms")
         await self.cut(item, heard_ms)
 
-    async def cut(self, item: Item, heard_ms: int) -> None:
+    async def cut(self, item: TalkItem, heard_ms: int) -> None:
         """Keep of an answer what was heard of it."""
         assert self.live is not None
         kept = await asyncio.to_thread(self.live.truncate, heard_ms / 1000, item.key)

@@ -16,7 +16,7 @@ from descant.config import OUTPUT_RATE_HZ
 from descant.engine.answer import Answer
 from descant.errors import DescantError
 from descant.server.errors import body_of_error, request_error
-from descant.server.realtime_items import Item
+from descant.server.realtime_items import TalkItem
 from descant.server.realtime_session import Format, new_id
 from descant.server.tools import call_item
 from descant.server.voice_formats import SoundArray, SoundWriter
@@ -50,8 +50,8 @@ class RealtimeAnswer:
     answer: Answer
     terms: AnswerTerms
     id: str = field(default_factory=lambda: new_id("resp"))
-    item: Item | None = None  # what is said
-    output: list[Item] = field(default_factory=list)
+    item: TalkItem | None = None  # what is said
+    output: list[TalkItem] = field(default_factory=list)
     text: str = ""
     reason: str | None = None
     finished: Finished | None = None
@@ -100,11 +100,11 @@ class RealtimeAnswer:
             return
         record = {"id": new_id("item"), "object": "realtime.item", "type": "message", "role": "assistant"}
         key = None if self.terms.beside else self.answer.number
-        self.item = Item(record | {"status": "in_progress", "content": []}, key)
+        self.item = TalkItem(record | {"status": "in_progress", "content": []}, key)
         await self._open(self.item)
         await self.talk.send("response.content_part.added", {**self.place, "part": self.part})
 
-    async def _close_message(self, item: Item, status: str) -> None:
+    async def _close_message(self, item: TalkItem, status: str) -> None:
         """The item of what was said is complete."""
         if self.terms.spoken:
             if self.talk.channel.line is None or self.samples:
@@ -117,7 +117,7 @@ class RealtimeAnswer:
         item.record |= {"status": status, "content": [self.content]}
         await self._close(item)
 
-    async def _open(self, item: Item) -> None:
+    async def _open(self, item: TalkItem) -> None:
         self.output.append(item)
         place = {"response_id": self.id, "output_index": len(self.output) - 1}
         await self.talk.send("response.output_item.added", {**place, "item": item.record})
@@ -125,7 +125,7 @@ class RealtimeAnswer:
             before = self.talk.items.put(item)
             await self.talk.send("conversation.item.added", {"previous_item_id": before, "item": item.record})
 
-    async def _close(self, item: Item) -> None:
+    async def _close(self, item: TalkItem) -> None:
         place = {"response_id": self.id, "output_index": self.output.index(item)}
         await self.talk.send("response.output_item.done", {**place, "item": item.record})
         if self.terms.kept:
@@ -157,7 +157,7 @@ class RealtimeAnswer:
     async def _call(self, call: ToolCall) -> None:
         """The model calls a tool: an item of its own, never spoken."""
         call = ToolCall(call.name, call.arguments, call.id or new_id("call"))
-        item = Item({"object": "realtime.item", **call_item(call, "in_progress"), "arguments": ""})
+        item = TalkItem({"object": "realtime.item", **call_item(call, "in_progress"), "arguments": ""})
         await self._open(item)
         place = {"response_id": self.id, "item_id": item.id, "output_index": len(self.output) - 1, "call_id": call.id}
         name = "response.function_call_arguments"

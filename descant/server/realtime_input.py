@@ -17,7 +17,7 @@ from descant.errors import DescantError, MediaError, RequestError
 from descant.pcm import to_pcm16
 from descant.server.conversation import bytes_of
 from descant.server.errors import body_of_error, request_error
-from descant.server.realtime_items import Item
+from descant.server.realtime_items import TalkItem
 from descant.server.realtime_session import SemanticVad, ServerVad, new_id
 from descant.server.turn_end import TurnEnd
 from descant.server.vad import TurnDetector, VadEvent, VadSettings
@@ -115,7 +115,7 @@ class RealtimeInput:
         await self.end_turn()
 
     async def clear(self, event: dict[str, Any]) -> None:
-        """What came since the last turn is forgotten."""
+        """Forget what came since the last turn."""
         if self.detector is not None:
             self.detector.stop()
         self.before.clear()
@@ -144,7 +144,7 @@ class RealtimeInput:
         record |= {"status": "completed", "content": [part]}
         before = talk.items.all[-1].id if talk.items.all else None
         await talk.send("input_audio_buffer.committed", {"item_id": turn.item, "previous_item_id": before})
-        await talk.add_item(Item(record, key))
+        await talk.add_item(TalkItem(record, key))
         if talk.config.audio.input.transcription is not None or not talk.converses:
             talk.start(self._transcribe(turn, part))
         return turn.item
@@ -194,7 +194,7 @@ class RealtimeInput:
                 await self._follow(VadEvent("stopped", self.clock_s), detection)
 
     async def _follow(self, event: VadEvent, detection: ServerVad | SemanticVad) -> None:
-        """What the detector says."""
+        """Act on an event of the detector."""
         ms = round(1000 * event.at_s)
         talk = self.talk
         match event.kind:

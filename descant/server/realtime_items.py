@@ -21,12 +21,12 @@ from descant.types import Audio, Image, Message, Part, Role, Text
 
 MAX_ITEMS = 512
 ROOT = "root"  # the place before all items
-ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+ITEM_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 MEDIA_FIELDS = frozenset({"audio", "image_url"})  # of a part: what is not kept, for the model has read it
 
 
 @dataclass(eq=False)
-class Item:
+class TalkItem:
     """record: as clients read it; key: of the live session's message (None: it is part of the item before it, or the
     model does not hold it)."""
 
@@ -42,16 +42,16 @@ class Item:
 class Items:
     """All items, in order."""
 
-    all: list[Item] = field(default_factory=list)
+    all: list[TalkItem] = field(default_factory=list)
 
-    def get(self, name: object, param: str = "item_id") -> Item:
+    def get(self, name: object, param: str = "item_id") -> TalkItem:
         """The item of an id. Raises RequestError."""
         for item in self.all:
             if item.id == name:
                 return item
         raise RequestError(400, "item_not_found", "the conversation has no item of this id", param=param)
 
-    def before(self, item: Item) -> str | None:
+    def before(self, item: TalkItem) -> str | None:
         """The id of the item before one; None: it is the first, or is gone."""
         place = self.all.index(item) if item in self.all else 0
         return self.all[place - 1].id if place else None
@@ -73,7 +73,7 @@ class Items:
             return None
         return next((item.key for item in reversed(self.all[:place]) if item.key is not None), 0)
 
-    def put(self, item: Item, place: int | None = None) -> str | None:
+    def put(self, item: TalkItem, place: int | None = None) -> str | None:
         """Put an item at a place (None: the end); returns the id of the one before it."""
         place = len(self.all) if place is None else min(place, len(self.all))
         self.all.insert(place, item)
@@ -104,8 +104,8 @@ def message_of_item(record: Mapping[str, Any], coding: SoundCoding, where: str =
             message = "items are of type message, function_call or function_call_output here"
             raise RequestError(400, "unsupported_item", message, param=f"{where}.type")
     role = record.get("role")
-    if role not in ROLES:
-        message = f"role is one of {', '.join(ROLES)}"
+    if role not in ITEM_ROLES:
+        message = f"role is one of {', '.join(ITEM_ROLES)}"
         raise RequestError(400, "invalid_value", message, param=f"{where}.role")
     content = record.get("content")
     if isinstance(content, str):
@@ -114,7 +114,7 @@ def message_of_item(record: Mapping[str, Any], coding: SoundCoding, where: str =
         message = f"content is a list of 1 to {MAX_PARTS} parts"
         raise RequestError(400, "invalid_value", message, param=f"{where}.content")
     parts = [item_part(part, coding, f"{where}.content[{n}]") for n, part in enumerate(content)]
-    return Message(ROLES[role], tuple(parts))
+    return Message(ITEM_ROLES[role], tuple(parts))
 
 
 def item_part(part: object, coding: SoundCoding, where: str) -> Part:

@@ -15,7 +15,7 @@ from descant.errors import DescantError, RequestError
 from descant.server.errors import body_of_error, request_error
 from descant.server.realtime_answer import AnswerTerms, RealtimeAnswer
 from descant.server.realtime_items import MAX_ITEMS, item_record, message_of_item
-from descant.server.realtime_session import MAX_INSTRUCTIONS, Modalities, Part, SessionAudio, checked
+from descant.server.realtime_session import MAX_INSTRUCTIONS, Modalities, SessionAudio, SessionPart, checked
 from descant.server.tools import read_tool_use
 from descant.tools import ToolUse
 from descant.types import Message, Text
@@ -27,8 +27,8 @@ BESIDE_MOST = 8  # answers beside the conversation's at once
 METADATA_MOST = 16
 
 
-class ResponseWish(Part):
-    """What response.create may say of one answer; what it leaves out is the session's."""
+class ResponseWish(SessionPart):
+    """One answer, as response.create wishes it; what it leaves out is the session's."""
 
     conversation: Literal["auto", "none"] = "auto"
     input: Annotated[list[dict[str, Any]], Field(max_length=MAX_ITEMS)] | None = None
@@ -104,7 +104,7 @@ class RealtimeResponses:
         response.task = talk.start(self._tell(response))
 
     def question(self, live: LiveSession, wish: ResponseWish) -> Any:
-        """How the answer is asked for: of the conversation, or beside it."""
+        """The method of the live session that asks: of the conversation, or beside it."""
         own = wish.input is not None
         if not own and wish.conversation == "auto":
             return partial(live.respond, go_on=True)

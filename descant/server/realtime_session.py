@@ -21,7 +21,7 @@ MAX_INSTRUCTIONS = 100_000  # characters
 Modalities = list[Literal["text", "audio"]]
 
 
-class Part(BaseModel):
+class SessionPart(BaseModel):
     """Base of the session's objects."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
@@ -36,7 +36,7 @@ class Part(BaseModel):
         return {name: value for name, value in given.items() if value is not None or name in cls.ABSENT}
 
 
-class ServerVad(Part):
+class ServerVad(SessionPart):
     """Turns are told by whether somebody speaks."""
 
     type: Literal["server_vad"] = "server_vad"
@@ -48,7 +48,7 @@ class ServerVad(Part):
     interrupt_response: bool = True
 
 
-class SemanticVad(Part):
+class SemanticVad(SessionPart):
     """Turns end where what was said sounds complete."""
 
     type: Literal["semantic_vad"]
@@ -57,7 +57,7 @@ class SemanticVad(Part):
     interrupt_response: bool = True
 
 
-class Format(Part):
+class Format(SessionPart):
     """A coding of sound. rate: Hz; of pcmu and pcma always 8000."""
 
     type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
@@ -68,7 +68,7 @@ class Format(Part):
         return SoundCoding(self.type, self.rate if self.type == "audio/pcm" else 8000)
 
 
-class Transcription(Part):
+class Transcription(SessionPart):
     """The wish to have written down what was said. The model itself writes, whichever is named."""
 
     model: Annotated[str, Field(max_length=MAX_ID_CHARACTERS)] | None = None
@@ -76,13 +76,13 @@ class Transcription(Part):
     prompt: Annotated[str, Field(max_length=MAX_INSTRUCTIONS)] | None = None
 
 
-class NoiseReduction(Part):
+class NoiseReduction(SessionPart):
     """A wish that nothing here depends on: the model hears the sound as it is."""
 
     type: Annotated[str, Field(max_length=MAX_ID_CHARACTERS)] | None = None
 
 
-class AudioIn(Part):
+class AudioIn(SessionPart):
     ABSENT = frozenset({"turn_detection"})
     format: Format = Format()
     transcription: Transcription | None = None
@@ -93,19 +93,19 @@ class AudioIn(Part):
 VoiceName = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
 
 
-class AudioOut(Part):
+class AudioOut(SessionPart):
     format: Format = Format()
     voice: VoiceName | VoiceId = "default"
     speed: float = 1.0
 
 
-class SessionAudio(Part):
+class SessionAudio(SessionPart):
     input: AudioIn = AudioIn()
     output: AudioOut = AudioOut()
 
 
-class SamplingWish(Part):
-    """How the words are drawn, as the older protocol asks; it counts from the first input on."""
+class SamplingWish(SessionPart):
+    """The drawing of words, as the older protocol asks for it; it counts from the first input on."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -115,7 +115,7 @@ class SamplingWish(Part):
     seed: Annotated[int, Field(ge=0, lt=2**62)] | None = None
 
 
-class RealtimeSession(Part):
+class RealtimeSession(SessionPart):
     """A session. ``tools`` and ``tool_choice`` are checked by ``server.tools``."""
 
     type: Literal["realtime", "transcription"] = "realtime"

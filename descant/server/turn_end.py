@@ -44,7 +44,7 @@ OPEN_WORDS = frozenset(
 
 
 def completeness(text: str) -> Completeness:
-    """How complete a transcript is."""
+    """Judge a transcript by its end."""
     text = text.strip()
     if text.endswith(FULL_STOPS) and not text.endswith(("...", "…")):
         return "complete"

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 START_S = 0.06  # of speech in a row before it counts: a click is none
-PAUSE_S = 0.2  # after which a pause is told
+TOLD_PAUSE_S = 0.2  # after which a pause is told
 RELEASE_SHARE = 0.7  # of the threshold: below it speech ends, so that it does not flutter
 FRAME_S = 0.02  # of the detection by loudness
 QUIETEST_RMS = 1e-4  # a room is not taken to be more silent than that
@@ -56,7 +56,7 @@ class SpeechScorer(Protocol):
     frame_s: float
 
     def score(self, frame: npt.NDArray[np.float32], *, speaking: bool) -> float:
-        """How sure it is that a frame (W,) is speech, 0 to 1. speaking: whether the frames before it were."""
+        """Rate a frame (W,): 0 is no speech, 1 is. speaking: whether the frames before it were."""
 
 
 class LoudnessScorer:
@@ -118,7 +118,7 @@ class TurnDetector:
         frame = self._scorer.frame_s
         self._quiet = 0.0 if loud else self._quiet + frame
         if self.speaking:
-            if self._quiet >= PAUSE_S > self._quiet - frame:
+            if self._quiet >= TOLD_PAUSE_S > self._quiet - frame:
                 yield VadEvent("pausing", self._now - self._quiet)
             if self._quiet >= self.settings.silence_s:
                 self.stop()
