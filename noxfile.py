@@ -2,13 +2,14 @@
 
 Run nox from the environment that descant is installed in (it is in the extra ``dev``): the server runs there. One
 client alone: ``nox -s "clients(openai)"``. Drivers: tests/clients/drivers, versions: tests/clients/requirements;
-both of Node's clients in tests/clients/node.
+both of Node's clients in tests/clients/node. ``nox -s scale``: the server as replicas under Ray Serve.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import nox
@@ -36,3 +37,13 @@ def clients(session: nox.Session, client: str) -> None:
             shutil.copy(path, home / path.name)
         session.run("npm", "install", "--prefix", str(home), "--silent", "--no-audit", "--no-fund", external=True)
         session.run(*rig, "--tls", "--", "node", str(home / "drive.mjs"), external=True)
+
+
+@nox.session
+def scale(session: nox.Session) -> None:
+    """Two replicas under Ray Serve. Ray (350 MB) lies beside the packages of the environment that nox runs in."""
+    session.install("--quiet", "-c", "constraints.txt", "ray[serve]>=2.60")
+    inside = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
+    Path(str(inside).strip(), "around.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    # with ray come uvloop and httptools, which uvicorn would take: the gate's tests hold with them, too
+    session.run("python", "-m", "pytest", "-s", "-p", "no:xdist", "tests/scale", "tests/server/test_gate.py")

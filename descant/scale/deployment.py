@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from descant.engine.limits import Limits
 from descant.errors import OptionError
@@ -13,12 +14,12 @@ from descant.scale.kept import SharedAnswers
 from descant.scale.policy import Load
 from descant.scale.routing import SessionRouter
 from descant.server.app import begin, make_app
-from descant.server.gate import Gate
 from descant.server.settings import ServerSettings, read_settings
 
 QUEUE_MOST = 128  # requests that a proxy holds back when every replica is full; then it refuses
 HEALTH_EVERY_S = 2.0
 DRAIN_LOOK_S = 0.5  # between two looks of a replica that is to go at whether its last answer has ended
+REPLICA_HEADER = b"x-descant-replica"
 NO_KEY = (
     "a cluster is reached from other machines: give a key, in the environment of every Ray node, "
     "DESCANT_API_KEYS='[\"KEY\"]' (openssl rand -hex 16 makes one), or as api_keys of the application's args"
@@ -30,13 +31,15 @@ class Replica:
     takes the place of uvicorn, and what follow-up turns may name is shared."""
 
     def __init__(self, settings: ServerSettings):
-        self.gate = make_app(settings, spoken=SharedAnswers(serve.get_replica_context().app_name))
+        place = serve.get_replica_context()
+        self.gate = make_app(settings, spoken=SharedAnswers(place.app_name))
+        self.name: str = place.replica_id.unique_id
         self.counted = (0.0, 0.0)  # under-runs and answers, when the autoscaler looked last
 
-    async def __serve_build_asgi_app__(self) -> Gate:
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application, its model loaded and warm. Ray asks for it before it sends anybody."""
         await begin(self.gate.state, None)
-        return self.gate
+        return signed(self.gate, self.name)
 
     async def check_health(self) -> None:
         """Raise SessionError when the engine has failed: Ray then puts another replica in its place."""
@@ -52,17 +55,28 @@ class Replica:
         return dict(vars(load))
 
 
-def serve_app(args: Mapping[str, Any]) -> serve.Application:
-    """The application for ``serve run`` and ``serve deploy``. args: settings of the server, as in its TOML file.
+def signed(app: ASGIApp, name: str) -> ASGIApp:
+    """The application, whose every response bears the name of its replica."""
+    own = (REPLICA_HEADER, name.encode())
 
-    Its deployment may be changed by the file that ``serve deploy`` takes. Raises OptionError: without a key.
-    """
-    settings = read_settings(None, args)
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                message = {**message, "headers": [*message.get("headers", ()), own]}
+            await send(message)
+
+        await app(scope, receive, tell)
+
+    return call
+
+
+def deployment_of(settings: ServerSettings) -> serve.Deployment:
+    """The deployment, as many replicas as its options will say. Raises OptionError: without a key."""
     if not settings.api_keys:
         raise OptionError(NO_KEY)
     limits = Limits()
     needs_gpu = settings.device is not None and settings.device.startswith("cuda")
-    deployment = serve.deployment(
+    return serve.deployment(
         serve.ingress()(Replica),
         name="descant",
         ray_actor_options={"num_cpus": 1, "num_gpus": int(needs_gpu)},
@@ -74,4 +88,10 @@ def serve_app(args: Mapping[str, Any]) -> serve.Application:
         graceful_shutdown_wait_loop_s=DRAIN_LOOK_S,
         graceful_shutdown_timeout_s=settings.session_s + settings.drain_s,  # no socket lives longer
     )
-    return deployment.bind(settings)
+
+
+def serve_app(args: Mapping[str, Any]) -> serve.Application:
+    """The application for ``serve run`` and ``serve deploy``, whose file may change its deployment. args: settings of
+    the server, as in its TOML file. Raises OptionError."""
+    settings = read_settings(None, args)
+    return deployment_of(settings).bind(settings)
