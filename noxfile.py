@@ -42,8 +42,8 @@ def clients(session: nox.Session, client: str) -> None:
 @nox.session
 def scale(session: nox.Session) -> None:
     """Two replicas under Ray Serve. Ray (350 MB) lies beside the packages of the environment that nox runs in."""
-    session.install("--quiet", "-c", "constraints.txt", "ray[serve]>=2.60")
     inside = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
     Path(str(inside).strip(), "around.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    session.install("--quiet", "-c", "constraints.txt", "ray[serve]>=2.60")
     # with ray come uvloop and httptools, which uvicorn would take: the gate's tests hold with them, too
     session.run("python", "-m", "pytest", "-s", "-p", "no:xdist", "tests/scale", "tests/server/test_gate.py")
