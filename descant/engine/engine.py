@@ -278,7 +278,9 @@ class Engine:
     def ledger(self) -> Ledger:
         """The ledger of what is lent out now."""
         ledger = self.worker.slots.ledger(self._live_sessions, self._queued)
-        return replace(ledger, eager_buckets=len(self.step_faults))
+        stages = self.worker.stages
+        rows = stages.text_draws.lent + stages.code_draws.lent
+        return replace(ledger, draw_rows=rows, eager_buckets=len(self.step_faults))
 
     @property
     def step_faults(self) -> tuple[str, ...]:

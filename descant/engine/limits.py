@@ -100,6 +100,7 @@ class Ledger:
     reserved_talker_pages: int
     codec_states: int
     encoder_rows: int
+    draw_rows: int = 0
     eager_buckets: int = 0
 
     @property

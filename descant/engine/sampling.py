@@ -1,26 +1,57 @@
-"""The draw of one id from one row of logits.
-
-The processors and their order are the reference's (transformers `GenerationMixin._get_logits_processor`):
-repetition penalty, suppression, temperature, top-k, top-p, then a draw; temperature 0 takes the largest score instead.
-"""
+"""The settings, the seed and the forced ids of one stream of draws. ``draws`` draws for many."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+import struct
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable
+from enum import IntEnum
 
-import torch
 from torch import Tensor
 
 from descant.errors import OptionError
 from descant.types import Sampling
 
-Choose = Callable[[Tensor], Tensor]  # raw logits (V,) float32 -> the chosen id, () int64, without waiting for a device
-
 BROKEN_ID = -1  # the id of a row that is not numbers
+UNFORCED_ID = -1  # where an id is drawn
 
 COLDEST_TEMPERATURE = 1e-6  # below it only the largest score is ever drawn, and float32 would divide by zero
-SEED_END = 2**63  # seeds are 0 .. 2**63 - 1, what torch.Generator takes on every device
+SEED_END = 2**63  # seeds are 0 .. 2**63 - 1
+TOP_P_OFF = 2.0  # no sum of probabilities reaches it
+WINDOW_IDS = 64  # the largest top_k for which the best scores are looked for, and not all of them sorted
+
+# splitmix64 (Steele, Lea and Flood, 2014): an odd constant for the seed, one for the step, and the two of its mixer
+KEY_STEPS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
+KEY_MIXERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+
+class DrawKind(IntEnum):
+    """The way a row draws. A batch computes all kinds of its rows, and what a row draws does not depend on the
+    others'."""
+
+    GREEDY = 0  # the largest score
+    WINDOW = 1  # among the top_k best, at most WINDOW_IDS
+    PLAIN = 2  # among all ids
+    SORTED = 3  # among all, of which top_p or a large top_k leaves out some
+
+
+def kind_of(sampling: Sampling) -> DrawKind:
+    """The kind of draws."""
+    if sampling.temperature == 0:
+        return DrawKind.GREEDY
+    if 0 < sampling.top_k <= WINDOW_IDS:
+        return DrawKind.WINDOW
+    return DrawKind.PLAIN if not sampling.top_k and sampling.top_p == 1 else DrawKind.SORTED
+
+
+def noise_key(seed: int, step: int) -> int:
+    """64 bits of (seed, step), as a signed whole number."""
+    z = (seed * KEY_STEPS[0] + (step + 1) * KEY_STEPS[1]) % 2**64
+    z = (z ^ z >> 30) * KEY_MIXERS[0] % 2**64
+    z = (z ^ z >> 27) * KEY_MIXERS[1] % 2**64
+    z ^= z >> 31
+    return z - 2**64 if z >> 63 else z
 
 
 def check_sampling(sampling: Sampling, stream: str) -> None:
@@ -42,7 +73,7 @@ def check_sampling(sampling: Sampling, stream: str) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that torch.Generator would not take."""
+    """Refuse a seed that is no whole number of 63 bits."""
     if not (_whole(seed) and 0 <= seed < SEED_END):
         raise OptionError(f"seed={seed!r} is impossible; allowed: whole numbers from 0 to 2**63 - 1")
 
@@ -51,115 +82,72 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def penalise(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """Make ids that were seen less likely (CTRL, arXiv 1909.05858): divide what is positive, multiply what is not.
-
-    scores (V,) float32, seen (V,) bool -> (V,).
-    """
-    return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
-
-
-def keep_top_k(scores: Tensor, k: int) -> Tensor:
-    """Keep the k largest scores, and whatever ties with the smallest of them. (V,) -> (V,)."""
-    smallest = torch.topk(scores, min(k, scores.shape[-1])).values[-1]
-    return scores.masked_fill(scores < smallest, -math.inf)
-
-
-def keep_top_p(scores: Tensor, p: float) -> Tensor:
-    """Keep the fewest ids whose probabilities reach p; always at least one. (V,) -> (V,)."""
-    ascending, order = torch.sort(scores)
-    drop = ascending.softmax(-1).cumsum(-1) <= 1 - p
-    drop[-1:].fill_(False)  # a scalar at an index is copied from the host
-    return scores.masked_fill(torch.zeros_like(drop).scatter(0, order, drop), -math.inf)
-
-
 class Sampler:
-    """The draws of one token stream of one session: its own generator, and the ids it has seen.
+    """The draws of one token stream of one session, as the host knows them.
 
-    prompt (P,) int64: the ids that the repetition penalty counts as seen before the first draw;
-    banned: ids that are never drawn; allowed: tells before each draw which ids may be drawn, (V,) bool (None: all).
+    prompt (P,) int64: the ids that the repetition penalty counts as seen before the first draw (None: none);
+    banned: ids that are never drawn; forced: the ids that it gives first, before it draws any. step: draws that were
+    kept; last: the id of the last of them. row: what it was lent of a ``DrawTable``; over: it draws no more, and what
+    it was lent may go to others. allowed: tells before each draw which ids may be drawn, (V,) bool (None: all).
     """
 
     def __init__(
         self,
         sampling: Sampling,
         *,
-        vocab_size: int,
-        seed: int,
-        prompt: Tensor,
+        seed: int = 0,
+        prompt: Tensor | None = None,
         banned: Collection[int] = (),
-        allowed: Callable[[], Tensor | None] | None = None,
+        forced: Iterable[int] = (),
     ) -> None:
         self.sampling = sampling
-        self._allowed = allowed
-        counts = sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
-        self._drawn = torch.zeros(vocab_size, device=prompt.device) if counts else None
-        self._generator = torch.Generator(prompt.device).manual_seed(seed)
-        self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=prompt.device)
-        self._seen[prompt] = True
-        self._banned = torch.tensor(sorted(banned), dtype=torch.long, device=prompt.device)
+        self.seed = seed
+        self.prompt = prompt
+        self.banned = tuple(sorted(banned))
+        self.forced = deque(forced)
+        self.step = 0
+        self.last: int | None = None
+        self.row: int | None = None
+        self.over = False
+        self.allowed: Callable[[], Tensor | None] | None = None
+        self._counts: Counter[int] | None = None
+        if sampling.presence_penalty != 0 or sampling.frequency_penalty != 0:
+            self._counts = Counter()
+        self.kind = kind_of(sampling)
+        self.penalised = sampling.repetition_penalty != 1
+        temperature = max(sampling.temperature, COLDEST_TEMPERATURE) if sampling.temperature else 1.0
+        top_p = sampling.top_p if sampling.top_p < 1 else TOP_P_OFF
+        self.floats: tuple[int, int] = struct.unpack(
+            "<qq", struct.pack("<4f", temperature, top_p, sampling.repetition_penalty, 0.0)
+        )
 
-    def process(self, logits: Tensor) -> Tensor:
-        """Raw logits (V,) -> scores (V,) float32; -inf marks what will not be drawn."""
+    @property
+    def forced_id(self) -> int:
+        """The id that comes next, whatever the scores are; UNFORCED_ID: it is drawn."""
+        return self.forced[0] if self.forced else UNFORCED_ID
+
+    @property
+    def noise_key(self) -> int:
+        """The key of the next draw's noise."""
+        return 0 if self.kind is DrawKind.GREEDY else noise_key(self.seed, self.step)
+
+    @property
+    def loss(self) -> dict[int, float]:
+        """The loss of scores of ids because they were drawn before: presence once, frequency for each time."""
         how = self.sampling
-        scores = logits.float()
-        if how.repetition_penalty != 1:
-            scores = penalise(scores, self._seen, how.repetition_penalty)
-        if self._drawn is not None:
-            scores = scores - how.frequency_penalty * self._drawn - how.presence_penalty * (self._drawn > 0)
-        if len(self._banned):
-            scores = scores.index_fill(0, self._banned, -math.inf)
-        if self._allowed is not None and (allowed := self._allowed()) is not None:
-            scores = scores.masked_fill(~allowed.to(scores.device), -math.inf)
-        if how.temperature == 0:
-            return scores  # the largest score stays the largest under every warper
-        scores = scores - scores.max()  # first, so that nothing overflows
-        scores = scores / max(how.temperature, COLDEST_TEMPERATURE)
-        if how.top_k:
-            scores = keep_top_k(scores, how.top_k)
-        if how.top_p < 1:
-            scores = keep_top_p(scores, how.top_p)
-        return scores
+        counts: dict[int, int] = self._counts or {}
+        return {index: how.presence_penalty + how.frequency_penalty * count for index, count in counts.items()}
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """Draw one id, () int64, from raw logits (V,), and remember it."""
-        scores = self.process(logits)
-        if self.sampling.temperature != 0:  # what torch.multinomial does for one draw, without its check on the host
-            chances = scores.softmax(-1)
-            scores = chances / torch.empty_like(chances).exponential_(generator=self._generator)
-        chosen = scores.argmax()
-        self._seen.index_fill_(0, chosen, True)
-        if self._drawn is not None:
-            self._drawn.index_add_(0, chosen[None], torch.ones(1, device=chosen.device))
-        return chosen
+    def keep(self, index: int) -> None:
+        """Count a draw: its id is kept."""
+        self.step += 1
+        if self._counts is not None:
+            self._counts[index] += 1
+        self.last = index
+        if self.forced:
+            self.forced.popleft()
 
 
-def drawn(choose: Choose, logits: Tensor) -> Tensor:
-    """The id that ``choose`` draws from logits (V,), () int64; BROKEN_ID where one of them is not a number.
-
-    One sum finds that out: a score that is no number makes it none, and numbers would have to be near the end of
-    float32 to do so.
-    """
-    return torch.where(logits.sum().isfinite(), choose(logits), BROKEN_ID)
-
-
-class ForcedIds:
-    """A source of ids that recites ``ids`` and then stops; what the model would have drawn does not matter."""
-
-    def __init__(self, ids: tuple[int, ...], stop: int) -> None:
-        self._rest = iter((*ids, stop))
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        return torch.tensor(next(self._rest), device=logits.device)
-
-
-class ForcedBeginning:
-    """A source of ids that recites ``ids`` and then draws."""
-
-    def __init__(self, ids: Sequence[int], choose: Choose) -> None:
-        self._rest = iter(ids)
-        self._choose = choose
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        index = next(self._rest, None)
-        return self._choose(logits) if index is None else torch.tensor(index, device=logits.device)
+def reciting(ids: Iterable[int]) -> Sampler:
+    """A stream that gives ``ids`` and draws nothing; what the model would have written does not matter."""
+    return Sampler(Sampling(), forced=ids)

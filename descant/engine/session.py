@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from descant.config import OUTPUT_RATE_HZ
-from descant.engine.chances import ChanceRecorder
+from descant.engine.chances import Noted
 from descant.engine.context import Context
 from descant.engine.grammar import Constraint, Grammar
-from descant.engine.sampling import Choose
+from descant.engine.sampling import Sampler
 from descant.engine.writing import Writing
 from descant.errors import DescantError
 from descant.model.codec import CodecState, PreparedVoice
@@ -111,7 +111,7 @@ class TextStream:
     """The Thinker's side of an answer. start: the position of the first token; logits (V,): from which the next id is
     chosen (None: the last id is still to be read back)."""
 
-    choose: Choose
+    sampler: Sampler
     writing: Writing
     kv: PageTable
     start: int
@@ -121,7 +121,8 @@ class TextStream:
     pieces: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     constraint: Constraint | None = None
-    recorder: ChanceRecorder | None = None
+    logprobs: int | None = None  # how many of the likeliest ids are noted (None: nothing is)
+    noted: Noted | None = None  # of the id that was drawn last
     chances: list[TokenChance] = field(default_factory=list)  # of tokens whose text is not told yet
 
 
@@ -136,7 +137,7 @@ class SpeechStream:
     """
 
     voice: PreparedVoice
-    choose: Choose
+    sampler: Sampler
     kv: PageTable
     codec: CodecState
     tail: Tensor
@@ -191,6 +192,7 @@ class SpeechStream:
         """Forget what only more codes would need."""
         self.states.clear()
         self.input = self.logits = None
+        self.sampler.over = True
 
 
 @dataclass(eq=False)
@@ -239,6 +241,7 @@ class Session:
         self.phase = phase
         if phase in END_PHASES:
             self.text.logits = None
+            self.text.sampler.over = True
             if self.reply_states is None:
                 self.context.free()
             if self.speech is not None:

@@ -13,15 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from descant.config import TalkerConfig
 from descant.engine.boundary import each, together
-from descant.engine.chances import ChanceRecorder
+from descant.engine.chances import Noted, note_chances, token_chance
 from descant.engine.context import Context
+from descant.engine.draws import DrawTable
 from descant.engine.emit import emit_audio, emit_written, end_text
 from descant.engine.grammar import Constraint
 from descant.engine.graphs import DecodeSteps, StepMode
 from descant.engine.models import Models, Stores
 from descant.engine.prefill import Chunk, encode_media, next_chunk, read_chunks, read_replies
-from descant.engine.sampling import BROKEN_ID, Choose, ForcedBeginning, ForcedIds, Sampler, drawn
+from descant.engine.sampling import BROKEN_ID, Sampler, reciting
 from descant.engine.session import (
     AnswerSettings,
     Phase,
@@ -49,6 +51,10 @@ class Stages:
         self.models = models
         self.stores = stores
         self.steps = DecodeSteps(models.thinker, models.talker, step_mode)
+        device = models.thinker.device
+        self.text_draws = DrawTable(models.thinker.cfg.text.vocab_size, device)
+        codes = 0 if models.talker is None else models.talker.cfg.decoder.vocab_size
+        self.code_draws = DrawTable(codes, device)
 
     @property
     def talker(self) -> Talker:
@@ -88,21 +94,15 @@ class Stages:
         start = context.tokens.next_position
         calls = settings.tools is not None and settings.tools.choice != "none"
         constraint = None if settings.grammar is None else settings.grammar.begin(calls=calls)
-        choose = self.choose_words(settings, context, text_seed, constraint)
+        sampler = self.text_sampler(settings, context, text_seed, constraint)
         writing = Writing(self.models.tokenizer, settings.tools)
-        recorder = None if settings.logprobs is None else ChanceRecorder(choose, settings.logprobs)
-        text = TextStream(recorder or choose, writing, context.thinker_kv, start, settings.text.max_tokens)
+        text = TextStream(sampler, writing, context.thinker_kv, start, settings.text.max_tokens)
         text.constraint = constraint
-        text.recorder = recorder
+        text.logprobs = settings.logprobs
         if settings.voice is None or context.talker_kv is None:
             return Session(clock, context, text)
-        choose = Sampler(
-            settings.speech,
-            vocab_size=self.talker.cfg.decoder.vocab_size,
-            seed=speech_seed,
-            prompt=codec_ids(self.talker, len(context.tokens)),
-            banned=self.models.banned_codes,
-        )
+        seen = code_prompt(self.talker.cfg)
+        sampler = Sampler(settings.speech, seed=speech_seed, prompt=seen, banned=self.models.banned_codes)
         codec = self.token2wav.start(settings.voice, noise_seed, settings.decoding)
         tail = tail_rows(thinker, self.talker.cfg)
         limit = settings.speech.max_tokens
@@ -110,29 +110,26 @@ class Stages:
             clock,
             context,
             text,
-            SpeechStream(settings.voice, choose, context.talker_kv, codec, tail, start, limit),
+            SpeechStream(settings.voice, sampler, context.talker_kv, codec, tail, start, limit),
         )
 
-    def choose_words(
+    def text_sampler(
         self, settings: AnswerSettings, context: Context, seed: int, constraint: Constraint | None
-    ) -> Choose:
-        """The source of an answer's ids."""
-        thinker = self.models.thinker
+    ) -> Sampler:
+        """The draws of an answer's ids."""
         tokenizer = self.models.tokenizer
         use = settings.tools
         if settings.forced is not None:
-            return ForcedIds(settings.forced, min(self.models.stop_ids))
+            return reciting((*settings.forced, min(self.models.stop_ids)))
         banned = [tokenizer.special(TOOL_CALL)] if use is not None and use.choice == "none" else []
-        prompt = context.tokens.ids.to(thinker.device)
-        vocab = thinker.cfg.text.vocab_size
-        allowed = None if constraint is None else constraint.allowed
-        sampler = Sampler(settings.text, vocab_size=vocab, seed=seed, prompt=prompt, banned=banned, allowed=allowed)
-        return ForcedBeginning(begun_call(tokenizer, use), sampler) if use is not None else sampler
+        begun = begun_call(tokenizer, use) if use is not None else ()
+        sampler = Sampler(settings.text, seed=seed, prompt=context.tokens.ids, banned=banned, forced=begun)
+        sampler.allowed = None if constraint is None else constraint.allowed
+        return sampler
 
     def listen_in(self, context: Context) -> Session:
         """A live session between two answers: tokens are read as they come."""
-        nothing = ForcedIds((), min(self.models.stop_ids))
-        text = TextStream(nothing, Writing(self.models.tokenizer), context.thinker_kv, 0, 0)
+        text = TextStream(reciting(()), Writing(self.models.tokenizer), context.thinker_kv, 0, 0)
         return Session(0.0, context, text, reply_states=[], phase=Phase.LISTENING)
 
     # ------------------------------------------------------------ read
@@ -172,20 +169,25 @@ class Stages:
 
     # ------------------------------------------------------------ draw
 
-    def draw(self, streams: Mapping[Session, TextStream | SpeechStream]) -> dict[Session, int]:
+    def draw(self, table: DrawTable, streams: Mapping[Session, TextStream | SpeechStream]) -> dict[Session, int]:
         """Draw an id for each stream from its logits; the host waits once for all. A session that fails is left out."""
-        chosen: dict[Session, Tensor] = {}
         found: dict[Session, int] = {}
 
-        def choose(session: Session) -> None:
+        def compute(sessions: Sequence[Session]) -> list[tuple[int, Noted | None]]:
+            chosen = [streams[session] for session in sessions]
+            logits = torch.stack([stream.logits for stream in chosen if stream.logits is not None])
+            ids = table.draw([stream.sampler for stream in chosen], logits)
+            tops = [stream.logprobs if isinstance(stream, TextStream) else None for stream in chosen]
+            return list(zip(ids.tolist(), note_chances(logits, ids, tops), strict=True))
+
+        def keep(session: Session, drawn: tuple[int, Noted | None]) -> None:
             stream = streams[session]
-            assert stream.logits is not None
-            chosen[session] = drawn(stream.choose, stream.logits)
+            found[session] = drawn[0]
+            stream.sampler.keep(drawn[0])
+            if isinstance(stream, TextStream):
+                stream.noted = drawn[1]
 
-        def fetch(sessions: Sequence[Session]) -> list[int]:
-            return torch.stack([chosen[session] for session in sessions]).tolist()
-
-        together(each(streams, choose), fetch, found.__setitem__)
+        together(list(streams), compute, keep)
         return found
 
     # ------------------------------------------------------------ think
@@ -197,7 +199,7 @@ class Stages:
         same when there is speech: its word must be spoken.
         """
         thinking = {session: session.text for session in sessions if session.phase is Phase.THINKING}
-        ids = self.draw(thinking)
+        ids = self.draw(self.text_draws, thinking)
         alive = each(ids, lambda session: self.choose_token(session, ids[session]))
         together([session for session in alive if session.text.logits is None], self.read_back, keep_state)
         for session in alive:
@@ -217,8 +219,8 @@ class Stages:
             end_text(session, "stop")
             return
         text.ids.append(chosen)
-        if text.recorder is not None:
-            text.chances.append(text.recorder.take(self.models.tokenizer))
+        if text.noted is not None:
+            text.chances.append(token_chance(text.noted, self.models.tokenizer))
         emit_written(session, text.writing.push(chosen))
         if text.writing.silent:
             text.chances.clear()
@@ -252,7 +254,7 @@ class Stages:
         begun = [s for s in fed if streams[s].codes]
         for group in [*([s] for s in fed if s not in begun), begun]:
             together(group, lambda group: self.sing([streams[s] for s in group]), keep_scores)
-        codes = self.draw({session: streams[session] for session in fed if not session.ended})
+        codes = self.draw(self.code_draws, {session: streams[session] for session in fed if not session.ended})
         each(codes, lambda session: self.choose_code(streams[session], codes[session]))
 
     def lay_input(self, speech: SpeechStream) -> None:
@@ -335,10 +337,9 @@ class Stages:
         return self.token2wav.missing_codes(speech.codec) - (len(speech.codes) - speech.decoded)
 
 
-def codec_ids(talker: Talker, length: int) -> Tensor:
-    """The ids that the Talker's repetition penalty takes for its prompt, (P + 2,): P masks, pad, start."""
-    cfg = talker.cfg
-    return torch.tensor([cfg.codec_mask_id] * length + [cfg.codec_pad_id, cfg.codec_start_id], device=talker.device)
+def code_prompt(cfg: TalkerConfig) -> Tensor:
+    """The ids that the Talker's repetition penalty takes for its prompt, (3,): mask (once a token), pad and start."""
+    return torch.tensor([cfg.codec_mask_id, cfg.codec_pad_id, cfg.codec_start_id])
 
 
 def keep_chunk(session: Session, chunk: Chunk, logits: Tensor | None) -> None:

@@ -1,6 +1,6 @@
 """A deterministic greedy pass over one conversation, written down: how to check descant against another system.
 
-It is the streaming path itself (`engine/stages.py`) with a notebook beside the samplers, and two differences:
+It is the streaming path itself (`engine/stages.py`) with notes of what is drawn, and two differences:
 the sound is made in one piece, because windowed decoding and a whole-utterance solve differ by design; and a text cut
 by its limit has no row for its last token, as in transformers, which never reads it back (`chat` speaks it).
 
@@ -11,14 +11,16 @@ token on the left, so that the mask stays.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from descant.engine.draws import DrawTable
 from descant.engine.limits import most_tokens
-from descant.engine.models import Models, new_stores
+from descant.engine.models import Models, Stores, new_stores
 from descant.engine.prefill import encode
-from descant.engine.sampling import Choose
-from descant.engine.session import Phase, Request, SpeechStream
+from descant.engine.session import Phase, Request, Session, SpeechStream, TextStream
 from descant.engine.stages import Stages
 from descant.model.codec import Token2Wav
 from descant.types import Decoding
@@ -27,19 +29,35 @@ NOISE_SEED = 0
 REFERENCE_DECODING = Decoding()  # the reference's solver: RK4, 10 points, guidance 0.5, sway -1
 
 
-class Notebook:
-    """A source of ids that writes down the raw logits (before the processors) and the id drawn at each step."""
+class NotedStages(Stages):
+    """Stages that write down, of one session, the raw logits (before the processors) and the id drawn at each step."""
 
-    def __init__(self, choose: Choose) -> None:
-        self._choose = choose
+    def __init__(self, models: Models, stores: Stores):
+        super().__init__(models, stores, "off")
+        self.texts = Notes()
+        self.codes = Notes()
+
+    def draw(self, table: DrawTable, streams: Mapping[Session, TextStream | SpeechStream]) -> dict[Session, int]:
+        notes = self.texts if table is self.text_draws else self.codes
+        logits = {session: stream.logits for session, stream in streams.items()}
+        found = super().draw(table, streams)
+        for session, index in found.items():
+            if (row := logits[session]) is not None:
+                notes.add(row, index)
+        return found
+
+
+class Notes:
+    """The notes of one stream."""
+
+    def __init__(self) -> None:
         self._logits: list[Tensor] = []
         self._ids: list[int] = []
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        chosen = self._choose(logits)
+    def add(self, logits: Tensor, index: int) -> None:
+        """The raw logits (V,) of a step, and what was drawn."""
         self._logits.append(logits.float().cpu().clone())
-        self._ids.append(int(chosen))
-        return chosen
+        self._ids.append(index)
 
     def logits(self) -> Tensor:
         """All logits, (steps, V)."""
@@ -73,13 +91,9 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
     """The result of ``trace_answer``, still on the models' device."""
     thinker = models.thinker
     prompt = request.prompt
-    stages = Stages(models, new_stores(models, *most_tokens(request)), "off")
+    stages = NotedStages(models, new_stores(models, *most_tokens(request)))
     session = stages.open(request)
-    text = session.text.choose = Notebook(session.text.choose)
     speech = session.speech
-    codes = Notebook(speech.choose) if speech is not None else None
-    if speech is not None and codes is not None:
-        speech.choose = codes
     stages.read({session: session.context.unread})
     if session.error is not None:
         raise session.error
@@ -101,11 +115,11 @@ def write_down(models: Models, request: Request) -> dict[str, Tensor]:
         "position_ids": prompt.positions,
         "audio_features": concatenate_features(heard, width),
         "vision_features": concatenate_features(seen, width),
-        "text_logits": text.logits(),
-        "text_ids": text.ids(),
+        "text_logits": stages.texts.logits(),
+        "text_ids": stages.texts.ids(),
     }
-    if speech is not None and codes is not None and models.token2wav is not None:
-        out |= {"talker_logits": codes.logits(), **decode_whole(models.token2wav, speech)}
+    if speech is not None and models.token2wav is not None:
+        out |= {"talker_logits": stages.codes.logits(), **decode_whole(models.token2wav, speech)}
     return out
 
 

@@ -183,17 +183,7 @@ def test_a_required_call_comes_before_the_json(monkeypatch: pytest.MonkeyPatch) 
     request = asked({"enum": ["ab"]}, tools=use)
     session = STAGES.open(request)
     script = [*rig.TOKENIZER.encode(' {"a": 1}}\n'), END]
-    choose = session.text.choose
-    begun = len(rig.TOKENIZER.encode('\n{"name": "f", "arguments":')) + 1
-    drawn: list[int] = []
-
-    def scripted(logits: torch.Tensor) -> torch.Tensor:
-        place = len(drawn) - begun
-        index = choose(logits) if not 0 <= place < len(script) else torch.tensor(script[place])
-        drawn.append(int(index))
-        return index
-
-    session.text.choose = scripted
+    session.text.sampler.forced.extend(script)
     *events, end = run(STAGES, session)
     assert isinstance(end, Finished) and [c.arguments for c in end.calls] == ['{"a": 1}']
     assert any(isinstance(event, Called) for event in events) and end.text in ("", '"ab"')

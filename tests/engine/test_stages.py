@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from descant.engine import stages as stages_module
-from descant.engine.sampling import BROKEN_ID
+from descant.engine.sampling import BROKEN_ID, reciting
 from descant.engine.session import PHASES_AFTER, Phase, Session, SpeechPhase, SpeechStream
 from descant.errors import OptionError, SessionError
 from descant.model.talker import step_row, tail_rows
@@ -23,12 +22,6 @@ from tests.engine.alone import run, stages_for, stream
 REPLY = tuple(rig.TOKENIZER.encode("a little song for you"))
 MODELS = rig.models()
 STAGES = stages_for(MODELS)
-
-
-def draws(ids: list[int], vocab: int) -> Callable[[Tensor], Tensor]:
-    """A source of ids that recites."""
-    rest = iter(ids)
-    return lambda logits: torch.tensor(next(rest))
 
 
 class Waits(TorchDispatchMode):
@@ -51,21 +44,18 @@ def test_the_host_waits_for_no_single_draw(how: Sampling) -> None:
     for session, row in zip(sessions, rows, strict=True):
         session.text.logits = row
     with Waits() as waits:
-        found = STAGES.draw({session: session.text for session in sessions})
+        found = STAGES.draw(STAGES.text_draws, {session: session.text for session in sessions})
     assert waits.count == 0
     assert [found[session] == BROKEN_ID for session in sessions] == [False, False, True, False]
 
 
 def test_a_draw_that_fails_ends_its_session_alone() -> None:
-    def broken(logits: Tensor) -> Tensor:
-        raise ValueError("no dice")
-
     sessions = [STAGES.open(rig.request(seed=seed)) for seed in range(3)]
-    sessions[1].text.choose = broken
+    sessions[1].text.sampler.last = "no dice"  # type: ignore[assignment]
     row = torch.randn(MODELS.thinker.cfg.text.vocab_size)
     for session in sessions:
         session.text.logits = row
-    found = STAGES.draw({session: session.text for session in sessions})
+    found = STAGES.draw(STAGES.text_draws, {session: session.text for session in sessions})
     assert [found.get(session) for session in sessions] == [int(row.argmax()), None, int(row.argmax())]
     assert [s.phase is Phase.FAILED for s in sessions] == [False, True, False]
 
@@ -216,7 +206,7 @@ def test_feeding_the_pad_row_early_would_change_the_answer(monkeypatch: pytest.M
 @pytest.mark.parametrize("stop", [rig.CODEC_PAD, rig.CODEC_END])
 def test_a_stop_code_ends_the_sound_and_the_text_goes_on(stop: int) -> None:
     session = spoken()
-    session.speech.choose = draws([3, 4, 5, stop], rig.CODE_IDS)
+    session.speech.sampler = reciting([3, 4, 5, stop])
     events = list(run(STAGES, session))
     assert session.speech.codes == [3, 4, 5]
     assert sum(len(e.samples) for e in events if isinstance(e, AudioChunk)) == 3 * 4 * 240

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from descant.engine.conversation import ids_within
 from descant.engine.engine import Engine
-from descant.engine.sampling import ForcedIds
+from descant.engine.sampling import reciting
 from descant.engine.session import Session
 from descant.engine.stages import Stages
 from descant.engine.writing import Writing, Written, begun_call
@@ -260,7 +260,7 @@ def test_a_live_session_calls_and_reads_the_result(engine: Engine, monkeypatch: 
     session = talks.opened(engine, terms)
     script = iter([ids_of("Hm.", BEGIN, CALL, END), ENCODE("Done.")])
     stop = rig.STOP
-    monkeypatch.setattr(Stages, "choose_words", lambda *_: ForcedIds(tuple(next(script)), stop))
+    monkeypatch.setattr(Stages, "text_sampler", lambda *_: reciting((*next(script), stop)))
     session.add("Find it.")
     answer = session.respond()
     (said,) = talks.served(engine, answer)

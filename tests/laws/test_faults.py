@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from descant.engine import stages as stages_module
+from descant.engine.draws import DrawTable
 from descant.engine.session import Session
 from descant.engine.stages import Stages
 from descant.errors import SessionError
@@ -24,7 +25,7 @@ STEPS = 400
 PLACES: dict[str, tuple[Any, str]] = {
     "read_chunks": (Stages, "read_chunks"),
     "keep_chunk": (stages_module, "keep_chunk"),
-    "draw": (stages_module, "drawn"),
+    "draw": (DrawTable, "draw"),
     "choose_token": (Stages, "choose_token"),
     "read_back": (Stages, "read_back"),
     "write": (stages_module, "emit_written"),
@@ -69,8 +70,8 @@ def heard(events: Sequence[Event]) -> tuple[str, np.ndarray]:
 
 def concerns(victim: Session, arguments: tuple[Any, ...]) -> bool:
     """True if a call has something of the victim among its arguments, alone or in a group."""
-    parts = [victim, victim.text, victim.speech, victim.text.choose]
-    parts += [] if victim.speech is None else [victim.speech.choose, victim.speech.codec]
+    parts = [victim, victim.text, victim.speech, victim.text.sampler]
+    parts += [] if victim.speech is None else [victim.speech.sampler, victim.speech.codec]
     flat = [x for a in arguments for x in (a if isinstance(a, list | tuple) else [a])]
     return any(x is part for x in flat for part in parts if part is not None)
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import descant
-from descant.engine.sampling import ForcedIds
+from descant.engine.sampling import reciting
 from descant.engine.stages import Stages
 from descant.server.app import make_app
 from descant.server.run import Server, config_of
@@ -80,7 +80,7 @@ def script(server: Running, monkeypatch: pytest.MonkeyPatch) -> Script:
     def write(*pieces: str) -> None:
         ids = [i for p in pieces for i in ([tiny.ID[p]] if p in tiny.ID else tokenizer.encode(p))]
         stop = min(server.omni.models.stop_ids)
-        monkeypatch.setattr(Stages, "choose_words", lambda *_: ForcedIds(tuple(ids), stop))
+        monkeypatch.setattr(Stages, "text_sampler", lambda *_: reciting((*ids, stop)))
 
     return write
 
