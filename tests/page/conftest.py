@@ -126,6 +126,13 @@ class Tab:
         )
         return str(self.page.locator("article.model .prose").nth(number - 1).inner_text())
 
+    def answered(self, right: str) -> bool:
+        """True once one of the answers is right. A question is said more than once: on a machine that is busy with
+        other things the fake microphone stutters."""
+        script = "right => [...document.querySelectorAll('article.model .prose')].some(e => e.textContent === right)"
+        self.page.wait_for_function(script, arg=right, timeout=2 * PATIENCE_MS)
+        return True
+
     def kept(self) -> list[dict[str, Any]]:
         self.page.wait_for_timeout(600)  # what is written soon is written then
         return list(self.page.evaluate(KEPT))

@@ -10,8 +10,8 @@ import type { ChatRequest } from "./protocol/chat";
 import { Refusal } from "./protocol/errors";
 import { messagesOf } from "./protocol/history";
 import {
-  addTurn, busy, conversation, cutBefore, model, muted, notice, phase, progress, reach, replaying, say, server,
-  settings, showing, talking, turns, voices,
+  addTurn, busy, conversation, cutBefore, model, muted, notice, phase, progress, reach, remembered, replaying, say,
+  server, settings, showing, talking, voices,
 } from "./state";
 import { type Medium, newTrace, newTurn, type Turn } from "./store/model";
 import { bytes, t, type Word } from "./words";
@@ -110,7 +110,7 @@ function request(messages: ChatRequest["messages"]): ChatRequest {
 
 /** Answer what the transcript ends with. */
 async function answer(): Promise<void> {
-  const past = turns().filter((turn) => turn.state !== "failed");
+  const past = remembered();
   const trace = { ...newTrace(), asked: performance.now() };
   const speaker = settings.value.aloud ? await loudspeaker() : null;
   const answering = new Answering(speaker, trace, {

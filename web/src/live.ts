@@ -8,12 +8,14 @@ import type { FromMicrophone } from "./audio/messages";
 import type { Eye } from "./eye";
 import { itemParts, itemsOf } from "./protocol/history";
 import { dispatch, type Handlers, type ItemPart, RealtimeSocket } from "./protocol/realtime";
-import { addTurn, model, phase, removeTurn, say, server, settings, turns, updateTurn } from "./state";
+import { addTurn, model, phase, remembered, remembersAll, removeTurn, say, server, settings, turns, updateTurn } from "./state";
 import { newTrace, newTurn, type Trace, type Turn } from "./store/model";
 import { t } from "./words";
 
 const FRAME_EVERY_MS = 1000;
 const ASK_AGAIN_MS = 2000;
+// An answer that ended by itself meanwhile; a server that cannot tell what it keeps of one.
+const QUIET_CODES = ["response_cancel_not_active", "item_not_found", "unknown_event"];
 const BUSY_CODES = ["overloaded", "rate_limit_exceeded"];
 
 export class LiveTalk {
@@ -31,11 +33,13 @@ export class LiveTalk {
   private made = true; // no answer is being made by the server
   private held = false; // push to talk: the button is down
   private waiting: (() => void) | null = null;
+  private early: FromMicrophone[] = []; // cuts that came while a session took the place of another
   private frames = 0;
 
   constructor(player: Player, eye: Eye) {
     this.player = player;
     this.eye = eye;
+    phase.value = "connecting";
     this.socket = this.connect();
   }
 
@@ -44,7 +48,6 @@ export class LiveTalk {
   }
 
   private connect(): RealtimeSocket {
-    phase.value = "connecting";
     return new RealtimeSocket(model.value, server.key, {
       opened: (again) => void this.opened(again),
       lost: (_, code) => this.lost(code),
@@ -96,8 +99,7 @@ export class LiveTalk {
         },
       },
     });
-    const past = turns().filter((turn) => turn.state !== "failed" && turn !== this.hearing?.turn);
-    for (const item of await itemsOf(past, (blob) => this.decode(blob))) {
+    for (const item of await itemsOf(remembered(), (blob) => this.decode(blob))) {
       this.socket.send({ type: "conversation.item.create", item });
     }
     this.capture.restart();
@@ -107,6 +109,7 @@ export class LiveTalk {
     if (phase.value === "connecting") phase.value = "listening";
     this.waiting?.();
     this.waiting = null;
+    for (const cut of this.early.splice(0)) this.take(cut);
   }
 
   private lost(code: number): void {
@@ -115,6 +118,7 @@ export class LiveTalk {
     if (this.hearing) removeTurn(this.hearing.turn.id);
     this.hearing = null;
     this.cuts.clear();
+    this.early = [];
     say(code === 1013 ? "loading" : "lost");
     phase.value = "connecting";
   }
@@ -135,7 +139,11 @@ export class LiveTalk {
   /** A cut of the microphone. */
   take(cut: FromMicrophone): void {
     levels.you.push(cut.peak);
-    if (!this.ready || (this.isPush && !this.held)) return;
+    if (this.isPush && !this.held) return;
+    if (!this.ready) {
+      if (this.waiting) this.early.push(cut); // a session takes the place of another: nothing is lost
+      return;
+    }
     this.capture.add(cut.samples, this.player.context.currentTime - cut.at);
     this.socket.send({ type: "input_audio_buffer.append", audio: pcmBase64(cut.samples) });
   }
@@ -220,7 +228,7 @@ export class LiveTalk {
   /** Say how much was heard of what was interrupted, and ask what the model keeps of it. */
   private truncate(): void {
     for (const [item_id, audio_end_ms] of this.cuts) {
-      if (this.answers.get(item_id)?.turn.spoken === false) continue;
+      if (!this.answers.get(item_id)?.soundMs) continue; // an answer in text was read as it came
       this.socket.send({ type: "conversation.item.truncate", item_id, content_index: 0, audio_end_ms });
       this.socket.send({ type: "conversation.item.retrieve", item_id });
     }
@@ -265,6 +273,7 @@ export class LiveTalk {
         if (this.answering !== answering) return;
         this.answering = null;
         phase.value = this.hearing ? "hearing" : "listening";
+        if (!remembersAll() && !this.hearing) void this.restart();
       },
     });
     this.asked = undefined;
@@ -287,7 +296,7 @@ export class LiveTalk {
   }
 
   private failed(code: string, message: string): void {
-    if (code === "response_cancel_not_active" || code === "item_not_found") return; // it ended by itself meanwhile
+    if (QUIET_CODES.includes(code)) return;
     if (BUSY_CODES.includes(code) && phase.value === "thinking") {
       say("busy", { seconds: ASK_AGAIN_MS / 1000 });
       window.setTimeout(() => {

@@ -51,6 +51,17 @@ export function keepIn(opened: Database | null): void {
   database = opened;
 }
 
+/** The turns that the model is told of. nano was taught single questions; what came before confuses it. */
+export function remembered(): readonly Turn[] {
+  const past = turns().filter((turn) => turn.state !== "failed");
+  if (remembersAll()) return past;
+  return past.slice(-1).filter((turn) => turn.role === "user");
+}
+
+export function remembersAll(): boolean {
+  return (settings.value.memory || (model.value === "nano" ? "one" : "all")) === "all";
+}
+
 export function turns(): readonly Turn[] {
   return conversation.value.turns;
 }

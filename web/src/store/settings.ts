@@ -5,6 +5,7 @@ export interface Settings {
   voice: string; // "": the model's first
   aloud: boolean;
   latency: "" | "low" | "balanced" | "quality"; // "": as the server was started
+  memory: "" | "all" | "one"; // what the model is told of before a question; "": by the model
   instructions: string;
   temperature: string; // of sampling; "": the model's own
   top_p: string;
@@ -26,6 +27,7 @@ export const DEFAULTS: Settings = {
   voice: "",
   aloud: true,
   latency: "",
+  memory: "",
   instructions: "",
   temperature: "",
   top_p: "",
@@ -47,6 +49,7 @@ const WORDS: { [Name in keyof Settings]?: readonly string[] } = {
   theme: ["auto", "light", "dark"],
   latency: ["", "low", "balanced", "quality"],
   talk: ["free", "push"],
+  memory: ["", "all", "one"],
 };
 const RANGES: { [Name in keyof Settings]?: readonly [number, number] } = {
   temperature: [0, 2],

@@ -70,6 +70,7 @@ function Voice() {
         note={t("latencyNote")}
         options={[["", t("latencyServer")], ["low", t("latencyLow")], ["balanced", t("latencyBalanced")], ["quality", t("latencyQuality")]]}
       />
+      <Choice name="memory" label={t("memory")} options={[["", t("memoryAuto")], ["all", t("memoryAll")], ["one", t("memoryOne")]]} />
       <label class="field tall">
         <span>{t("instructions")}</span>
         <textarea rows={3} dir="auto" value={settings.value.instructions} onInput={(event) => set({ instructions: event.currentTarget.value })} />
