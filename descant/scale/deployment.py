@@ -8,7 +8,6 @@ from typing import Any
 from ray import serve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from descant.engine.limits import Limits
 from descant.errors import OptionError
 from descant.scale.kept import SharedAnswers
 from descant.scale.policy import Load
@@ -16,6 +15,7 @@ from descant.scale.routing import SessionRouter
 from descant.server.app import begin, make_app
 from descant.server.settings import ServerSettings, read_settings
 
+ONGOING_MOST = 1024  # of one replica: above the limits of its engine, which refuses by itself and says for how long
 QUEUE_MOST = 128  # requests that a proxy holds back when every replica is full; then it refuses
 HEALTH_EVERY_S = 2.0
 DRAIN_LOOK_S = 0.5  # between two looks of a replica that is to go at whether its last answer has ended
@@ -74,14 +74,12 @@ def deployment_of(settings: ServerSettings) -> serve.Deployment:
     """The deployment, as many replicas as its options will say. Raises OptionError: without a key."""
     if not settings.api_keys:
         raise OptionError(NO_KEY)
-    limits = Limits()
     needs_gpu = settings.device is not None and settings.device.startswith("cuda")
     return serve.deployment(
         serve.ingress()(Replica),
         name="descant",
         ray_actor_options={"num_cpus": 1, "num_gpus": int(needs_gpu)},
-        # what an engine takes in, it takes or refuses by itself, and says when to come again
-        max_ongoing_requests=limits.sessions + limits.waiting + limits.live_sessions,
+        max_ongoing_requests=ONGOING_MOST,
         max_queued_requests=QUEUE_MOST,
         request_router_config={"request_router_class": SessionRouter},
         health_check_period_s=HEALTH_EVERY_S,
