@@ -33,6 +33,13 @@ def check_plain(name: str, value: object, annotation: str) -> None:
         raise OptionError(f"{name}={shortened(value)} is {type(value).__name__}; write {described}{optional}")
 
 
+def check_type(name: str, value: object, kinds: type | tuple[type, ...]) -> None:
+    """Refuse ``value`` unless it is one of ``kinds``: OptionError says what was given and what to write."""
+    if not isinstance(value, kinds):
+        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        raise OptionError(f"{name}={shortened(value)} is {type(value).__name__}; write a {names}")
+
+
 def is_finite_number(value: object) -> bool:
     """True for a real number that a float can hold, and not for True, NaN or infinity."""
     try:

@@ -6,9 +6,8 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Unpack
 import torch
 from torch import Tensor
 
-from descant.checks import check_plain, is_finite_number
+from descant.checks import check_plain, check_type, is_finite_number
 from descant.config import OmniConfig
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
@@ -25,6 +24,7 @@ from descant.engine.graphs import StepMode
 from descant.engine.limits import Limits
 from descant.engine.live import LiveSession, SessionTerms
 from descant.engine.models import Models, codes_beyond_table, offloaded_encoders
+from descant.engine.options import check_options, stops_of
 from descant.engine.passages import READ_SHARE, passages
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
 from descant.engine.session import AnswerSettings, Request
@@ -49,7 +49,6 @@ from descant.types import (
     Finished,
     Latency,
     Memory,
-    Sampling,
     Transcript,
     user,
 )
@@ -61,16 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Limits", "LiveSession", "Omni", "load"]
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MOST_LOGPROBS = 20
 STEP_MODES = (None, "off", "graphs", "compile")
-OPTION_TYPES: dict[str, type | tuple[type, ...]] = {  # of AnswerOptions; plain values are checked by their annotation
-    "sampling": Sampling,
-    "talker_sampling": Sampling,
-    "latency": (str, Decoding),
-    "budget": Budget,
-    "tools": (list, tuple, ToolUse),
-    "schema": Mapping,
-}
 
 
 def load(
@@ -112,13 +102,6 @@ def load(
 def check_tokenizer(folder: Path, config: OmniConfig) -> None:
     """Refuse a folder whose tokenizer is not that of its model."""
     Tokenizer.from_folder(folder).check_fits(config.thinker)
-
-
-def check_type(name: str, value: object, kinds: type | tuple[type, ...]) -> None:
-    """Refuse ``value`` unless it is one of ``kinds``: OptionError says what was given and what to write."""
-    if not isinstance(value, kinds):
-        names = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
-        raise OptionError(f"{name}={shortened(value)} is {type(value).__name__}; write a {names}")
 
 
 def models_of(checkpoint: Checkpoint) -> Models:
@@ -214,7 +197,7 @@ class Omni:
         check_plain("text", text, "str")
         if not text.strip():
             raise OptionError("nothing to say: the text is empty")
-        for name in ("sampling", "max_tokens", "speech", "tools", "schema", "logprobs"):
+        for name in ("sampling", "max_tokens", "speech", "tools", "schema", "stop", "logprobs"):
             if options.get(name) is not None and options.get(name) is not True:
                 raise OptionError(f"{name} has no meaning when a given text is read aloud; leave it out")
         settings = self._settings(options)
@@ -334,13 +317,12 @@ class Omni:
         decoding = self.decoding if latency is None else self._decoding(latency)
         voice = self._voice(options.get("voice")) if options.get("speech", True) else None
         use = self._tool_use(options.get("tools"))
-        logprobs = options.get("logprobs")
-        if logprobs is not None and not 0 <= logprobs <= MOST_LOGPROBS:
-            raise OptionError(f"logprobs={logprobs} is impossible; allowed: 0 to {MOST_LOGPROBS}")
         schema = options.get("schema")
         grammar = None if schema is None else self._grammars.compile(schema)
         tenant = options.get("tenant", "")
-        return AnswerSettings(text, speech, decoding, seed, voice, None, tenant, use, grammar, logprobs)
+        return AnswerSettings(
+            text, speech, decoding, seed, voice, None, tenant, use, grammar, options.get("logprobs"), stops_of(options)
+        )
 
     @cached_property
     def _grammars(self) -> GrammarCompiler:
@@ -379,17 +361,3 @@ class Omni:
         use = self._tool_use(options.get("tools"))
         tools = () if use is None else use.tools
         return builder.build(messages, speech=options.get("speech", True), tools=tools)
-
-
-def check_options(options: AnswerOptions) -> None:
-    """Refuse options that do not exist, with the nearest that does, and values of a wrong type."""
-    for name, value in options.items():
-        annotation = AnswerOptions.__annotations__.get(name)
-        if annotation is None:
-            near = get_close_matches(name, AnswerOptions.__annotations__, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(AnswerOptions.__annotations__)}"
-            raise OptionError(f"unknown option {shortened(name)}; {hint}")
-        if name in OPTION_TYPES and value is not None:
-            check_type(name, value, OPTION_TYPES[name])
-        else:
-            check_plain(name, value, annotation.__forward_arg__)

@@ -354,7 +354,8 @@ class AnswerOptions(TypedDict, total=False):
     latency: the dial, or a Decoding (default: that of ``load``); tenant: only answers of the same tenant share cached
     pages (default ""); budget: what media may cost (default: that of ``load``); tools: functions that the model may
     call, or a ToolUse that says more (default: none); schema: a JSON Schema that the text follows, as JSON on one line
-    (needs the extra ``grammar``; tools may still be called); logprobs: how many of the likeliest tokens are told beside
+    (needs the extra ``grammar``; tools may still be called); stop: up to 16 texts that end the answer where one of them
+    would begin; logprobs: how many of the likeliest tokens are told beside
     each that is written, 0 to 20 (default: nothing of the kind).
     """
 
@@ -369,4 +370,5 @@ class AnswerOptions(TypedDict, total=False):
     budget: Budget | None
     tools: Sequence[Tool] | ToolUse | None
     schema: Mapping[str, Any] | None
+    stop: Sequence[str] | None
     logprobs: int | None

@@ -21,9 +21,12 @@ def write_text(session: Session, text: str) -> None:
     now = session.now()
     if session.first_text_s is None:
         session.first_text_s = now
-    session.text.pieces.append(text)
-    session.events.append(TextDelta(text, now, tuple(session.text.chances)))
-    session.text.chances.clear()
+    stream = session.text
+    stream.pieces.append(text)
+    stream.told += len(text)
+    tokens = tuple(chance for begin, chance in stream.chances if begin < stream.told)
+    del stream.chances[: len(tokens)]
+    session.events.append(TextDelta(text, now, tokens))
 
 
 def emit_written(session: Session, what: Sequence[Written]) -> None:

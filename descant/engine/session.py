@@ -80,7 +80,8 @@ class SpeechPhase(Enum):
 class AnswerSettings:
     """The settings of an answer, complete and checked. voice None: text only. forced: the ids of the reply, instead of
     drawing. tenant: whose pages of the cache it may share. tools: that it may call. grammar: that the text
-    follows. logprobs: how many of the likeliest tokens are told (None: nothing of the kind)."""
+    follows. logprobs: how many of the likeliest tokens are told (None: nothing of the kind).
+    stops: texts that end the answer, and are no part of it."""
 
     text: Sampling
     speech: Sampling
@@ -92,6 +93,7 @@ class AnswerSettings:
     tools: ToolUse | None = None
     grammar: Grammar | None = field(default=None, repr=False)
     logprobs: int | None = None
+    stops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ class TextStream:
     constraint: Constraint | None = None
     logprobs: int | None = None  # how many of the likeliest ids are noted (None: nothing is)
     noted: Noted | None = None  # of the id that was drawn last
-    chances: list[TokenChance] = field(default_factory=list)  # of tokens whose text is not told yet
+    chances: list[tuple[int, TokenChance]] = field(default_factory=list)  # not told yet, and where their text begins
+    told: int = 0  # characters
 
 
 @dataclass(eq=False)

@@ -95,7 +95,7 @@ class Stages:
         calls = settings.tools is not None and settings.tools.choice != "none"
         constraint = None if settings.grammar is None else settings.grammar.begin(calls=calls)
         sampler = self.text_sampler(settings, context, text_seed, constraint)
-        writing = Writing(self.models.tokenizer, settings.tools)
+        writing = Writing(self.models.tokenizer, settings.tools, settings.stops)
         text = TextStream(sampler, writing, context.thinker_kv, start, settings.text.max_tokens)
         text.constraint = constraint
         text.logprobs = settings.logprobs
@@ -220,18 +220,18 @@ class Stages:
             return
         text.ids.append(chosen)
         if text.noted is not None:
-            text.chances.append(token_chance(text.noted, self.models.tokenizer))
+            text.chances.append((text.writing.length, token_chance(text.noted, self.models.tokenizer)))
         emit_written(session, text.writing.push(chosen))
         if text.writing.silent:
             text.chances.clear()
             if speech is not None:
                 speech.end_text()
-        full = len(text.ids) >= text.max_tokens
-        over = full or text.writing.complete
+        complete = text.writing.complete
+        over = complete or len(text.ids) >= text.max_tokens
         if not over or (speech is not None and speech.singing):
             text.logits = None
         if over:
-            end_text(session, "stop" if text.writing.complete else "length")
+            end_text(session, "stop" if complete else "length")
 
     def read_back(self, sessions: Sequence[Session]) -> Iterable[tuple[Tensor, Tensor]]:
         """Feed the Thinker the token that each session has just written -> its state (D,) (hidden + embedding), which

@@ -4,7 +4,8 @@
     text: spoken |                         a call: read as JSON when it is complete
 
 A call begins and ends with special ids, which no text can forge. Speech ends where the first call begins: what stands
-behind it is told as text only. White space waits until it is known whether a call follows; then it is no text.
+behind it is told as text only. White space waits until it is known whether a call follows; then it is no text. What may
+become a text that stops the answer waits as well, and so do the states of both.
 
 A call that is no JSON object is given all the same, if it has a name, with its arguments as they were written: whoever
 acts on arguments checks them anyway. Without a name it is told as text. One that was cut by the length limit is given
@@ -31,11 +32,11 @@ ARGUMENTS_IN_CALL = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
 class Writing:
     """The writing of one answer. ``push`` takes an id and gives what is complete with it; ``finish`` gives the rest.
 
-    silent: a call has begun, and nothing is spoken any more; complete: no more may be written, as one call was all
-    that was asked for.
+    silent: a call has begun, and nothing is spoken any more; complete: no more may be written, as a stop text came, or
+    one call was all that was asked for; length: characters that were written as text, those that wait included.
     """
 
-    def __init__(self, tokenizer: Tokenizer, use: ToolUse | None = None):
+    def __init__(self, tokenizer: Tokenizer, use: ToolUse | None = None, stops: tuple[str, ...] = ()):
         self._tokenizer = tokenizer
         self._text = tokenizer.incremental()
         self._calls = use is not None and use.choice != "none"
@@ -43,17 +44,18 @@ class Writing:
         self._begin = tokenizer.special(TOOL_CALL) if self._calls else -1
         self._end = tokenizer.special(TOOL_CALL_END) if self._calls else -1
         self._body: list[int] | None = None  # ids of the call that is being written
-        self._space = ""  # text that waits
+        self._stops = stops
+        self._held = ""  # text that waits
         self._states: list[Tensor] = []  # of the ids of that text
-        self._waits = False  # the last id is of that text
+        self._last: Literal["told", "waits", "stops"] = "told"  # the last id's text
+        self.length = 0
         self.silent = False
         self.complete = False
 
     def push(self, index: int) -> list[Written]:
         """The text and the calls that one id completes."""
         if not self._calls:
-            text = self._text.push(index)
-            return [text] if text else []
+            return self._tell(self._text.push(index))
         if index == self._begin:
             return self._begin_call()
         if index == self._end:
@@ -65,16 +67,20 @@ class Writing:
 
     def finish(self, reason: Literal["stop", "length"]) -> list[Written]:
         """The rest, when nothing more is written."""
+        if self.complete:
+            return []
         ended = self._end_call(cut=reason == "length")
-        told = self._space + self._text.flush()
-        self._space = ""
+        rest = self._tell(self._text.flush())
+        held, self._held = self._held, ""
+        told = "".join(piece for piece in [*rest, held] if isinstance(piece, str))
         return [*ended, *([told] if told and not (self.silent and told.isspace()) else [])]
 
     def heard(self, state: Tensor) -> list[Tensor]:
         """The states for the Talker to eat, now that the id that was pushed last has this one."""
-        if self.silent:
+        if self.silent or self._last == "stops":
+            self._states.clear()
             return []
-        if self._waits:
+        if self._last == "waits":
             self._states.append(state)
             return []
         return [*self.rest(), state]
@@ -88,17 +94,29 @@ class Writing:
     # ------------------------------------------------------------ inside
 
     def _tell(self, text: str) -> list[Written]:
-        """Tell text, but for the white space at its end."""
-        whole = self._space + text
-        told = whole.rstrip()
-        self._space = whole[len(told) :]
-        self._waits = not told
+        """Tell text, but for what must wait at its end."""
+        self.length += len(text)
+        if not (self._calls or self._stops):
+            return [text] if text else []
+        whole = self._held + text
+        found = [place for stop in self._stops if (place := whole.find(stop)) >= 0]
+        if found:
+            self.complete = True
+            told, self._held = whole[: min(found)], ""
+            self._last = "told" if told else "stops"
+        else:
+            told = whole[: len(whole) - stop_begun(whole, self._stops)]
+            told = told.rstrip() if self._calls else told
+            self._held = whole[len(told) :]
+            self._last = "told" if told else "waits"
         return [told] if told else []
 
     def _begin_call(self) -> list[Written]:
         """A call begins; one that was not ended is ended by it."""
         told = [*self._end_call(cut=False), *self._tell(self._text.flush())]
-        self._space = ""
+        if rest := self._held.rstrip():  # what waited was no stop text
+            told.append(rest)
+        self._held = ""
         self._states.clear()
         self.silent = True
         if not self.complete:
@@ -117,6 +135,13 @@ class Writing:
         if isinstance(made, ToolCall):
             self.complete = self._one
         return [made] if made else []
+
+
+def stop_begun(text: str, stops: tuple[str, ...]) -> int:
+    """Count the characters at the end of a text that may be the beginning of a stop text."""
+    longest = max(map(len, stops), default=1) - 1
+    begun = (n for n in range(min(longest, len(text)), 0, -1) if any(stop.startswith(text[-n:]) for stop in stops))
+    return next(begun, 0)
 
 
 def call_of(text: str) -> ToolCall | None:

@@ -80,10 +80,12 @@ async def error_response(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         codes = {404: "not_found", 405: "method_not_allowed"}
         code = codes.get(error.status_code, "invalid_request")
+        request.state.code = code
         return response_of(RequestError(error.status_code, code, str(error.detail)))
     refusal = request_error(error)
     if refusal.status == 500:
         raise error
+    request.state.code = refusal.code  # for the gate, which logs and counts it
     return response_of(refusal)
 
 

@@ -18,7 +18,7 @@ from descant.errors import OptionError
 from descant.server.conversation import check_supported, messages_of
 from descant.server.encode import SoundEncoder, SoundFormat, whole
 from descant.server.formats import read_schema
-from descant.server.schema import MAX_STOP_CHARACTERS, MAX_STOPS, ChatBody, VoiceId
+from descant.server.schema import ChatBody, VoiceId
 from descant.server.spoken import Spoken, collect, usage_record
 from descant.server.sse import merged_streams, sse
 from descant.server.state import ServerState
@@ -30,13 +30,12 @@ Delta = tuple[dict[str, Any], str | None]  # delta, finish_reason
 
 @dataclass(frozen=True)
 class ChatWish:
-    """A request, read. form: of the sound (None: text only); stops: texts that end the answer and are no part of it."""
+    """A request, read. form: of the sound (None: text only)."""
 
     messages: list[Message]
     options: AnswerOptions
     model: str
     form: SoundFormat | None
-    stops: tuple[str, ...]
     count: int
 
 
@@ -68,18 +67,11 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
         "seed": body.seed,
         "tools": read_tool_use(body.tools, body.tool_choice, body.parallel_tool_calls),
         "schema": read_schema(body.response_format, "response_format"),
+        "stop": [body.stop] if isinstance(body.stop, str) else body.stop,
         "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
     }
     form = body.audio.format if spoken and body.audio is not None else None
-    return ChatWish(messages, options, body.model or state.settings.model, form, stops_of(body), body.n or 1)
-
-
-def stops_of(body: ChatBody) -> tuple[str, ...]:
-    """The texts that end an answer. Raises OptionError."""
-    stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    if len(stops) > MAX_STOPS or any(not 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in stops):
-        raise OptionError(f"stop: at most {MAX_STOPS} texts of 1 to {MAX_STOP_CHARACTERS} characters")
-    return stops
+    return ChatWish(messages, options, body.model or state.settings.model, form, body.n or 1)
 
 
 def sampling_of(own: Sampling, body: BaseModel) -> Sampling | None:
@@ -105,7 +97,7 @@ async def whole_completion(state: ServerState, wish: ChatWish) -> dict[str, Any]
     """The response that is not streamed."""
     begun = await answers_of(state, wish)
     try:
-        made = await asyncio.gather(*(collect(answer, Spoken(wish.stops)) for answer in begun))
+        made = await asyncio.gather(*(collect(answer, Spoken()) for answer in begun))
     finally:  # the client left, or one of them failed
         for answer in begun:
             answer.cancel()
@@ -122,7 +114,7 @@ async def whole_completion(state: ServerState, wish: ChatWish) -> dict[str, Any]
             message["content"] = None
             message["audio"] = {"id": name, "data": data, "expires_at": until, "transcript": spoken.text}
         choice = {"index": index, "message": message, "finish_reason": spoken.reason, "logprobs": None}
-        choices.append(with_tokens(choice, spoken, wish))
+        choices.append(with_tokens(choice, spoken))
         if spoken.finished is not None:
             state.figures.add(spoken.finished)
     return {**head(wish, "chat.completion"), "choices": choices, "usage": usage_record(made)}
@@ -144,14 +136,14 @@ async def stream_completion(
 ) -> AsyncGenerator[bytes, None]:
     """The chunks of the answers, as server-sent events. Leaving it cancels them. An error ends it, without [DONE]."""
     first = head(wish, "chat.completion.chunk")
-    made = [Spoken(wish.stops) for _ in begun]
+    made = [Spoken() for _ in begun]
     if include_usage:
         first["usage"] = None  # all chunks have the field, and the last one has it filled
     try:
         streams = [deltas(state, wish, answer, spoken) for answer, spoken in zip(begun, made, strict=True)]
         async for index, (delta, reason) in merged_streams(streams):
             choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
-            yield sse({**first, "choices": [with_tokens(choice, made[index], wish)]})
+            yield sse({**first, "choices": [with_tokens(choice, made[index])]})
         if include_usage:
             yield sse({**first, "choices": [], "usage": usage_record(made)})
         yield b"data: [DONE]\n\n"
@@ -160,10 +152,11 @@ async def stream_completion(
             answer.cancel()
 
 
-def with_tokens(choice: dict[str, Any], spoken: Spoken, wish: ChatWish) -> dict[str, Any]:
-    """A choice with the tokens that it tells, where they are asked for."""
-    if wish.options.get("logprobs") is None or not (tokens := spoken.tokens()):
+def with_tokens(choice: dict[str, Any], spoken: Spoken) -> dict[str, Any]:
+    """A choice with the tokens that were not told yet, where they are asked for."""
+    if not spoken.tokens:
         return choice
+    tokens, spoken.tokens = spoken.tokens, []
     return {**choice, "logprobs": {"content": tokens, "refusal": None}}
 
 
@@ -181,22 +174,17 @@ async def deltas(state: ServerState, wish: ChatWish, answer: Answer, spoken: Spo
 
     yield {"role": "assistant", **({"content": ""} if encoder is None else {"audio": {"id": name}})}, None
     async for event in answer:
-        if isinstance(event, TextDelta) and (text := spoken.take(event)):
-            yield told(text), None
-        elif isinstance(event, AudioChunk) and encoder is not None:
+        if isinstance(event, AudioChunk) and encoder is not None:  # not kept: it is told
             if data := await asyncio.to_thread(encoder.push, event.samples):
                 yield sounding(data), None
+            continue
+        spoken.take(event)
+        if isinstance(event, TextDelta):
+            yield told(event.text), None
         elif isinstance(event, Called):
-            yield {"tool_calls": [{"index": len(spoken.calls), **chat_call(event.call)}]}, None
-            spoken.calls.append(event.call)
+            yield {"tool_calls": [{"index": len(spoken.calls) - 1, **chat_call(event.call)}]}, None
         elif isinstance(event, Finished):
-            spoken.finished = event
             state.figures.add(event)
-        if spoken.stopped:
-            answer.cancel()
-            break
-    if text := spoken.rest():
-        yield told(text), None
     if encoder is not None:
         if data := await asyncio.to_thread(encoder.finish):
             yield sounding(data), None

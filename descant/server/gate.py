@@ -67,6 +67,9 @@ class Gate:
             code = "internal"
             log.exception("request %s failed", request_id)
             await told.refuse(RequestError(500, "internal", INTERNAL, "server_error"), scope, receive)
+        code = code or scope["state"].get("code", "")
+        if code:
+            self.state.figures.rejects.labels(code).inc()
         record = {"id": request_id, "method": scope["method"], "path": scope["path"][:80], "status": told.status}
         record |= {"ms": round(1000 * (time.perf_counter() - begin), 1)} | ({"code": code} if code else {})
         log.info(json.dumps(record))
@@ -81,6 +84,7 @@ class Gate:
         try:
             self.check(scope, headers)
         except RequestError as error:
+            self.state.figures.rejects.labels(error.code).inc()
             await receive()  # the client's wish to connect
             body = json.dumps(body_of_error(error)).encode()
             head = [(b"content-type", b"application/json")]

@@ -22,6 +22,7 @@ class Body(BaseModel):
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
+StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
 class VoiceId(Body):
@@ -60,7 +61,7 @@ class ChatBody(Body):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     n: Annotated[int, Field(ge=1, le=8)] | None = None
-    stop: Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)] | list[str] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     logit_bias: dict[str, Any] | None = None

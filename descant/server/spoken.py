@@ -1,8 +1,7 @@
-"""One answer as a client gets it: its stop texts applied, its sound kept, its tokens told with the text they made."""
+"""One answer as a client gets it: its text, its sound, its calls, and how likely its tokens were."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,54 +9,31 @@ import numpy as np
 
 from descant.engine.answer import Answer
 from descant.tools import ToolCall
-from descant.types import AudioChunk, Called, Finished, TextDelta, TokenChance
+from descant.types import AudioChunk, Called, Event, Finished, TextDelta, TokenChance
 
 
 @dataclass
 class Spoken:
-    """One answer as it comes. text: so far; held: what may yet become a stop text."""
+    """One answer as it comes. text, samples, calls: so far; tokens: those of the text, in the chat form."""
 
-    stops: tuple[str, ...]
     text: str = ""
-    held: str = ""
     samples: list[np.ndarray] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
+    tokens: list[dict[str, Any]] = field(default_factory=list)
     finished: Finished | None = None
-    stopped: bool = False
-    chances: deque[tuple[int, TokenChance]] = field(default_factory=deque)  # where their text begins; not told yet
 
-    def take(self, delta: TextDelta) -> str:
-        """Take new text; returns the part of it that can be told now."""
-        begin = len(self.text) + len(self.held)
-        self.chances.extend((begin, chance) for chance in delta.tokens)
-        self.held += delta.text
-        found = [place for stop in self.stops if (place := self.held.find(stop)) >= 0]
-        if found:
-            told, self.held, self.stopped = self.held[: min(found)], "", True
-        else:
-            keep = max((len(self.held) - n for n in self._beginnings()), default=0)
-            told, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
-        self.text += told
-        return told
-
-    def _beginnings(self) -> list[int]:
-        """The places in what is held at which a stop text may begin."""
-        return [
-            place for place in range(len(self.held)) if any(stop.startswith(self.held[place:]) for stop in self.stops)
-        ]
-
-    def rest(self) -> str:
-        """Return what was held back, when no more comes."""
-        told, self.held = self.held, ""
-        self.text += told
-        return told
-
-    def tokens(self) -> list[dict[str, Any]]:
-        """The tokens of the text that is told by now, and was not before, in the chat form."""
-        told = []
-        while self.chances and self.chances[0][0] < len(self.text):
-            told.append(token_record(self.chances.popleft()[1]))
-        return told
+    def take(self, event: Event) -> None:
+        """Keep what has come."""
+        match event:
+            case TextDelta():
+                self.text += event.text
+                self.tokens += map(token_record, event.tokens)
+            case AudioChunk():
+                self.samples.append(event.samples)
+            case Called():
+                self.calls.append(event.call)
+            case Finished():
+                self.finished = event
 
     @property
     def reason(self) -> str:
@@ -70,18 +46,7 @@ class Spoken:
 async def collect(answer: Answer, spoken: Spoken) -> Spoken:
     """A whole answer."""
     async for event in answer:
-        if isinstance(event, TextDelta):
-            spoken.take(event)
-        elif isinstance(event, AudioChunk):
-            spoken.samples.append(event.samples)
-        elif isinstance(event, Called):
-            spoken.calls.append(event.call)
-        elif isinstance(event, Finished):
-            spoken.finished = event
-        if spoken.stopped:
-            answer.cancel()
-            break
-    spoken.rest()
+        spoken.take(event)
     return spoken
 
 

@@ -23,6 +23,7 @@ from descant.types import Finished
 KEPT_ANSWERS = 1000  # spoken answers whose text a follow-up turn may ask for by id
 KEPT_S = 3600.0  # seconds that they are kept
 LAG_EVERY_S = 0.25  # between two looks at how late the event loop is
+STAGES = ("queue", "read", "think", "talk", "decode")  # as Timings names them
 SECONDS_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)  # seconds
 
 
@@ -34,6 +35,12 @@ class Figures:
         r = self.registry
         self.requests = Counter("descant_requests", "Requests by route and status.", ("route", "status"), registry=r)
         self.answers = Counter("descant_answers", "Answers that have ended.", registry=r)
+        self.rejects = Counter("descant_rejects", "Requests that were refused, by code.", ("code",), registry=r)
+        self.tokens = Counter("descant_tokens", "Tokens read and written, by kind.", ("kind",), registry=r)
+        self.stages = Histogram(
+            "descant_stage_seconds", "Of an answer, by stage; passes that are shared count whole.", ("stage",),
+            buckets=SECONDS_BUCKETS, registry=r,
+        )  # fmt: skip
         self.underruns = Counter("descant_underruns", "Times that a listener had no sound left.", registry=r)
         self.first_text = Histogram(
             "descant_first_text_seconds", "To the first text.", buckets=SECONDS_BUCKETS, registry=r
@@ -51,7 +58,14 @@ class Figures:
         """Count an answer that has ended."""
         self.answers.inc()
         timings = finished.timings
-        self.underruns.inc(finished.usage.underruns)
+        usage = finished.usage
+        self.underruns.inc(usage.underruns)
+        cached = usage.prompt_tokens - usage.prefilled_tokens
+        counts = {"read": usage.prefilled_tokens, "cached": cached, "text": usage.text_tokens, "audio": usage.codes}
+        for kind, count in counts.items():
+            self.tokens.labels(kind).inc(max(count, 0))
+        for stage in STAGES:
+            self.stages.labels(stage).observe(vars(timings)[f"{stage}_s"])
         if timings.first_text_s is not None:
             self.first_text.observe(timings.first_text_s)
         if timings.first_audio_s is not None:

@@ -132,12 +132,57 @@ def test_special_ids_without_tools_are_no_calls() -> None:
         assert text_of(written(ids_of("a", BEGIN, "b", END, "c"), use)) == "abc"
 
 
+# ---------------------------------------------------------------- what stops it
+
+
+@given(st.text("aab <>é", max_size=30), st.lists(st.text("aab <>é", min_size=1, max_size=4), max_size=4), st.booleans())
+def test_an_answer_ends_where_a_stop_text_begins(text: str, stops: list[str], tools: bool) -> None:
+    writing = Writing(rig.TOKENIZER, USE if tools else None, tuple(stops))
+    told: list[Written] = []
+    for index in ENCODE(text):
+        told += writing.push(index)
+        assert len(text_of(told)) <= writing.length
+        if writing.complete:
+            break
+    told += writing.finish("stop")
+    ends = [text.find(stop) + len(stop) for stop in stops if stop in text]
+    assert writing.complete == bool(ends)
+    if not ends:
+        assert text_of(told) == text
+    else:  # the stop text that is complete first is found; of those that end together, the one that begins first
+        first = [text.find(stop) for stop in stops if stop in text and text.find(stop) + len(stop) == min(ends)]
+        assert text_of(told) == text[: min(first)]
+
+
+def test_a_stop_text_is_not_spoken() -> None:
+    """The sound is that of the text before it; what only begins like it is spoken like any other."""
+    alone = list(run(STAGES, session_of(ENCODE("Let me look"))))
+    session = session_of(ENCODE("Let me look END now"), None, stops=(" END",))
+    events = list(run(STAGES, session))
+    np.testing.assert_array_equal(sound_of(events), sound_of(alone))
+    end = events[-1]
+    assert isinstance(end, Finished) and end.text == "Let me look" and not end.usage.text_cut
+    begun, plain = (list(run(STAGES, session_of(ENCODE("an EN here"), None, stops=s))) for s in ((" END",), ()))
+    np.testing.assert_array_equal(sound_of(begun), sound_of(plain))
+    assert begun[-1].text == plain[-1].text == "an EN here"  # type: ignore[union-attr]
+
+
+def test_tokens_are_told_with_the_text_that_they_begin() -> None:
+    text = "so é <b> it is STOP not"
+    for use, stops in ((None, ()), (None, ("STOP",)), (USE, ("STOP", "<br>"))):
+        session = session_of(ENCODE(text), use, stops=stops, logprobs=2, voice=None)
+        deltas = [event for event in run(STAGES, session) if isinstance(event, TextDelta)]
+        told = b"".join(token.text for delta in deltas for token in delta.tokens)
+        assert told.decode() == "".join(delta.text for delta in deltas) == text.partition("STOP" if stops else "?")[0]
+        assert all(delta.tokens for delta in deltas)
+
+
 # ---------------------------------------------------------------- what is spoken
 
 
-def session_of(ids: list[int], use: ToolUse | None = USE, limit: int = 200) -> Session:
-    text = Sampling(max_tokens=limit)
-    return STAGES.open(rig.request(forced=tuple(ids), text=text, tools=use, speech=Sampling(max_tokens=30)))
+def session_of(ids: list[int], use: ToolUse | None = USE, limit: int = 200, **changes: object) -> Session:
+    how = {"text": Sampling(max_tokens=limit), "speech": Sampling(max_tokens=30)} | changes
+    return STAGES.open(rig.request(forced=tuple(ids), tools=use, **how))
 
 
 def sound_of(events: list[Event]) -> np.ndarray:

@@ -104,6 +104,16 @@ def test_stop_texts_end_the_answer_and_are_no_part_of_it(client: httpx.Client) -
     assert "".join(c["choices"][0]["delta"].get("content", "") for c in streamed) == cut["message"]["content"]  # type: ignore[index]
 
 
+def test_a_stop_text_ends_the_sound_with_the_text(client: httpx.Client) -> None:
+    """All that is told is spoken, and counted."""
+    spoken = {**ASK, "max_tokens": 12, "modalities": ["text", "audio"], "audio": {"voice": "x", "format": "pcm16"}}
+    whole = client.post("/v1/chat/completions", json=spoken).json()["choices"][0]["message"]["audio"]["transcript"]
+    cut = client.post("/v1/chat/completions", json={**spoken, "stop": whole[6:8]}).json()
+    audio = cut["choices"][0]["message"]["audio"]
+    assert audio["transcript"] == whole[:6] and len(b64decode(audio["data"])) > 2400
+    assert cut["usage"]["prompt_tokens"] > 10 and cut["usage"]["completion_tokens_details"]["audio_tokens"] > 0
+
+
 def test_several_answers_are_those_of_the_next_seeds(client: httpx.Client) -> None:
     hot = {**ASK, "temperature": 1.0}
     both = client.post("/v1/chat/completions", json={**hot, "n": 2}).json()["choices"]
@@ -189,10 +199,26 @@ def test_speech_as_events(client: httpx.Client) -> None:
     assert client.get("/v1/audio/voices").json()["voices"] == ["Chelsie", "Ethan"]
 
 
+def test_refusals_are_counted_by_their_code(client: httpx.Client, server: Running) -> None:
+    def refused() -> dict[str, float]:
+        lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("descant_rejects_total{")]
+        return {line.partition('"')[2].partition('"')[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+    before = refused()
+    client.post("/v1/chat/completions", json={**ASK, "temperature": 5})
+    client.get("/v1/nowhere")
+    httpx.get(f"{server.url}/v1/models")
+    new = {code: count - before.get(code, 0) for code, count in refused().items()}
+    assert {code for code, count in new.items() if count} == {"invalid_value", "not_found", "invalid_api_key"}
+
+
 def test_what_operators_ask(client: httpx.Client, server: Running) -> None:
     client.post("/v1/chat/completions", json=ASK)
     metrics = client.get("/metrics").text
     assert 'descant_requests_total{route="/v1/chat/completions",status="200"}' in metrics
     assert "descant_first_text_seconds_count" in metrics and "descant_loop_lag_seconds" in metrics
+    assert all(f'descant_stage_seconds_count{{stage="{s}"}}' in metrics for s in ("queue", "read", "think", "decode"))
+    assert 'descant_tokens_total{kind="text"}' in metrics and "descant_waiting 0.0" in metrics
+    assert "descant_thinker_pages " in metrics and "descant_sessions 0.0" in metrics
     assert client.get("/version").json()["model"] == "tiny"
     assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
