@@ -23,7 +23,7 @@ from descant.types import Finished
 KEPT_ANSWERS = 1000  # spoken answers whose text a follow-up turn may ask for by id
 KEPT_S = 3600.0  # seconds that they are kept
 LAG_EVERY_S = 0.25  # between two looks at how late the event loop is
-STAGES = ("queue", "read", "think", "talk", "decode")  # as Timings names them
+TIMED_STAGES = ("queue", "read", "think", "talk", "decode")  # as Timings names them
 SECONDS_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)  # seconds
 
 
@@ -64,7 +64,7 @@ class Figures:
         counts = {"read": usage.prefilled_tokens, "cached": cached, "text": usage.text_tokens, "audio": usage.codes}
         for kind, count in counts.items():
             self.tokens.labels(kind).inc(max(count, 0))
-        for stage in STAGES:
+        for stage in TIMED_STAGES:
             self.stages.labels(stage).observe(vars(timings)[f"{stage}_s"])
         if timings.first_text_s is not None:
             self.first_text.observe(timings.first_text_s)

@@ -42,7 +42,7 @@ class TranscriptionForm(Body):
 
 
 @dataclass
-class Transcription:
+class FileTranscription:
     """A recording that is being written down. text, chances: so far."""
 
     answer: Answer
@@ -51,7 +51,7 @@ class Transcription:
     chances: tuple[TokenChance, ...] = ()
     finished: Finished | None = None
 
-    async def whole(self, state: ServerState) -> Transcription:
+    async def whole(self, state: ServerState) -> FileTranscription:
         """The same, written to its end. Leaving it cancels the answer."""
         async for _ in self.deltas(state):
             pass
@@ -95,7 +95,7 @@ class Transcription:
         return {} if self.finished is None else {"usage": usage_tokens(self.finished.usage)}
 
 
-async def begin_transcription(state: ServerState, form: FormData) -> Transcription:
+async def begin_transcription(state: ServerState, form: FormData) -> FileTranscription:
     """The writing of a form's recording, begun. Raises RequestError, OptionError and MediaError."""
     file = form.get("file")
     if not isinstance(file, UploadFile):
@@ -111,7 +111,7 @@ async def begin_transcription(state: ServerState, form: FormData) -> Transcripti
     if fields.temperature is not None:
         options["sampling"] = replace(state.omni.checkpoint.generation.text, temperature=fields.temperature)
     asked = [user(Audio(await file.read()), TRANSCRIBE)]
-    return Transcription(await state.omni.achat(asked, **options), fields)
+    return FileTranscription(await state.omni.achat(asked, **options), fields)
 
 
 def read_form(form: FormData) -> TranscriptionForm:
