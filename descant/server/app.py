@@ -16,16 +16,14 @@ from prometheus_client import generate_latest
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.websockets import WebSocket
 
 from descant.errors import OptionError, RequestError
 from descant.omni import Omni, load
 from descant.server.chat import answers_of, read_wish, stream_completion, whole_completion
-from descant.server.dialects import DIALECTS, Dialect
 from descant.server.errors import request_error, response_of
 from descant.server.gate import Gate
 from descant.server.page import page_response
-from descant.server.realtime import RealtimeTalk, SocketChannel
+from descant.server.realtime_routes import add_realtime_routes
 from descant.server.responses import begin_response
 from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody
 from descant.server.settings import ServerSettings
@@ -135,22 +133,7 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
     add_model_routes(app, state)
     add_operator_routes(app, state)
     add_audio_routes(app, state)
-
-    @app.websocket("/api-ws/v1/realtime")  # DashScope's own path: its client appends ?model= to whatever it is given
-    async def dashscope(socket: WebSocket) -> None:
-        await talk(socket, DIALECTS["dashscope"])
-
-    @app.websocket("/v1/realtime")
-    async def realtime(socket: WebSocket) -> None:
-        await talk(socket, DIALECTS.get(socket.query_params.get("dialect", "openai"), DIALECTS["openai"]))
-
-    async def talk(socket: WebSocket, dialect: Dialect) -> None:
-        offered = socket.scope.get("subprotocols", ())
-        await socket.accept("realtime" if "realtime" in offered else None)
-        if state.loaded is None or state.draining:
-            await socket.close(1013 if not state.draining else 1001)
-            return
-        await RealtimeTalk(SocketChannel(socket), state, dialect).run()
+    add_realtime_routes(app, state)
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:

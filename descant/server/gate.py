@@ -25,6 +25,7 @@ from descant.server.state import ServerState
 log = logging.getLogger("descant.server")
 KEY_PROTOCOL = "openai-insecure-api-key."  # a subprotocol that bears a key, as OpenAI's browser clients send it
 OPEN = frozenset({"/", "/health", "/ready"})
+TICKET_PATHS = frozenset({"/v1/realtime", "/v1/realtime/calls"})
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -103,7 +104,9 @@ class Gate:
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin not in self.settings.allowed_origins and urlsplit(origin).netloc.lower() != host:
             raise RequestError(403, "origin_not_allowed", "pages of this origin may not ask here", "permission_error")
-        if not self.is_open(scope) and not is_key(headers.get(b"authorization", b""), self.settings.api_keys):
+        given = headers.get(b"authorization", b"")
+        ticket = self.has_ticket(scope, given)
+        if not (ticket or self.is_open(scope) or is_key(given, self.settings.api_keys)):
             raise RequestError(
                 401,
                 "invalid_api_key",
@@ -116,6 +119,14 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.settings.body_bytes:
             raise too_large(self.settings.body_bytes)
+
+    def has_ticket(self, scope: Scope, header: bytes) -> bool:
+        """True for a realtime talk that comes with a ticket, which is used by that."""
+        if scope["path"] not in TICKET_PATHS:
+            return False
+        session = self.state.tickets.use(header.partition(b" ")[2].strip().decode("latin-1"))
+        scope["state"] = {**scope.get("state", {}), "ticket": session}
+        return session is not None
 
     def is_open(self, scope: Scope) -> bool:
         """True for what needs no key."""

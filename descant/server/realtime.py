@@ -15,24 +15,20 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from typing import Any, Protocol
-
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from typing import Any
 
 from descant.engine.live import LiveSession
 from descant.errors import DescantError, RequestError
 from descant.server.chat import sampling_of
 from descant.server.dialects import Dialect
 from descant.server.errors import body_of_error, request_error
-from descant.server.realtime_answer import RealtimeAnswer
+from descant.server.realtime_channel import Channel, Played
 from descant.server.realtime_input import RealtimeInput
 from descant.server.realtime_items import MAX_ITEMS, Items, TalkItem, item_record, message_of_item, without_media
 from descant.server.realtime_responses import RealtimeResponses, voice_fixed
 from descant.server.realtime_session import RealtimeSession, event_of, new_id
 from descant.server.state import ServerState
 from descant.server.tools import read_tool_use
-from descant.server.voice_formats import SoundArray
 from descant.types import AnswerOptions, Memory
 
 log = logging.getLogger(__name__)
@@ -43,61 +39,6 @@ MEDIA_EVENTS = frozenset(
 )
 MID_TURN_S = 30.0  # without a word in the middle of a turn: then it is forgotten
 NOTICE_S = 60.0  # before the end of a session: then it is told
-
-
-class SoundLine(Protocol):
-    """A way by which sound leaves beside the events, in real time."""
-
-    async def play(self, response: RealtimeAnswer, samples: SoundArray) -> None:
-        """Queue samples (W,) at 24 kHz."""
-
-    async def interrupt(self) -> None:
-        """Drop what was not played; of its answer only what was heard stays."""
-
-    async def ended(self, response: RealtimeAnswer) -> None:
-        """Nothing more comes of an answer."""
-
-
-class Channel(Protocol):
-    """A way to one client. line: how sound leaves (None: as events)."""
-
-    line: SoundLine | None
-
-    async def receive(self) -> str | None:
-        """The client's next event; None: the client is gone."""
-
-    async def send(self, text: str) -> None:
-        """One event to the client. Harmless when the client is gone."""
-
-    async def close(self, code: int = 1000) -> None:
-        """End it. Harmless when repeated."""
-
-
-class SocketChannel:
-    """A WebSocket."""
-
-    line: SoundLine | None = None
-
-    def __init__(self, socket: WebSocket):
-        self.socket = socket
-
-    async def receive(self) -> str | None:
-        try:
-            message = await self.socket.receive()
-        except RuntimeError:  # it was closed from here
-            return None
-        text = message.get("text")
-        if text is None and message["type"] == "websocket.receive":
-            await self.close(1003)  # the protocol has no binary messages
-        return text
-
-    async def send(self, text: str) -> None:
-        with suppress(RuntimeError, WebSocketDisconnect):
-            await self.socket.send_text(text)
-
-    async def close(self, code: int = 1000) -> None:
-        with suppress(RuntimeError, WebSocketDisconnect):
-            await self.socket.close(code)
 
 
 class RealtimeTalk:
@@ -134,15 +75,15 @@ class RealtimeTalk:
             while loop.time() < end:
                 try:
                     async with asyncio.timeout_at(min(self.heard_s + self.patience_s, end)):
-                        text = await self.channel.receive()
+                        came = await self.channel.receive()
                 except TimeoutError:
                     if loop.time() < end and not await self._forgive():
                         return
                     continue
-                if text is None:
+                if came is None:
                     return
                 self.heard_s = loop.time()
-                await self.take(text)
+                await (self.take(came) if isinstance(came, str) else self.input.take(came))
             await self.leave("session_expired", f"a session lasts {limits.session_s:g} s; open another", 1001)
         finally:
             notice.cancel()
@@ -342,10 +283,26 @@ class RealtimeTalk:
             raise RequestError(400, "invalid_value", "audio_end_ms is milliseconds, 0 or more", param="audio_end_ms")
         await self.cut(item, heard_ms)
 
+    async def clear_output(self, event: dict[str, Any]) -> None:
+        """output_audio_buffer.clear: over WebRTC, where the sound that was not played is here."""
+        line = self.channel.line
+        if line is None:
+            raise RequestError(400, "invalid_state", "what was sent over a WebSocket is the client's to drop")
+        await self.cut_off(line.clear())
+
+    async def cut_off(self, played: Played | None) -> None:
+        """Sound was dropped before it was played: of its answer only what was heard stays."""
+        if played is None:
+            return
+        response = played.response
+        await self.send("output_audio_buffer.cleared", {"response_id": response.id})
+        if response.item is not None and response.item.key is not None and self.live is not None:
+            await self.cut(response.item, round(1000 * played.heard_s))
+
     async def cut(self, item: TalkItem, heard_ms: int) -> None:
         """Keep of an answer what was heard of it."""
         assert self.live is not None
-        kept = await asyncio.to_thread(self.live.truncate, heard_ms / 1000, item.key)
+        kept = await asyncio.to_thread(self.live.truncate, item.speed * heard_ms / 1000, item.key)
         for part in item.record["content"]:
             part["transcript"] = kept
         fields = {"item_id": item.id, "content_index": 0, "audio_end_ms": heard_ms}
@@ -359,6 +316,7 @@ HANDLERS: dict[str, RealtimeHandler] = {
     "input_audio_buffer.commit": lambda talk, event: talk.input.commit(event),
     "input_audio_buffer.clear": lambda talk, event: talk.input.clear(event),
     "input_image_buffer.append": lambda talk, event: talk.input.see(event),
+    "output_audio_buffer.clear": RealtimeTalk.clear_output,
     "conversation.item.create": RealtimeTalk.create_item,
     "conversation.item.delete": RealtimeTalk.delete,
     "conversation.item.retrieve": RealtimeTalk.retrieve,

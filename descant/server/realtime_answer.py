@@ -31,12 +31,13 @@ if TYPE_CHECKING:
 class AnswerTerms:
     """The terms of one answer. kept: it becomes part of the conversation; beside: it answers messages of its own, or
     nobody keeps it; metadata: what the client gave, and is told
-    again; voice: as it was asked for."""
+    again; speed: of the sound; voice: as it was asked for."""
 
     spoken: bool
     kept: bool = True
     beside: bool = False
     form: Format = field(default_factory=Format)
+    speed: float = 1.0
     voice: str = "default"
     metadata: dict[str, Any] | None = None
     most_tokens: int | None = None
@@ -66,7 +67,7 @@ class RealtimeAnswer:
     async def tell(self) -> None:
         """Send the events of the answer, but for those that close it."""
         await self.talk.send("response.created", {"response": self.record("in_progress")})
-        writer = SoundWriter(self.terms.form.coding)
+        writer = SoundWriter(self.terms.form.coding, self.terms.speed)
         try:
             async for event in self.answer:
                 if isinstance(event, TextDelta):
@@ -77,7 +78,9 @@ class RealtimeAnswer:
                     await self._call(event.call)
                 elif isinstance(event, Finished):
                     self.finished = event
-            if self.terms.spoken and self.samples and self.talk.channel.line is None:
+            if self.samples and (line := self.talk.channel.line) is not None:
+                await line.play(self, writer.tempo.finish())
+            elif self.samples:
                 await self._send_sound(writer.finish())
         except DescantError as error:
             self.error = error
@@ -100,15 +103,14 @@ class RealtimeAnswer:
             return
         record = {"id": new_id("item"), "object": "realtime.item", "type": "message", "role": "assistant"}
         key = None if self.terms.beside else self.answer.number
-        self.item = TalkItem(record | {"status": "in_progress", "content": []}, key)
+        self.item = TalkItem(record | {"status": "in_progress", "content": []}, key, self.terms.speed)
         await self._open(self.item)
         await self.talk.send("response.content_part.added", {**self.place, "part": self.part})
 
     async def _close_message(self, item: TalkItem, status: str) -> None:
         """The item of what was said is complete."""
         if self.terms.spoken:
-            if self.talk.channel.line is None or self.samples:
-                await self.talk.send("response.output_audio.done", self.place)
+            await self.talk.send("response.output_audio.done", self.place)
             words = {**self.place, "transcript": self.text}
             await self.talk.send("response.output_audio_transcript.done", words)
         else:
@@ -145,7 +147,7 @@ class RealtimeAnswer:
             self.first_sound_s = asyncio.get_running_loop().time()
         self.samples += len(samples)
         if (line := self.talk.channel.line) is not None:
-            await line.play(self, samples)
+            await line.play(self, writer.tempo.push(samples))
         else:
             await self._send_sound(writer.push(samples))
         self.heard.set()
@@ -189,7 +191,11 @@ class RealtimeAnswer:
 
     def unplayed_s(self, now: float) -> float:
         """Seconds of its sound that a listener who plays in real time has not heard yet."""
-        return max(0.0, self.first_sound_s + self.samples / OUTPUT_RATE_HZ - now) if self.samples else 0.0
+        return (
+            max(0.0, self.first_sound_s + self.samples / OUTPUT_RATE_HZ / self.terms.speed - now)
+            if self.samples
+            else 0.0
+        )
 
     def outcome(self) -> tuple[str, dict[str, Any] | None]:
         """(status, status_details) at the end."""

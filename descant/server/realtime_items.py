@@ -28,10 +28,11 @@ MEDIA_FIELDS = frozenset({"audio", "image_url"})  # of a part: what is not kept,
 @dataclass(eq=False)
 class TalkItem:
     """record: as clients read it; key: of the live session's message (None: it is part of the item before it, or the
-    model does not hold it)."""
+    model does not hold it); speed: at which it is heard."""
 
     record: dict[str, Any]
     key: int | None = None
+    speed: float = 1.0
 
     @property
     def id(self) -> str:

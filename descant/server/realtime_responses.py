@@ -146,16 +146,15 @@ class RealtimeResponses:
         kept = wish.conversation == "auto"
         beside = not kept or wish.input is not None
         most = most if isinstance(most, int) else None
-        return AnswerTerms(spoken, kept, beside, form, name, wish.metadata, most), use
+        return AnswerTerms(spoken, kept, beside, form, config.audio.output.speed, name, wish.metadata, most), use
 
     async def interrupt(self) -> None:
         """The user speaks: the answer that is being made, or still heard, ends."""
         line = self.talk.channel.line
-        response = self.active
-        if response is not None:
-            await self.stop(response, "turn_detected")
-        if line is not None:
-            await line.interrupt()
+        played = None if line is None else line.clear()  # at once; what it means is told after it
+        if self.active is not None:
+            await self.stop(self.active, "turn_detected")
+        await self.talk.cut_off(played)
 
     async def stop(self, response: RealtimeAnswer, reason: str) -> None:
         """End an answer before its end, and wait until that is told."""

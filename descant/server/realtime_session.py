@@ -96,7 +96,7 @@ VoiceName = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
 class AudioOut(SessionPart):
     format: Format = Format()
     voice: VoiceName | VoiceId = "default"
-    speed: float = 1.0
+    speed: Annotated[float, Field(ge=0.25, le=1.5)] = 1.0
 
 
 class SessionAudio(SessionPart):
@@ -155,8 +155,6 @@ class RealtimeSession(SessionPart):
             turn.setdefault("type", "server_vad")
         after: RealtimeSession = checked(RealtimeSession, merged, "session")
         out = after.audio.output
-        if out.speed != 1.0:
-            raise RequestError(400, "invalid_value", "speed: this voice has one; write 1", param="session.audio")
         if out.format.type == "audio/pcm" and out.format.rate != OUTPUT_RATE_HZ:
             message = f"output: audio/pcm is of {OUTPUT_RATE_HZ} Hz here"
             raise RequestError(400, "invalid_value", message, param="session.audio.output.format")

@@ -17,6 +17,7 @@ from descant.omni import Omni
 from descant.server.page import read_page
 from descant.server.settings import ServerSettings
 from descant.server.silero import detector
+from descant.server.tickets import Tickets
 from descant.server.vad import TurnDetector, VadSettings
 from descant.types import Finished
 
@@ -114,6 +115,8 @@ class ServerState:
         self.figures = Figures()
         self.spoken = spoken or SpokenAnswers()
         self.page = read_page()
+        self.tickets = Tickets()
+        self.calls: dict[str, asyncio.Task[None]] = {}  # over WebRTC, by their ids
         self.created = int(time.time())
         self.loaded: Omni | None = None
         self.draining = False
@@ -164,6 +167,8 @@ class ServerState:
     async def stop(self) -> None:
         """Let what is being answered end, within the settings' time; then end the rest."""
         self.draining = True
+        for call in list(self.calls.values()):
+            call.cancel()
         if self._lag is not None:
             self._lag.cancel()
             with suppress(asyncio.CancelledError):

@@ -15,6 +15,7 @@ import soxr
 from descant.config import OUTPUT_RATE_HZ
 from descant.errors import RequestError
 from descant.pcm import to_pcm16
+from descant.server.tempo import Tempo
 
 MAX_AUDIO_BYTES = 15 << 20  # of one append
 SoundArray = npt.NDArray[np.float32]
@@ -73,22 +74,25 @@ class SoundCoding:
 
 
 class SoundWriter:
-    """One answer's sound, from the model's rate to that of the line."""
+    """One answer's sound, from the model's rate and speed to those of the line. tempo: its first step."""
 
-    def __init__(self, coding: SoundCoding):
+    def __init__(self, coding: SoundCoding, speed: float = 1.0):
         self.coding = coding
+        self.tempo = Tempo(speed)
         self._stream = None
         if coding.rate != OUTPUT_RATE_HZ:
             self._stream = soxr.ResampleStream(OUTPUT_RATE_HZ, coding.rate, 1, "float32")
 
     def push(self, samples: SoundArray) -> str:
         """Samples (W,) at 24 kHz -> base64, which may be empty."""
+        samples = self.tempo.push(samples)
         if self._stream is not None:
             samples = self._stream.resample_chunk(samples)
         return self.coding.encoded(samples)
 
     def finish(self) -> str:
         """The rest, which may be empty."""
-        if self._stream is None:
-            return ""
-        return self.coding.encoded(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
+        samples = self.tempo.finish()
+        if self._stream is not None:
+            samples = self._stream.resample_chunk(samples, last=True)
+        return self.coding.encoded(samples)

@@ -210,7 +210,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "no session": ('{"type": "session.update"}', "invalid_value"),
     "tools": (updated({"tools": [{}]}), "invalid_value"),
     "a format": (updated({"audio": {"input": {"format": {"type": "audio/opus"}}}}), "invalid_value"),
-    "a speed": (updated({"audio": {"output": {"speed": 2.0}}}), "invalid_value"),
+    "a speed": (updated({"audio": {"output": {"speed": 3.0}}}), "invalid_value"),
     "an audio that is none": (updated({"audio": 5}), "invalid_value"),
     "a threshold": (updated({"audio": {"input": {"turn_detection": {"threshold": 7}}}}), "invalid_value"),
     "modalities": (updated({"output_modalities": ["video"]}), "invalid_value"),

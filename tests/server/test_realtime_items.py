@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -223,6 +223,18 @@ def events_seconds(events: list[dict[str, Any]]) -> float:
     """Seconds of sound by the codes of the answer: tiny has 20 ms a code."""
     codes = events[-1]["response"]["usage"]["output_token_details"]["audio_tokens"]
     return float(codes * 0.02)
+
+
+def test_sound_comes_at_the_speed_that_was_asked_for(talk: TypedTalk) -> None:
+    lengths = []
+    for speed in (1.0, 1.5):
+        talk.update({**BY_HAND, "audio": {**BY_HAND["audio"], "output": {"speed": speed}}})
+        talk.create("user", "hello")
+        talk.say("response.create")
+        events = talk.until("response.done")
+        sound = sum(len(b64decode(e["delta"])) for e in events if e["type"] == "response.output_audio.delta") / 48000
+        lengths.append(sound / events_seconds(events))
+    assert lengths[0] == pytest.approx(1.0, abs=0.01) and lengths[1] == pytest.approx(2 / 3, abs=0.1)
 
 
 # ---------------------------------------------------------------- turns
