@@ -41,6 +41,22 @@ class TicketWish(SessionPart):
 
 def add_realtime_routes(app: FastAPI, state: ServerState) -> None:
     """All routes below /v1/realtime, and DashScope's own path."""
+    add_socket_routes(app, state)
+    add_call_routes(app, state)
+
+    @app.post("/v1/realtime/client_secrets")
+    async def client_secrets(request: Request) -> Response:
+        wish: TicketWish = checked(TicketWish, await json_of(request), "body")
+        session = RealtimeSession().updated(wish.session)
+        seconds = wish.expires_after.seconds
+        value = state.tickets.sell(session, seconds)
+        expires_at = int(time.time()) + seconds
+        record = session.record(new_id("sess"), state.settings.model, expires_at)
+        return JSONResponse({"value": value, "expires_at": expires_at, "session": record})
+
+
+def add_socket_routes(app: FastAPI, state: ServerState) -> None:
+    """Talks over WebSockets."""
 
     @app.websocket("/api-ws/v1/realtime")  # DashScope's client appends ?model= to whatever it is given
     async def dashscope(socket: WebSocket) -> None:
@@ -61,15 +77,9 @@ def add_realtime_routes(app: FastAPI, state: ServerState) -> None:
             session = RealtimeSession(type="transcription")
         await RealtimeTalk(SocketChannel(socket), state, dialect, session).run()
 
-    @app.post("/v1/realtime/client_secrets")
-    async def client_secrets(request: Request) -> Response:
-        wish: TicketWish = checked(TicketWish, await json_of(request), "body")
-        session = RealtimeSession().updated(wish.session)
-        seconds = wish.expires_after.seconds
-        value = state.tickets.sell(session, seconds)
-        expires_at = int(time.time()) + seconds
-        record = session.record(new_id("sess"), state.settings.model, expires_at)
-        return JSONResponse({"value": value, "expires_at": expires_at, "session": record})
+
+def add_call_routes(app: FastAPI, state: ServerState) -> None:
+    """Talks over WebRTC."""
 
     @app.post("/v1/realtime/calls")
     async def call(request: Request) -> Response:

@@ -68,7 +68,7 @@ class Format(SessionPart):
         return SoundCoding(self.type, self.rate if self.type == "audio/pcm" else 8000)
 
 
-class Transcription(SessionPart):
+class TranscriptWish(SessionPart):
     """The wish to have written down what was said. The model itself writes, whichever is named."""
 
     model: Annotated[str, Field(max_length=MAX_ID_CHARACTERS)] | None = None
@@ -85,7 +85,7 @@ class NoiseReduction(SessionPart):
 class AudioIn(SessionPart):
     ABSENT = frozenset({"turn_detection"})
     format: Format = Format()
-    transcription: Transcription | None = None
+    transcription: TranscriptWish | None = None
     noise_reduction: NoiseReduction | None = None
     turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = ServerVad()
 

@@ -35,11 +35,11 @@ from descant.server.state import ServerState
 from descant.server.voice_formats import SoundArray
 
 log = logging.getLogger(__name__)
-FRAME_S = 0.02  # of sound on its way out
+VOICE_FRAME_S = 0.02  # of sound on its way out
 HEARD_S = 0.04  # of sound on its way in that is handed on at once
 MOST_WAITING = 512  # events and pieces of sound that wait to be taken; beyond that the oldest sound is dropped
 MOST_UNSENT = 4096  # events that wait for the data channel to open
-CONNECT_S = 30.0  # until the peer must be there
+PEER_CONNECT_S = 30.0  # until the peer must be there
 WRONG_SDP = (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError, InvalidStateError)
 
 
@@ -50,7 +50,7 @@ class VoiceTrack(MediaStreamTrack):
 
     def __init__(self) -> None:
         super().__init__()
-        self.size = round(OUTPUT_RATE_HZ * FRAME_S)
+        self.size = round(OUTPUT_RATE_HZ * VOICE_FRAME_S)
         self.queue: deque[SoundArray] = deque()
         self.taken = 0  # samples of sound that left since ``restart``
         self.drained = asyncio.Event()
@@ -76,7 +76,7 @@ class VoiceTrack(MediaStreamTrack):
         """The next frame, when it is due."""
         loop = asyncio.get_running_loop()
         self._start = self._start or loop.time()
-        await asyncio.sleep(self._start + self._sent * FRAME_S - loop.time())
+        await asyncio.sleep(self._start + self._sent * VOICE_FRAME_S - loop.time())
         frame = av.AudioFrame.from_ndarray(np.frombuffer(to_pcm16(self._next()), "<i2")[None], "s16", "mono")
         frame.sample_rate = OUTPUT_RATE_HZ
         frame.pts = self._sent * self.size
@@ -256,14 +256,14 @@ async def answer_call(state: ServerState, offer: str, session: RealtimeSession) 
     talk = RealtimeTalk(channel, state, DIALECTS["openai"], session)
     channel.line.talk = talk
     name = new_id("rtc")
-    state.calls[name] = asyncio.create_task(hold(state, name, channel, talk))
+    state.calls[name] = asyncio.create_task(hold_call(state, name, channel, talk))
     return name, peer.localDescription.sdp
 
 
-async def hold(state: ServerState, name: str, channel: PeerChannel, talk: RealtimeTalk) -> None:
+async def hold_call(state: ServerState, name: str, channel: PeerChannel, talk: RealtimeTalk) -> None:
     """One call, until its end."""
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(PEER_CONNECT_S):
             await channel.here.wait()
         await talk.run()
     except TimeoutError:
