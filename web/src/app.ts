@@ -56,10 +56,10 @@ export async function meet(): Promise<void> {
 /** Use a key, for as long as the tab is open. Returns false where the server does not know it. */
 export async function useKey(key: string): Promise<boolean> {
   server.key = key.trim();
-  reach.value = "asking";
   await meet();
-  if (reach.peek() !== ("key" as string)) sessionStorage.setItem("descant.key", server.key);
-  return reach.peek() !== ("key" as string);
+  const known = reach.value !== "key";
+  if (known) sessionStorage.setItem("descant.key", server.key);
+  return known;
 }
 
 // ---------------------------------------------------------------- questions

@@ -1,4 +1,5 @@
 /** The conversations that are kept: open, rename, delete, export, import. */
+import { effect } from "@preact/signals";
 import { leave } from "./app";
 import { conversation, keepIn, reach, rename, saveNow, say, server, summaries } from "./state";
 import { pack, unpack } from "./store/archive";
@@ -24,6 +25,10 @@ export async function openLibrary(): Promise<void> {
   const kept = sessionStorage.getItem(OPEN_KEY);
   const found = kept ? await database.get(kept) : undefined;
   if (found && conversation.value.turns.length === 0) show(mended(found));
+  effect(() => {
+    const { id, turns } = conversation.value;
+    if (turns.length) sessionStorage.setItem(OPEN_KEY, id);
+  });
   window.addEventListener("pagehide", () => void saveNow());
 }
 
