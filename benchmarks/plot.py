@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from svg import FAINT, GOOD, INK, PLAIN, SHORT, document, text, upright
-from svg import bar as rectangle
+from descant.bench.svg import FAINT, GOOD, INK, PLAIN, SHORT, document, text, upright
+from descant.bench.svg import bar as rectangle
 
 Row = dict[str, Any]
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from svg import FAINT, GOOD, PLAIN, SHORT, area, bar, document, text, upright
 
+from descant.bench.svg import FAINT, GOOD, PLAIN, SHORT, area, bar, document, text, upright
 from descant.engine.engine import Engine
 from descant.engine.limits import Limits
 from descant.engine.models import Models

@@ -55,7 +55,7 @@ def test_there_is_python_and_it_is_short() -> None:
 def test_every_command_and_option_of_the_terminal_exists(capsys: pytest.CaptureFixture[str]) -> None:
     found = [words for block in blocks("") for words in commands(block)]
     assert {words[0] for words in found} == {
-        "chat", "ask", "say", "transcribe", "inspect", "voices", "trace", "eval", "serve"
+        "chat", "ask", "say", "transcribe", "inspect", "voices", "trace", "eval", "serve", "bench"
     }  # fmt: skip
     for words in found:
         assert run([words[0], "--help"]) == 0

@@ -1,34 +1,83 @@
-"""The speed of descant on this machine, alone or beside another implementation."""
+"""The speed of descant on this machine, alone or beside another implementation; or of a server, under load."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from descant.bench import Peer, Shape
 from descant.cli import common
+from descant.cli.remote import KeyOption, UrlOption
+from descant.errors import OptionError, SessionError
 from descant.files import check_output
+
+if TYPE_CHECKING:
+    from descant.bench.load import LoadWish
+    from descant.remote.server import RemoteServer
+
+SPOKEN = Path(__file__).parents[1] / "assets" / "demo" / "question.wav"
+TYPED = "What is seven plus five?"
 
 
 def bench(
-    model: Annotated[Shape | None, typer.Option("--model", "-m", help="Only the rows that measure this one.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Only the rows that measure this one; a server's with --url.")
+    ] = None,
     rows: Annotated[str | None, typer.Option("--rows", metavar="A,B", help="Only these rows.")] = None,
     compare: Annotated[Peer | None, typer.Option("--compare", help="A peer, measured in turn with descant.")] = None,
     out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each side; medians are shown.")] = 5,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Else OMP_NUM_THREADS, or all cores.")] = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    concurrency: Annotated[str, typer.Option("--concurrency", metavar="N,M", help="Clients at once.")] = "1,2,4,8",
+    turns: Annotated[int, typer.Option("--turns", min=1, help="Requests of each client.")] = 8,
+    routes: Annotated[str, typer.Option("--routes", help="chat, realtime, or both.")] = "chat,realtime",
+    prompt: Annotated[str, typer.Option("--prompt", help="Asked over chat.")] = TYPED,
+    spoken: Annotated[Path, typer.Option("--spoken", metavar="FILE", help="Said over realtime.")] = SPOKEN,
+    speech: Annotated[bool, typer.Option("--speech/--no-speech", help="Sound too, or text only (chat).")] = True,
+    max_tokens: common.MaxTokensOption = None,
 ) -> None:
-    """Time first sound, whole answers and decoding, with random weights of fixed shapes: nothing is downloaded."""
+    """Time first sound, whole answers and decoding, with random weights of fixed shapes: nothing is downloaded.
+
+    With --url: load any OpenAI-compatible server by so many clients at once, and draw a picture beside --json.
+    """
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        check_output(out, "--json")
+    if url is None:
+        own_speed(model, rows, compare, out, repeats, threads)
+        return
+    if rows is not None or compare is not None or threads is not None:
+        raise OptionError("--rows, --compare and --threads are for this machine; leave them out beside --url")
+    if out is not None:
+        check_output(out.with_suffix(".svg"), "the picture beside --json", outputs=[out])
+    from descant.bench.load import LoadWish, levels_of, routes_of
+    from descant.remote.server import RemoteServer
+
+    if not speech and routes == "chat,realtime":
+        routes = "chat"
+    levels, names = levels_of(concurrency), routes_of(routes)
+    common.existing(spoken)
+    with RemoteServer(url, key) as server:
+        wish = LoadWish(server.model(model), levels, turns, prompt, spoken, speech, max_tokens)
+        server_speed(server, wish, names, out)
+
+
+def own_speed(
+    model: str | None, rows: str | None, compare: Peer | None, out: Path | None, repeats: int, threads: int | None
+) -> None:
+    """Time this machine."""
     from rich.console import Console
 
     from descant.bench import harness, reference, report
     from descant.bench.rows import choose, measure
 
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        check_output(out, "--json")
+    shapes = get_args(Shape)
+    if model is not None and model not in shapes:
+        raise OptionError(f"--model {model}: known are {', '.join(shapes)}; another server's model needs --url")
     names = choose(None if rows is None else [name.strip() for name in rows.split(",")], model)
     if compare is not None:
         reference.check_installed()
@@ -39,3 +88,26 @@ def bench(
     if out is not None:
         report.write_bench(out, report.record(lines, asked, count))
         common.note(f"figures: {out}")
+
+
+def server_speed(server: RemoteServer, wish: LoadWish, routes: list[str], out: Path | None) -> None:
+    """Load a server. Raises SessionError at the end if any request failed."""
+    import json
+
+    from rich.console import Console
+
+    from descant.bench.load import load_record, load_test
+    from descant.bench.load_report import load_picture, load_table
+
+    levels = load_test(server, wish, routes, common.note)
+    kept = load_record(levels, server, wish)
+    for route, rows in kept["routes"].items():
+        Console().print(load_table(route, rows))
+    if out is not None:
+        out.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        picture = out.with_suffix(".svg")
+        picture.write_text(load_picture(kept), encoding="utf-8")
+        common.note(f"figures: {out}; picture: {picture}")
+    failed = [message for level in levels for message in level.faults]
+    if failed:
+        raise SessionError(f"{len(failed)} requests failed; the first: {failed[0]}")

@@ -23,6 +23,15 @@ def upright(x: float, top: float, bottom: float, *, colour: str = INK, dashed: b
     return f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top:g}" y2="{bottom:g}" stroke="{colour}" stroke-width="1.5"{dash}/>'
 
 
+def path(points: Sequence[tuple[float, float]], colour: str, *, dashed: bool = False) -> str:
+    """A line through points; one point alone is a dot."""
+    if len(points) == 1:
+        return f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="2.5" fill="{colour}"/>'
+    corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dash = ' stroke-dasharray="4 3"' if dashed else ""
+    return f'<polyline points="{corners}" fill="none" stroke="{colour}" stroke-width="1.5"{dash}/>'
+
+
 def area(points: Sequence[tuple[float, float]], colour: str) -> str:
     corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return f'<polygon points="{corners}" fill="{colour}"/>'
