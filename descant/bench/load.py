@@ -25,7 +25,7 @@ from descant.remote.wire import STREAM_RATE_HZ
 from descant.types import Budget
 
 LOAD_ROUTES = {"chat": "/v1/chat/completions", "realtime": "/v1/realtime"}
-SHARES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}  # percentiles
+PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 FIGURES: dict[str, Callable[[Heard], float | None]] = {
     "ttft_ms": lambda heard: milliseconds(heard.first_text_s),
     "audio_ttfp_ms": lambda heard: milliseconds(heard.first_audio_s),
@@ -34,13 +34,13 @@ FIGURES: dict[str, Callable[[Heard], float | None]] = {
     "audio_rtf": lambda heard: heard.rtf,
 }
 MOST_CLIENTS = 1024
-Ask = Callable[[int], Heard]  # one request; its number -> what was heard
+LoadAsk = Callable[[int], Heard]  # one request; its number -> what was heard
 
 
 @dataclass(frozen=True)
 class LoadWish:
-    """A load test. levels: of clients at once; turns: of each client; prompt: typed, for chat; spoken: a file, for
-    realtime; speech: False for text only (chat); max_tokens: of an answer's text."""
+    """A load test. model: of the server ("": its first); levels: of clients at once; turns: of each client; prompt:
+    typed, for chat; spoken: a file, for realtime; speech: False for text only (chat); max_tokens: of a text."""
 
     model: str
     levels: tuple[int, ...]
@@ -91,12 +91,12 @@ def digits(value: float) -> float:
 def percentiles(name: str, values: Sequence[float]) -> dict[str, float | None]:
     """mean_NAME, p50_NAME, ...; None without values."""
     if not values:
-        return dict.fromkeys([f"mean_{name}", *(f"{share}_{name}" for share in SHARES)])
+        return dict.fromkeys([f"mean_{name}", *(f"{share}_{name}" for share in PERCENTILES)])
     told: dict[str, float | None] = {f"mean_{name}": digits(statistics.fmean(values))}
-    return told | {f"{share}_{name}": digits(float(np.percentile(values, p))) for share, p in SHARES.items()}
+    return told | {f"{share}_{name}": digits(float(np.percentile(values, p))) for share, p in PERCENTILES.items()}
 
 
-def one_level(route: str, ask: Ask, clients: int, turns: int) -> LoadLevel:
+def one_level(route: str, ask: LoadAsk, clients: int, turns: int) -> LoadLevel:
     """Have ``clients`` ask ``turns`` times each. A request that fails is counted, and the next one goes on."""
     level = LoadLevel(route, clients)
     left = threading.Event()
@@ -121,8 +121,8 @@ def one_level(route: str, ask: Ask, clients: int, turns: int) -> LoadLevel:
     return level
 
 
-def asks(server: RemoteServer, wish: LoadWish) -> dict[str, Ask]:
-    """How each route is asked."""
+def asks(server: RemoteServer, wish: LoadWish) -> dict[str, LoadAsk]:
+    """The way to ask each route."""
     from descant.remote.spoken import spoken_turn
 
     pcm = (np.clip(open_audio(str(wish.spoken), STREAM_RATE_HZ, Budget()), -1, 1) * 32767).astype("<i2").tobytes()

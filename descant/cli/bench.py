@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -15,7 +18,6 @@ from descant.files import check_output
 
 if TYPE_CHECKING:
     from descant.bench.load import LoadWish
-    from descant.remote.server import RemoteServer
 
 SPOKEN = Path(__file__).parents[1] / "assets" / "demo" / "question.wav"
 TYPED = "What is seven plus five?"
@@ -52,18 +54,12 @@ def bench(
         return
     if rows is not None or compare is not None or threads is not None:
         raise OptionError("--rows, --compare and --threads are for this machine; leave them out beside --url")
-    if out is not None:
-        check_output(out.with_suffix(".svg"), "the picture beside --json", outputs=[out])
-    from descant.bench.load import LoadWish, levels_of, routes_of
-    from descant.remote.server import RemoteServer
-
-    if not speech and routes == "chat,realtime":
-        routes = "chat"
-    levels, names = levels_of(concurrency), routes_of(routes)
     common.existing(spoken)
-    with RemoteServer(url, key) as server:
-        wish = LoadWish(server.model(model), levels, turns, prompt, spoken, speech, max_tokens)
-        server_speed(server, wish, names, out)
+    from descant.bench.load import LoadWish, levels_of, routes_of
+
+    names = routes_of("chat" if not speech and routes == "chat,realtime" else routes)
+    wish = LoadWish(model or "", levels_of(concurrency), turns, prompt, spoken, speech, max_tokens)
+    server_speed(url, key, wish, names, out)
 
 
 def own_speed(
@@ -90,24 +86,34 @@ def own_speed(
         common.note(f"figures: {out}")
 
 
-def server_speed(server: RemoteServer, wish: LoadWish, routes: list[str], out: Path | None) -> None:
+def server_speed(url: str, key: str | None, wish: LoadWish, routes: list[str], out: Path | None) -> None:
     """Load a server. Raises SessionError at the end if any request failed."""
-    import json
-
     from rich.console import Console
 
     from descant.bench.load import load_record, load_test
-    from descant.bench.load_report import load_picture, load_table
+    from descant.bench.load_report import load_table
+    from descant.remote.server import RemoteServer
 
-    levels = load_test(server, wish, routes, common.note)
-    kept = load_record(levels, server, wish)
-    for route, rows in kept["routes"].items():
-        Console().print(load_table(route, rows))
     if out is not None:
-        out.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-        picture = out.with_suffix(".svg")
-        picture.write_text(load_picture(kept), encoding="utf-8")
-        common.note(f"figures: {out}; picture: {picture}")
+        check_output(out.with_suffix(".svg"), "the picture beside --json", outputs=[out])
+    with RemoteServer(url, key) as server:
+        wish = replace(wish, model=server.model(wish.model or None))
+        levels = load_test(server, wish, routes, common.note)
+        kept = load_record(levels, server, wish)
+    for route, figures in kept["routes"].items():
+        Console().print(load_table(route, figures))
+    if out is not None:
+        write_load(kept, out)
     failed = [message for level in levels for message in level.faults]
     if failed:
         raise SessionError(f"{len(failed)} requests failed; the first: {failed[0]}")
+
+
+def write_load(kept: Mapping[str, Any], out: Path) -> None:
+    """Write the figures, and their picture beside them."""
+    from descant.bench.load_report import load_picture
+
+    picture = out.with_suffix(".svg")
+    out.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    picture.write_text(load_picture(kept), encoding="utf-8")
+    common.note(f"figures: {out}; picture: {picture}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -34,12 +34,13 @@ def spoken_turn(base: str, headers: dict[str, str], model: str, pcm: bytes, max_
     Its times count from the end of the turn. Raises SessionError and RequestError.
     """
     blocks = [pcm[start : start + BLOCK_BYTES] for start in range(0, len(pcm), BLOCK_BYTES)]
-    with opened(base, headers, model) as socket:
-        send(socket, "session.update", session=BY_HAND)
+    with realtime_socket(base, headers, model) as socket:
+        send(socket, "session.update", {"session": BY_HAND})
         until(socket, "session.updated")
         say_in_time(socket, blocks)
         send(socket, "input_audio_buffer.commit")
-        send(socket, "response.create", response={} if max_tokens is None else {"max_output_tokens": max_tokens})
+        limit = {} if max_tokens is None else {"max_output_tokens": max_tokens}
+        send(socket, "response.create", {"response": limit})
         heard = Heard()
         for event in events_of_socket(socket):
             if event["type"] in DELTAS:
@@ -54,7 +55,7 @@ def spoken_turn(base: str, headers: dict[str, str], model: str, pcm: bytes, max_
 
 
 @contextmanager
-def opened(base: str, headers: dict[str, str], model: str) -> Iterator[ClientConnection]:
+def realtime_socket(base: str, headers: dict[str, str], model: str) -> Iterator[ClientConnection]:
     """A socket to the realtime route. Every fault of it is one of our errors."""
     url = f"{base.replace('http', 'ws', 1)}/realtime?model={quote(model)}"
     options: dict[str, Any] = {"open_timeout": CONNECT_S, "max_size": LINE_BYTES_MOST, "proxy": None}
@@ -73,8 +74,8 @@ def opened(base: str, headers: dict[str, str], model: str) -> Iterator[ClientCon
         raise SessionError(f"nobody answers at {url} ({error}); `descant serve` starts a server") from None
 
 
-def send(socket: ClientConnection, kind: str, **fields: object) -> None:
-    socket.send(json.dumps({"type": kind, **fields}))
+def send(socket: ClientConnection, kind: str, fields: Mapping[str, object] | None = None) -> None:
+    socket.send(json.dumps({"type": kind, **(fields or {})}))
 
 
 def say_in_time(socket: ClientConnection, blocks: Sequence[bytes]) -> None:
@@ -82,7 +83,7 @@ def say_in_time(socket: ClientConnection, blocks: Sequence[bytes]) -> None:
     begin = time.perf_counter()
     for number, block in enumerate(blocks, 1):
         time.sleep(max(0.0, begin + number * PACE_S - time.perf_counter()))
-        send(socket, "input_audio_buffer.append", audio=b64encode(block).decode())
+        send(socket, "input_audio_buffer.append", {"audio": b64encode(block).decode()})
 
 
 def until(socket: ClientConnection, kind: str) -> None:

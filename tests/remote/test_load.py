@@ -36,7 +36,7 @@ SECOND = bytes(2 * 24_000)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
 def test_percentiles_rise_and_lie_between_the_ends(values: list[float]) -> None:
     told = load.percentiles("x", values)
-    shares = [told[f"{share}_x"] for share in load.SHARES]
+    shares = [told[f"{share}_x"] for share in load.PERCENTILES]
     assert shares == sorted(shares) and set(told) == {"mean_x", "p50_x", "p90_x", "p95_x", "p99_x"}
     assert min(values) * 0.999 <= shares[0] and shares[-1] <= max(values) * 1.001  # type: ignore[operator]
     assert told["p50_x"] == pytest.approx(float(np.median(values)), rel=1e-3)
