@@ -59,6 +59,7 @@ class RealtimeTalk:
         self.may_speak = True  # it opens, or has opened, with speech
         self.heard_s = 0.0  # when the client last said something, on the event loop's clock
         self._sending = asyncio.Lock()
+        self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------ the channel
@@ -109,6 +110,7 @@ class RealtimeTalk:
 
     async def end(self) -> None:
         """Let go of everything."""
+        self.input.close()
         for task in list(self._tasks):
             task.cancel()
         if self.live is not None:
@@ -181,19 +183,22 @@ class RealtimeTalk:
 
     async def session(self) -> LiveSession:
         """The live session, opened at the first input."""
-        if self.live is None:
-            config = self.config
-            omni = self.state.omni
-            self.may_speak = config.spoken and omni.speaks
-            options: AnswerOptions = {"speech": self.may_speak}
-            if self.may_speak:
-                options["voice"] = self.state.voice(config.voice)
-            if config.sampling is not None:
-                options["sampling"] = sampling_of(omni.checkpoint.generation.text, config.sampling)
-                options["seed"] = config.sampling.seed
-            memory = Memory(full="refuse" if config.truncation == "disabled" else "drop")
-            options["tools"] = read_tool_use(config.tools, config.tool_choice, None, "session.")
-            self.live = await omni.asession(instructions=config.instructions, memory=memory, **options)
+        async with self._opening:
+            return self.live or await self._open()
+
+    async def _open(self) -> LiveSession:
+        config = self.config
+        omni = self.state.omni
+        self.may_speak = config.spoken and omni.speaks
+        options: AnswerOptions = {"speech": self.may_speak}
+        if self.may_speak:
+            options["voice"] = self.state.voice(config.voice)
+        if config.sampling is not None:
+            options["sampling"] = sampling_of(omni.checkpoint.generation.text, config.sampling)
+            options["seed"] = config.sampling.seed
+        memory = Memory(full="refuse" if config.truncation == "disabled" else "drop")
+        options["tools"] = read_tool_use(config.tools, config.tool_choice, None, "session.")
+        self.live = await omni.asession(instructions=config.instructions, memory=memory, **options)
         return self.live
 
     async def update(self, event: dict[str, Any]) -> None:

@@ -63,6 +63,7 @@ class RealtimeInput:
         self.before: deque[SoundArray] = deque()  # sound in which nobody speaks: the padding of what may come
         self.frame: bytes | None = None  # the camera's last, of those that came while nobody spoke
         self.clock_s = 0.0  # of all sound that came
+        self.busy = asyncio.Lock()  # held by whoever changes the turn
         self._reading = False  # what comes is pushed
         self._idle: asyncio.Task[None] | None = None
 
@@ -89,6 +90,10 @@ class RealtimeInput:
 
     async def take(self, samples: SoundArray) -> None:
         """Samples (W,) float32 at the session's rate."""
+        async with self.busy:
+            await self._take(samples)
+
+    async def _take(self, samples: SoundArray) -> None:
         if self.detection is None and self.turn.seconds + len(samples) / self.rate > KEPT_SOUND_S:
             message = f"{KEPT_SOUND_S:g} s of sound wait already; commit or clear them"
             raise RequestError(400, "input_audio_buffer_full", message, param="audio")
@@ -109,18 +114,26 @@ class RealtimeInput:
 
     async def commit(self, event: dict[str, Any]) -> None:
         """The client says that the turn is over."""
-        if self.detector is not None:
-            await self._read_before()
-            self.detector.stop()
-        await self.end_turn()
+        async with self.busy:
+            if self.detector is not None:
+                await self._read_before()
+                self.detector.stop()
+            await self.end_turn()
 
     async def clear(self, event: dict[str, Any]) -> None:
         """Forget what came since the last turn."""
-        if self.detector is not None:
-            self.detector.stop()
-        self.before.clear()
-        await self._take_back()
+        async with self.busy:
+            if self.detector is not None:
+                self.detector.stop()
+            self.before.clear()
+            await self._take_back()
         await self.talk.send("input_audio_buffer.cleared")
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self.rest()
+        if self.turn_end is not None:
+            self.turn_end.reset()
 
     # ------------------------------------------------------------ turns
 
@@ -273,6 +286,10 @@ class RealtimeInput:
         """The user says nothing for a while: the silence is their turn, and it is answered."""
         await asyncio.sleep(wait_s)
         self._idle = None
+        async with self.busy:
+            await self._answer_silence()
+
+    async def _answer_silence(self) -> None:
         if self.turn.seconds or self.talk.responses.active is not None:
             return
         await self._read_before()

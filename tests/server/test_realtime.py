@@ -6,6 +6,7 @@ import asyncio
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -375,3 +376,57 @@ def test_a_silent_socket_is_told_and_closed(server: Running, limit: str) -> None
     assert [event["type"] for event in socket.sent] == ["session.created", "error"]
     wanted = {"idle_s": ("idle_timeout", 1008), "session_s": ("session_expired", 1001)}
     assert (socket.sent[-1]["error"]["code"], socket.closed) == wanted[limit]
+
+
+def test_who_stops_in_the_middle_of_a_turn_is_told_and_what_it_held_is_free(
+    talk: Talk, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("descant.server.realtime.MID_TURN_S", 0.3)
+    talk.update(TEXT_BY_HAND)
+    talk.push(LOUD)
+    events = talk.until("error")
+    assert events[-1]["error"]["code"] == "idle_timeout" and "input_audio_buffer.cleared" in kinds(events)
+    talk.say("input_audio_buffer.commit")
+    assert talk.error()["code"] == "input_audio_buffer_commit_empty"
+
+
+def test_the_end_of_a_session_is_told_before_it_comes(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("descant.server.realtime.NOTICE_S", 0.05)
+    state = ServerState(ServerSettings(session_s=0.1))
+    state.loaded = server.omni
+    socket = Silent()
+    asyncio.run(RealtimeTalk(socket, state, DIALECTS["openai"]).run())
+    assert [event["error"]["code"] for event in socket.sent[1:]] == ["session_expires_soon", "session_expired"]
+
+
+# ---------------------------------------------------------------- the older protocol
+
+FLAT_SESSION = {"modalities": ["text"], "turn_detection": None, "input_audio_format": "pcm16", "temperature": 0}
+NESTED_SESSION = {
+    "output_modalities": ["text"],
+    "temperature": 0,
+    "audio": {"input": {"turn_detection": None, "format": {"type": "pcm", "sample_rate": 8000}}},
+    "video": {"input": {"representation_compact": 2}},
+}
+
+
+@pytest.mark.parametrize("session, rate", [(FLAT_SESSION, 16_000), (NESTED_SESSION, 8_000)], ids=["flat", "nested"])
+def test_both_forms_of_an_older_session_say_the_same(server: Running, session: dict[str, Any], rate: int) -> None:
+    said = 0.3 * media.noise(rate)
+    with connect(
+        server.url.replace("http", "ws") + "/v1/realtime?dialect=dashscope",
+        additional_headers={"authorization": f"Bearer {KEY}"},
+    ) as socket:
+        talk = Talk(socket)
+        assert talk.next()["session"]["turn_detection"]["silence_duration_ms"] == 800
+        assert talk.update({**session, "max_tokens": 8})["temperature"] == 0
+        talk.push(said, rate // 10)
+        talk.say("input_audio_buffer.commit")
+        talk.say("response.create", response={"modalities": ["text"]})
+        events = talk.until("response.done")
+        text = "".join(event["delta"] for event in events if event["type"] == "response.text.delta")
+    greedy = replace(server.omni.checkpoint.generation.text, temperature=0)
+    with server.omni.session(speech=False, sampling=greedy) as live:
+        live.push_audio((said * 32767).astype("<i2"), rate)
+        assert text == "".join(e.text for e in live.respond(max_tokens=8) if isinstance(e, TextDelta))
+    assert server.idle()
