@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Limits", "LiveSession", "Omni", "load"]
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Whose pages of the cache an answer may share, where its options name no tenant: set by who serves many.
+TENANT: ContextVar[str] = ContextVar("tenant", default="")
 STEP_MODES = (None, "off", "graphs", "compile")
 
 
@@ -319,7 +322,7 @@ class Omni:
         use = self._tool_use(options.get("tools"))
         schema = options.get("schema")
         grammar = None if schema is None else self._grammars.compile(schema)
-        tenant = options.get("tenant", "")
+        tenant = options.get("tenant", TENANT.get())
         return AnswerSettings(
             text, speech, decoding, seed, voice, None, tenant, use, grammar, options.get("logprobs"), stops_of(options)
         )

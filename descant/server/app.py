@@ -153,6 +153,15 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
             return event_stream(begun.events(state))
         return JSONResponse(await unless_gone(request, begun.whole(state)))
 
+    @app.get("/v1/responses/{name}")
+    async def response(name: str) -> dict[str, Any]:
+        return state.responses.get(name).record
+
+    @app.delete("/v1/responses/{name}")
+    async def forget_response(name: str) -> dict[str, Any]:
+        state.responses.remove(name)
+        return {"id": name, "object": "response", "deleted": True}
+
 
 def add_audio_routes(app: FastAPI, state: ServerState) -> None:
     """Routes that speak and write down."""

@@ -1,4 +1,7 @@
-"""POST /v1/responses: OpenAI's newer form of one answer in text, whole or as a stream of typed events."""
+"""POST /v1/responses: OpenAI's newer form of one answer in text, whole or as a stream of typed events.
+
+A response is kept for an hour, unless ``store`` is false, and a later one goes on from it by its id.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ from descant.server.chat import sampling_of
 from descant.server.conversation import add_call, add_result, check_supported, message_of, result_of
 from descant.server.formats import read_schema
 from descant.server.schema import MAX_MESSAGES, ResponsesBody
+from descant.server.spoken import token_record
 from descant.server.sse import sse
 from descant.server.state import ServerState
 from descant.server.tools import call_item, read_call, read_tool_use
-from descant.types import AnswerOptions, Called, Event, Finished, Message, TextDelta, system, user
+from descant.types import AnswerOptions, Called, Event, Finished, Message, Text, TextDelta, system, user
 
+TOKENS_INCLUDED = "message.output_text.logprobs"
 TypedEvent = tuple[str, dict[str, Any]]  # its type and its other fields
 
 
@@ -27,28 +32,44 @@ async def begin_response(state: ServerState, body: ResponsesBody) -> TextRespons
     """The answer to a request, begun. Raises RequestError and OptionError."""
     check_supported(
         {
-            "previous_response_id": body.previous_response_id,
             "background": body.background,
+            "conversation": body.conversation,
+            "prompt": body.prompt,
         }
     )
     omni = state.omni
-    messages = messages_of_input(body)
+    before = before_it(state, body)
+    new = tuple(await asyncio.to_thread(messages_of_input, body))
+    first = () if body.instructions is None else (system(body.instructions),)
     options: AnswerOptions = {
         "speech": False,
         "max_tokens": body.max_output_tokens,
         "sampling": sampling_of(omni.checkpoint.generation.text, body),
         "seed": body.seed,
         "tools": read_tool_use(body.tools, body.tool_choice, body.parallel_tool_calls),
+        "logprobs": (body.top_logprobs or 0) if TOKENS_INCLUDED in (body.include or ()) else None,
         "schema": None if body.text is None else read_schema(body.text.format, "text.format"),
     }
-    return TextResponse(await omni.achat(messages, **options), body, body.model or state.settings.model)
+    answer = await omni.achat([*first, *before, *new], **options)
+    return TextResponse(answer, body, body.model or state.settings.model, before, new)
+
+
+def before_it(state: ServerState, body: ResponsesBody) -> tuple[Message, ...]:
+    """The conversation that a response goes on from. Raises RequestError."""
+    if body.previous_response_id is None:
+        return ()
+    try:
+        return state.responses.get(body.previous_response_id).messages
+    except RequestError as error:
+        where = "previous_response_id"
+        raise RequestError(error.status, "previous_response_not_found", str(error), param=where) from None
 
 
 def messages_of_input(body: ResponsesBody) -> list[Message]:
-    """The instructions and the input items as messages."""
-    messages = [] if body.instructions is None else [system(body.instructions)]
+    """The input items as messages."""
+    messages: list[Message] = []
     if isinstance(body.input, str):
-        return [*messages, user(body.input)]
+        return [user(body.input)]
     if len(body.input) > MAX_MESSAGES:
         raise RequestError(413, "too_many_items", f"at most {MAX_MESSAGES} items are read", param="input")
     for place, item in enumerate(body.input):
@@ -70,11 +91,14 @@ def messages_of_input(body: ResponsesBody) -> list[Message]:
 
 @dataclass
 class TextResponse:
-    """One answer on its way. output: its items so far, the message first; finished: the engine's last event."""
+    """One answer on its way. before, new: the messages that it goes on from, and those of its own input; output: its
+    items so far, in order; finished: the engine's last event."""
 
     answer: Answer
     body: ResponsesBody
     model: str
+    before: tuple[Message, ...] = ()
+    new: tuple[Message, ...] = ()
     id: str = field(default_factory=lambda: f"resp_{secrets.token_hex(16)}")
     created: int = field(default_factory=lambda: int(time.time()))
     output: list[dict[str, Any]] = field(default_factory=list)
@@ -99,9 +123,11 @@ class TextResponse:
             "incomplete_details": cut,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
-            "metadata": {},
+            "metadata": body.metadata or {},
             "model": self.model,
             "output": [] if self.finished is None else self.output,
+            "previous_response_id": body.previous_response_id,
+            "store": body.store is not False,
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "temperature": body.temperature,
             "text": {"format": {"type": "text"} if body.text is None else body.text.format or {"type": "text"}},
@@ -165,12 +191,20 @@ class TextResponse:
             self.output[message.place] = message.item(self.status)
             for event in message.end(self.status):
                 yield event
+        self.keep(state)
         yield f"response.{self.status}", {"response": self.record()}
+
+    def keep(self, state: ServerState) -> None:
+        """Keep the response, unless it is not to be stored."""
+        if self.body.store is not False and self.finished is not None:
+            said = [Text(self.finished.text)] if self.finished.text else []
+            own = Message("assistant", (*said, *self.finished.calls))
+            state.responses.keep(self.record(), self.before, (*self.new, own))
 
     def told(self, event: Event, message: OutputMessage | None) -> Iterator[TypedEvent]:
         """The events of one event of the engine."""
         if isinstance(event, TextDelta) and message is not None:
-            yield message.add(event.text)
+            yield message.add(event)
         elif isinstance(event, Called):
             place = len(self.output)
             item = call_item(event.call)
@@ -191,6 +225,7 @@ class OutputMessage:
     place: int
     id: str = field(default_factory=lambda: f"msg_{secrets.token_hex(16)}")
     text: str = ""
+    tokens: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def where(self) -> dict[str, Any]:
@@ -198,7 +233,7 @@ class OutputMessage:
 
     @property
     def part(self) -> dict[str, Any]:
-        return {"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}
+        return {"type": "output_text", "text": self.text, "annotations": [], "logprobs": self.tokens}
 
     def item(self, status: str) -> dict[str, Any]:
         content = [] if status == "in_progress" else [self.part]
@@ -208,12 +243,14 @@ class OutputMessage:
         yield "response.output_item.added", {"output_index": self.place, "item": self.item("in_progress")}
         yield "response.content_part.added", {**self.where, "part": self.part}
 
-    def add(self, text: str) -> TypedEvent:
-        self.text += text
-        return "response.output_text.delta", {**self.where, "delta": text, "logprobs": []}
+    def add(self, delta: TextDelta) -> TypedEvent:
+        tokens = [token_record(chance) for chance in delta.tokens]
+        self.text += delta.text
+        self.tokens += tokens
+        return "response.output_text.delta", {**self.where, "delta": delta.text, "logprobs": tokens}
 
     def end(self, status: str) -> Iterator[TypedEvent]:
-        yield "response.output_text.done", {**self.where, "text": self.text, "logprobs": []}
+        yield "response.output_text.done", {**self.where, "text": self.text, "logprobs": self.tokens}
         yield "response.content_part.done", {**self.where, "part": self.part}
         yield "response.output_item.done", {"output_index": self.place, "item": self.item(status)}
 

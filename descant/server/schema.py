@@ -97,6 +97,12 @@ class ResponsesBody(Body):
     parallel_tool_calls: bool | None = None
     previous_response_id: Name | None = None
     background: bool | None = None
+    conversation: str | dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    include: list[str] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     text: TextWish | None = None
 
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from descant.errors import RequestError
 from descant.inputs.decoder import confinement
 from descant.omni import Omni
+from descant.server.kept import KeptResponses
 from descant.server.page import read_page
 from descant.server.settings import ServerSettings
 from descant.server.silero import detector
@@ -114,6 +115,7 @@ class ServerState:
         self.settings = settings
         self.figures = Figures()
         self.spoken = spoken or SpokenAnswers()
+        self.responses = KeptResponses()
         self.page = read_page()
         self.tickets = Tickets()
         self.calls: dict[str, asyncio.Task[None]] = {}  # over WebRTC, by their ids
