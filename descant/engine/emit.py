@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from descant.config import OUTPUT_RATE_HZ
 from descant.engine.session import Phase, Session, SpeechStream
 from descant.engine.writing import Written
 from descant.errors import SessionError
 from descant.types import AudioChunk, Called, TextDelta
+
+Wave = npt.NDArray[np.float32]
 
 
 def write_text(session: Session, text: str) -> None:
@@ -46,15 +49,15 @@ def end_text(session: Session, reason: Literal["stop", "length"]) -> None:
     emit_written(session, session.text.writing.finish(reason))
 
 
-def emit_audio(session: Session, speech: SpeechStream, samples: Tensor) -> None:
+def emit_audio(session: Session, speech: SpeechStream, samples: Wave) -> None:
     """Sound that became ready, as an event. SessionError: it is not numbers, and nobody gets to hear it."""
     if not len(samples):
         return
-    if not bool(samples.isfinite().all()):
+    if not np.isfinite(samples).all():
         raise SessionError("the sound is not numbers: the settings of its Decoding, or the weights, are broken")
     now = session.now()
     start = speech.samples
     if session.first_audio_s is None:
         session.first_audio_s = now
     speech.samples += len(samples)
-    session.events.append(AudioChunk(samples.float().cpu().numpy(), start, OUTPUT_RATE_HZ, now))
+    session.events.append(AudioChunk(samples, start, OUTPUT_RATE_HZ, now))

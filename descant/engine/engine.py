@@ -284,8 +284,10 @@ class Engine:
 
     @property
     def step_faults(self) -> tuple[str, ...]:
-        """The decode steps that were to be static and are eager, and why, one line each. May be read by any thread."""
-        return self.worker.stages.steps.faults
+        """The decode steps and codec windows that were to be static and are eager, and why, one line each. May be read
+        by any thread."""
+        stages = self.worker.stages
+        return stages.steps.faults + tuple(f"codec: {reason}" for reason in list(stages.regions.eager.values()))
 
     def check_open(self) -> None:
         """SessionError when the engine was closed, or has failed."""

@@ -200,6 +200,7 @@ class DecodeSteps:
 
     def __init__(self, thinker: Thinker, talker: Talker | None, mode: StepMode | None):
         mode = mode or ("graphs" if thinker.device.type == "cuda" else "off")
+        self.mode: StepMode = mode
 
         def think(x: Tensor, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
             hidden = thinker(x, positions, past)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,11 +19,12 @@ from descant.engine.boundary import each, together
 from descant.engine.chances import Noted, note_chances, token_chance
 from descant.engine.context import Context
 from descant.engine.draws import DrawTable
-from descant.engine.emit import emit_audio, emit_written, end_text
+from descant.engine.emit import Wave, emit_audio, emit_written, end_text
 from descant.engine.grammar import Constraint
 from descant.engine.graphs import DecodeSteps, StepMode
 from descant.engine.models import Models, Stores
 from descant.engine.prefill import Chunk, encode_media, next_chunk, read_chunks, read_replies
+from descant.engine.regions import GraphRegions
 from descant.engine.sampling import BROKEN_ID, Sampler, reciting
 from descant.engine.session import (
     AnswerSettings,
@@ -55,6 +57,7 @@ class Stages:
         self.text_draws = DrawTable(models.thinker.cfg.text.vocab_size, device)
         codes = 0 if models.talker is None else models.talker.cfg.decoder.vocab_size
         self.code_draws = DrawTable(codes, device)
+        self.regions = GraphRegions(self.steps.mode)
 
     @property
     def talker(self) -> Talker:
@@ -301,9 +304,17 @@ class Stages:
         due = [session for session in fed if self.token2wav.due(streams[session].codec)]
         together(
             due,
-            lambda group: self.token2wav.step([streams[session].codec for session in group]),
+            lambda group: self.sounds([streams[session].codec for session in group]),
             lambda session, made: self.keep_sound(session, streams[session], *made),
         )
+
+    def sounds(self, codecs: Sequence[CodecState]) -> list[tuple[Wave, CodecState]]:
+        """A window of sound of each stream; all of it comes to the host in one copy."""
+        made = self.token2wav.step(codecs, self.regions)
+        whole = torch.cat([samples for samples, _ in made]).float().cpu().numpy()
+        ends = np.cumsum([len(samples) for samples, _ in made])
+        parts = np.split(whole, ends[:-1])
+        return [(part.copy(), codec) for part, (_, codec) in zip(parts, made, strict=True)]
 
     def feed(self, speech: SpeechStream) -> None:
         """Give the codec decoder what the Talker has sung since, and tell it when that was all."""
@@ -317,7 +328,7 @@ class Stages:
         speech.decoded = len(speech.codes)
         self.end_speech_if_done(speech)
 
-    def keep_sound(self, session: Session, speech: SpeechStream, samples: Tensor, codec: CodecState) -> None:
+    def keep_sound(self, session: Session, speech: SpeechStream, samples: Wave, codec: CodecState) -> None:
         """Keep a window of sound that was made."""
         emit_audio(session, speech, samples)
         speech.codec = codec

@@ -9,10 +9,11 @@ Axes: C codes, T mel frames, M mel bins, D width, W samples; G is 2 with guidanc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from descant.config import BigVGANConfig, Token2WavConfig
@@ -22,6 +23,7 @@ from descant.model.vocoder import BigVGAN
 from descant.model.vocoding import VocoderState, vocode, vocoder_input
 from descant.model.vocos import Vocos
 from descant.model.windows import SolverWindow, solve_windows
+from descant.nn.regions import EAGER, Regions
 from descant.types import Decoding, Latency, Voice
 
 MEL_FRAME_S = 0.01  # 240 samples at 24 kHz
@@ -36,13 +38,16 @@ def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
     look-ahead, which costs its first block what Euler costs all of them, and leaves a gap after it where the Talker is
     not three times as fast as the sound. Quality alone holds back the vocoder's right context (23 frames = 230 ms for
     the embedded model's Vocos, 34 for the official BigVGAN); the others read the look-ahead mel in its place, and fade
-    over where the final mel says otherwise. The figures behind it: benchmarks/README.md.
+    over where the final mel says otherwise. Quality alone keeps the products of a GPU in float32. The figures behind
+    it: benchmarks/README.md.
     """
     base = base or Decoding()
     if latency == "low":  # 4 evaluations
-        return replace(base, first=1, first_ahead=0, now=2, ahead=1, solver="euler", points=5, early=True)
+        base = replace(base, first=1, first_ahead=0, now=2, ahead=1, early=True)
+        return replace(base, solver="euler", points=5, precision="tf32")
     if latency == "balanced":  # 6 evaluations, 3 with guidance; the authors' low-memory decoder makes 9 of Euler's
-        return replace(base, first=1, first_ahead=1, now=4, ahead=1, solver="midpoint", points=4, early=True)
+        base = replace(base, first=1, first_ahead=1, now=4, ahead=1, early=True)
+        return replace(base, solver="midpoint", points=4, precision="tf32")
     if latency == "quality":  # 36 evaluations: the official solve
         return replace(base, first=2, first_ahead=2, now=4, ahead=2, solver="rk4", points=10, early=False)
     raise OptionError(f"latency {latency!r} is unknown; choose low, balanced or quality")
@@ -65,9 +70,9 @@ class PreparedVoice:
 class CodecState:
     """Everything one stream remembers; a new one is returned by every call, the old one stays good.
 
-    voice (G, D): the voice's share of the condition. blocks: blocks whose mel is final. codes (C,) int64: those after
-    them. past: what the DiT's next window reads of the last final block (``windows.Solved``), None before the first.
-    finished: no more codes will come.
+    voice (G, D): the voice's share of the condition. blocks: blocks whose mel is final. codes (C,) int64 on the CPU:
+    those after them. past: what the DiT's next window reads of the last final block (``windows.Solved``), None before
+    the first. finished: no more codes will come.
     """
 
     voice: Tensor
@@ -116,7 +121,7 @@ class Token2Wav(nn.Module):
     def start(self, voice: PreparedVoice, seed: int, decoding: Decoding) -> CodecState:
         """A fresh stream. ``seed`` alone decides the noise."""
         mel = torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
-        codes = torch.zeros(0, dtype=torch.int64, device=self.device)
+        codes = torch.zeros(0, dtype=torch.int64)
         return CodecState(voice.for_decoding(decoding), seed, decoding, VocoderState(mel), codes)
 
     # ------------------------------------------------------------ feed, close, and step while any stream is due
@@ -128,7 +133,7 @@ class Token2Wav(nn.Module):
         """
         if state.finished:
             raise SessionError("codes were pushed to a finished stream; start a new one")
-        new = torch.as_tensor(codes, dtype=torch.int64, device=self.device)
+        new = torch.as_tensor(codes, dtype=torch.int64, device="cpu")
         new = new.masked_fill((new < 0) | (new > self.cfg.dit.num_embeds), 0)
         return replace(state, codes=torch.cat([state.codes, new]))
 
@@ -143,34 +148,39 @@ class Token2Wav(nn.Module):
         return self.next_window(state) is not None
 
     @torch.no_grad()
-    def step(self, states: Sequence[CodecState]) -> list[tuple[Tensor, CodecState]]:
+    def step(self, states: Sequence[CodecState], regions: Regions = EAGER) -> list[tuple[Tensor, CodecState]]:
         """One window of every stream that has one due: the samples (W,) it frees and the new state, in order.
 
         Windows of one geometry are solved in one batch, and mels of one length vocoded in one. A stream with nothing
         due comes back as it was, with W = 0. Nothing is changed in place: after an error each state can be tried alone.
         """
         plans = [self.next_window(state) for state in states]
-        moved = iter(self.step_windows([(s, plan) for s, plan in zip(states, plans, strict=True) if plan]))
+        moved = iter(self.step_windows([(s, plan) for s, plan in zip(states, plans, strict=True) if plan], regions))
         none = torch.zeros(0, device=self.device)
         return [next(moved) if plan else (none, s) for s, plan in zip(states, plans, strict=True)]
 
-    def step_windows(self, due: Sequence[tuple[CodecState, WindowPlan]]) -> list[tuple[Tensor, CodecState]]:
+    def step_windows(
+        self, due: Sequence[tuple[CodecState, WindowPlan]], regions: Regions = EAGER
+    ) -> list[tuple[Tensor, CodecState]]:
         """``step`` for streams that all have a window due."""
-        frames, solved = self.cfg.dit.block_size, self.mel_windows(due)
+        frames, solved = self.cfg.dit.block_size, self.mel_windows(due, regions)
         inputs = [
-            vocoder_input(
-                self.vocoder,
-                state.vocoder,
-                mel[:, : plan.count * frames],
-                mel[:, plan.count * frames :],
-                early=state.decoding.early,
-                last=plan.last,
+            replace(
+                vocoder_input(
+                    self.vocoder,
+                    state.vocoder,
+                    mel[:, : plan.count * frames],
+                    mel[:, plan.count * frames :],
+                    early=state.decoding.early,
+                    last=plan.last,
+                ),
+                precision=state.decoding.precision,
             )
             for (state, plan), (mel, _) in zip(due, solved, strict=True)
         ]
         return [
             (wave, replace(moved, vocoder=vocoder))
-            for (_, moved), (wave, vocoder) in zip(solved, vocode(self.vocoder, inputs), strict=True)
+            for (_, moved), (wave, vocoder) in zip(solved, vocode(self.vocoder, inputs, regions), strict=True)
         ]
 
     def blocks_left(self, state: CodecState) -> int:
@@ -196,11 +206,14 @@ class Token2Wav(nn.Module):
             return WindowPlan(left, 0, last=True)
         return None
 
-    def mel_windows(self, due: Sequence[tuple[CodecState, WindowPlan]]) -> list[tuple[Tensor, CodecState]]:
+    def mel_windows(
+        self, due: Sequence[tuple[CodecState, WindowPlan]], regions: Regions = EAGER
+    ) -> list[tuple[Tensor, CodecState]]:
         """Of each stream the mel (M, T) of its window, the unfinished mel of the blocks ahead included, and the stream
         with the others final."""
         none = torch.zeros(self.cfg.dit.mel_dim, 0, device=self.device)
-        solved = iter(solve_windows(self.dit, [self.solver_window(state, plan) for state, plan in due if plan.count]))
+        windows = [self.solver_window(state, plan) for state, plan in due if plan.count]
+        solved = iter(solve_windows(self.dit, windows, regions))
         moved = []
         for state, plan in due:
             if not plan.count:
@@ -212,11 +225,15 @@ class Token2Wav(nn.Module):
         return moved
 
     def solver_window(self, state: CodecState, plan: WindowPlan) -> SolverWindow:
-        """The DiT's input: the blocks now and ahead, from the noise of those very blocks."""
+        """The DiT's input: the blocks now and ahead, from the noise of those very blocks. The last one of an utterance
+        is filled up with code 0, which nothing real reads."""
         cfg = self.cfg.dit
-        codes = state.codes[: (plan.count + plan.ahead) * self.codes_per_block]
-        x0 = block_noise(state.seed, state.blocks, len(codes) * cfg.repeats, cfg.block_size, cfg.mel_dim)
-        return SolverWindow(codes, state.voice, x0, state.decoding, state.past, keep=plan.count - 1)
+        most = (plan.count + plan.ahead) * self.codes_per_block
+        codes = state.codes[:most]
+        frames = None if len(codes) == most else len(codes) * cfg.repeats
+        codes = F.pad(codes, (0, most - len(codes)))
+        x0 = block_noise(state.seed, state.blocks, most * cfg.repeats, cfg.block_size, cfg.mel_dim)
+        return SolverWindow(codes, state.voice, x0, state.decoding, state.past, keep=plan.count - 1, frames=frames)
 
     # ------------------------------------------------------------ the solve
 
@@ -226,7 +243,7 @@ class Token2Wav(nn.Module):
         limit = self.cfg.dit.max_position_embeddings
         if len(x0) > limit:
             raise OptionError(f"{len(x0)} mel frames in one solve; at most {limit}. Decode as a stream instead")
-        window = SolverWindow(codes.to(self.device), voice.for_decoding(decoding), x0, decoding)
+        window = SolverWindow(codes.cpu(), voice.for_decoding(decoding), x0.cpu(), decoding)
         return solve_windows(self.dit, [window])[0].mel
 
     @torch.no_grad()
@@ -249,6 +266,30 @@ class Token2Wav(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.dit.text_embed.codec_embed.weight.device
+
+
+def window_geometries(codec: Token2Wav, decoding: Decoding) -> frozenset[Hashable]:
+    """The geometries of all windows that a stream of any length can come to have with one setting: those of a stream
+    that goes on, until nothing changes any more, and at each of them those of its end."""
+    per_block, steady = codec.codes_per_block, decoding.now + decoding.first
+    state = CodecState(codec_rows(codec, decoding), 0, decoding, VocoderState(torch.zeros(0, 0)), torch.zeros(0).long())
+    found: set[Hashable] = set()
+    while state.blocks <= steady:
+        upcoming = codec.upcoming_window(state)
+        most = upcoming.count + upcoming.ahead
+        ends = [(blocks, spare) for blocks in range(1, most + 1) for spare in (0, 1) if (blocks, spare) != (most, 0)]
+        plans = [(upcoming, most * per_block)]
+        plans += [(WindowPlan(blocks, 0, last=True), blocks * per_block - spare) for blocks, spare in ends]
+        for plan, count in plans:
+            found.add(codec.solver_window(replace(state, codes=torch.zeros(count).long()), plan).geometry)
+        state = replace(state, blocks=state.blocks + upcoming.count, past=())
+    return frozenset(found)
+
+
+def codec_rows(codec: Token2Wav, decoding: Decoding) -> Tensor:
+    """Rows like those of a prepared voice (G, D), of zeros."""
+    rows = torch.zeros(2, codec.cfg.dit.hidden_size)
+    return PreparedVoice("", 0, rows).for_decoding(decoding)
 
 
 def block_noise(seed: int, first_block: int, frames: int, block_size: int, bins: int) -> Tensor:

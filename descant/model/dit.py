@@ -8,20 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from descant.config import DiTConfig
+from descant.model.block_attention import Attend, BlockAttention, Rotary, WindowLayout
 from descant.model.speaker import Ecapa
-from descant.nn.fusion import Fusable
 from descant.nn.linear import GeluLinear, Linear
 from descant.nn.prepare import Preparable
-from descant.nn.rope import inverse_frequencies
 
-Attend = Literal["blocks", "full"]
 TIME_DIM = 256  # width of the sinusoid of t
 TIME_SCALE = 1000.0  # t in [0, 1] is read as 0..1000, the range of diffusion step numbers
 NORM_EPS = 1e-6
@@ -95,138 +93,21 @@ class InputEmbedding(nn.Module):
         return F.linear(x, torch.split(self.proj.weight, self.parts, dim=1)[0]) + condition
 
 
-class Rotary(nn.Module):
-    """Angles of the rotary embedding. Official checkpoints store ``inv_freq``; it holds the very numbers that theta
-    gives, and like the reference we compute them, so the stored key is kept but never read."""
-
-    inv_freq: Tensor
-
-    def __init__(self, cfg: DiTConfig):
-        super().__init__()
-        self.head_dim, self.theta = cfg.head_dim, cfg.rope_theta
-        frequencies = torch.empty(cfg.head_dim // 2)
-        if not frequencies.is_meta:  # there an arange would bring torch's compiler in
-            frequencies = inverse_frequencies(cfg.head_dim, cfg.rope_theta)
-        self.register_buffer("inv_freq", frequencies)
-
-    def forward(self, frames: int, device: torch.device, before: int = 0) -> tuple[Tensor, Tensor]:
-        """cos and sin (before + T, 1, head_dim / 2) float32 of frames -before..T-1."""
-        rates = inverse_frequencies(self.head_dim, self.theta, device)
-        angles = torch.arange(-before, frames, device=device, dtype=torch.float32)[:, None, None] * rates
-        return angles.cos(), angles.sin()
-
-
-def rotate_first_head(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates the interleaved pairs (0,1), (2,3), ... of head 0; x (B, T, H, d). The other heads know no position:
-    the official weights were trained so."""
-    even, odd = x[:, :, :1, 0::2], x[:, :, :1, 1::2]
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
-    return torch.cat([turned, x[:, :, 1:]], dim=2)
-
-
-def neighbours(x: Tensor, back: int, ahead: int) -> Tensor:
-    """x (B, N, K, ...) -> (B, N, (back + 1 + ahead) * K, ...): a block and its neighbours, zeros past the ends."""
-    if back == ahead == 0:
-        return x
-    tail = [0, 0] * (x.ndim - 2)
-    padded = F.pad(x, [*tail, back, ahead])
-    return torch.cat([padded[:, i : i + x.shape[1]] for i in range(back + 1 + ahead)], dim=2)
-
-
-@dataclass(frozen=True)
-class WindowLayout:
-    """The blocks of a batch of frames, and which frames are real.
-
-    real: (B or 1, N, K) bool, or None when every frame is real. ``block`` None: one attention over all frames.
-    """
-
-    block: int
-    real: Tensor | None
-    attend: Attend
-
-    def mask(self, back: int, ahead: int, x: Tensor, past: int = 0) -> Tensor | None:
-        """Allowed keys, broadcastable over (B * N, H, K, S); None when all are. x (B, T, D) tells shape and device;
-        ``past``: blocks before x whose keys are there too.
-
-        A block of padding alone may have no key at all; scaled_dot_product_attention then gives zeros.
-        """
-        if back == ahead == 0 and self.real is None:
-            return None
-        batch, blocks = x.shape[0], x.shape[1] // self.block
-        real = self.real
-        if real is None:
-            real = torch.ones(1, blocks, self.block, dtype=torch.bool, device=x.device)
-        keys = neighbours(F.pad(real, (0, 0, past, 0), value=True), back, ahead)[:, past:]
-        return keys.expand(batch, -1, -1).reshape(batch * blocks, 1, 1, -1)
-
-
-class BlockAttention(Fusable):
-    """Attention inside a block, and to ``back`` blocks before and ``ahead`` after it. x (B, T, D), T = N * K.
-
-    Gives the output (B, T, D), and the keys and values (B, T, 2, H * d) before rotation: a block's share of them is the
-    ``past`` (B, K, 2, H * d) of the window that begins after it.
-    """
-
-    def __init__(self, cfg: DiTConfig, back: int, ahead: int):
-        super().__init__()
-        self.heads, self.head_dim, self.back, self.ahead = cfg.num_attention_heads, cfg.head_dim, back, ahead
-        inner = cfg.num_attention_heads * cfg.head_dim
-        self.to_q = Linear(cfg.hidden_size, inner)
-        self.to_k = Linear(cfg.hidden_size, inner)
-        self.to_v = Linear(cfg.hidden_size, inner)
-        self.to_out = nn.ModuleList([Linear(inner, cfg.hidden_size)])  # a list: official key to_out.0
-
-    def fused_layers(self) -> Sequence[nn.Linear]:
-        return self.to_q, self.to_k, self.to_v
-
-    def forward(
-        self, x: Tensor, angles: tuple[Tensor, Tensor], layout: WindowLayout, past: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """``angles``: those of x, and before them those of ``past`` if there is one."""
-        batch, frames, _ = x.shape
-        q, own = self.projected(x)
-        known = own if past is None else torch.cat([past, own], dim=1)
-        heads, block = (self.heads, self.head_dim), layout.block
-        q = rotate_first_head(q.view(batch, frames, *heads), *(a[-frames:] for a in angles))
-        k, v = known.view(batch, -1, 2, *heads).unbind(2)
-        k = rotate_first_head(k, *(a[-k.shape[1] :] for a in angles))
-        if layout.attend == "full":
-            mask = None if layout.real is None else layout.real.reshape(-1, 1, 1, frames)
-            mixed = attend(q, k, v, mask)
-        else:
-            before = (k.shape[1] - frames) // block
-            q = q.reshape(-1, block, *heads)
-            k = neighbours(k.reshape(batch, -1, block, *heads), self.back, self.ahead)[:, before:].flatten(0, 1)
-            v = neighbours(v.reshape(batch, -1, block, *heads), self.back, self.ahead)[:, before:].flatten(0, 1)
-            mixed = attend(q, k, v, layout.mask(self.back, self.ahead, x, before))
-        out: Tensor = self.to_out[0](mixed.reshape(batch, frames, -1))
-        return out, own
-
-    def projected(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, D) -> queries (B, T, H * d), keys and values (B, T, 2, H * d)."""
-        if self.fused is None:
-            return self.to_q(x), torch.stack([self.to_k(x), self.to_v(x)], dim=2)
-        all_three = self.fused(x).view(*x.shape[:2], 3, -1)
-        return all_three[:, :, 0], all_three[:, :, 1:]
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """q (B, T, H, d), k and v (B, S, H, d) -> (B, T, H, d)."""
-    heads_first = (q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    return F.scaled_dot_product_attention(*heads_first, attn_mask=mask).transpose(1, 2)
-
-
 class Modulation(nn.Module):
-    """Shifts, scales and gates read from the time embedding (adaptive layer norm, arXiv 2212.09748)."""
+    """Shifts, scales and gates read from the time embedding (adaptive layer norm, arXiv 2212.09748).
 
-    def __init__(self, width: int, chunks: int):
+    scales: which chunks are scales. They come out with the 1 that ``modulated`` would add at every evaluation.
+    """
+
+    def __init__(self, width: int, chunks: int, scales: slice):
         super().__init__()
-        self.chunks = chunks
+        self.chunks, self.scales = chunks, scales
         self.linear = Linear(width, chunks * width)
 
     def forward(self, t: Tensor) -> Tensor:
         """t (B, D) -> (B, chunks * D)."""
         rows: Tensor = self.linear(F.silu(t))
+        rows.view(len(rows), self.chunks, -1)[:, self.scales].add_(1)
         return rows
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
@@ -235,8 +116,8 @@ class Modulation(nn.Module):
 
 
 def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x (B, T, D) normalised, then scaled by 1 + scale and shifted, (B or 1, 1, D) each."""
-    return torch.addcmul(shift, F.layer_norm(x, (x.shape[-1],), eps=NORM_EPS), 1 + scale)
+    """x (B, T, D) normalised, then scaled and shifted, (B or 1, 1, D) each."""
+    return torch.addcmul(shift, F.layer_norm(x, (x.shape[-1],), eps=NORM_EPS), scale)
 
 
 class FeedForward(nn.Module):
@@ -261,7 +142,7 @@ class DiTBlock(nn.Module):
     def __init__(self, cfg: DiTConfig, index: int):
         super().__init__()
         back, ahead = int(index in cfg.look_backward_layers), int(index in cfg.look_ahead_layers)
-        self.attn_norm = Modulation(cfg.hidden_size, 6)
+        self.attn_norm = Modulation(cfg.hidden_size, 6, slice(1, None, 3))
         self.attn = BlockAttention(cfg, back, ahead)
         self.ff = FeedForward(cfg)
 
@@ -292,7 +173,7 @@ class DiT(Preparable):
         self.input_embed = InputEmbedding(cfg)
         self.rotary_embed = Rotary(cfg)
         self.transformer_blocks = nn.ModuleList(DiTBlock(cfg, i) for i in range(cfg.num_hidden_layers))
-        self.norm_out = Modulation(cfg.hidden_size, 2)
+        self.norm_out = Modulation(cfg.hidden_size, 2, slice(0, 1))
         self.proj_out = Linear(cfg.hidden_size, cfg.mel_dim)
         modulations = [m for m in self.modules() if isinstance(m, Modulation)]
         for linear in [*(m.linear for m in modulations), self.proj_out]:
@@ -331,9 +212,17 @@ class DiT(Preparable):
         return self.read(h[:, :frames], times[-1])
 
     def window(
-        self, x: Tensor, times: Sequence[Tensor], condition: Tensor, past: Tensor | None, keep: int
+        self,
+        x: Tensor,
+        times: Sequence[Tensor],
+        condition: Tensor,
+        angles: tuple[Tensor, Tensor],
+        past: Tensor | None,
+        keep: int,
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """``velocity`` of a window that begins where another ended; times as ``self.times`` gives them, for this t.
+        """``velocity`` of a window that begins where another ended; times as ``self.times`` gives them, for this t, and
+        angles as ``window_angles`` does, for all of them.
 
         past (L, B, K, 2, H * d): at each of the L layers that look back, the keys and values of the block before x, as
         they were when that block was solved, at this same t; None at the start of the utterance. Also gives those of
@@ -341,8 +230,7 @@ class DiT(Preparable):
         """
         frames, block = x.shape[1], self.cfg.block_size
         h = self.embed(x, condition, "blocks")
-        layout = self.layout(h, frames, "blocks", None)
-        angles = self.rotary_embed(h.shape[1], h.device, before=0 if past is None else block)
+        layout = self.layout(h, frames, "blocks", lengths)
         pasts, kept = iter(() if past is None else past), []
         for i, (layer, time) in enumerate(zip(self.transformer_blocks, times, strict=False)):
             looks_back = i in self.cfg.look_backward_layers
@@ -351,6 +239,14 @@ class DiT(Preparable):
                 kept.append(known[:, keep * block : (keep + 1) * block])
         none = h.new_zeros(0, len(h), 0, 2, 0)  # of a DiT without a layer that looks back
         return self.read(h[:, :frames], times[-1]), torch.stack(kept) if kept else none
+
+    def window_angles(self, frames: int, device: torch.device, follows: bool) -> tuple[Tensor, Tensor]:
+        """The rotary angles of a window of so many frames; follows: it has a past."""
+        block = self.cfg.block_size
+        angles: tuple[Tensor, Tensor] = self.rotary_embed(
+            frames + -frames % block, device, before=block if follows else 0
+        )
+        return angles
 
     def embed(self, x: Tensor, condition: Tensor, attend: Attend) -> Tensor:
         """(B, T, D), T padded to whole blocks where blocks matter."""

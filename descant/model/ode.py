@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-Velocity = Callable[[Tensor, Tensor], Tensor]  # (t (), x) -> dx/dt, shaped like x
+Velocity = Callable[[float, Tensor], Tensor]  # (t, x) -> dx/dt, shaped like x
 Solver = Literal["euler", "midpoint", "rk4"]
 OFFSETS: dict[Solver, tuple[float, ...]] = {  # where in a step the field is evaluated, in order
     "euler": (0.0,),
@@ -41,7 +41,7 @@ def moments(times: Tensor, method: Solver) -> Tensor:
     return (times[:-1, None] + times.diff()[:, None] * offsets).flatten()
 
 
-def solve(velocity: Velocity, x0: Tensor, times: Tensor, method: Solver) -> Tensor:
+def solve(velocity: Velocity, x0: Tensor, times: Sequence[float], method: Solver) -> Tensor:
     """Integrates ``velocity`` over ``times`` (P,) from ``x0``; P - 1 steps of 1 (euler), 2 (midpoint) or 4 (rk4)
     evaluations."""
     step = {"euler": euler_step, "midpoint": midpoint_step, "rk4": rk4_step}[method]
@@ -51,16 +51,16 @@ def solve(velocity: Velocity, x0: Tensor, times: Tensor, method: Solver) -> Tens
     return x
 
 
-def euler_step(velocity: Velocity, start: Tensor, end: Tensor, x: Tensor) -> Tensor:
+def euler_step(velocity: Velocity, start: float, end: float, x: Tensor) -> Tensor:
     return x + (end - start) * velocity(start, x)
 
 
-def midpoint_step(velocity: Velocity, start: Tensor, end: Tensor, x: Tensor) -> Tensor:
+def midpoint_step(velocity: Velocity, start: float, end: float, x: Tensor) -> Tensor:
     half = (end - start) / 2
     return x + 2 * half * velocity(start + half, x + half * velocity(start, x))
 
 
-def rk4_step(velocity: Velocity, start: Tensor, end: Tensor, x: Tensor) -> Tensor:
+def rk4_step(velocity: Velocity, start: float, end: float, x: Tensor) -> Tensor:
     """Kutta's 3/8 rule: slopes at 0, 1/3, 2/3 and 1 of the step, weighted 1, 3, 3, 1 over 8."""
     h = end - start
     k1 = velocity(start, x)

@@ -7,13 +7,16 @@ Axes: B batch, M mel bins, D channels, T frames (of whichever rate a stage has),
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, reduce
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from descant.config import BigVGANConfig
+from descant.nn.prepare import Preparable
 
 MIN_DB = -115.0  # floor of the amplitude and of the normalised range
 REFERENCE_DB = 20.0  # taken off before normalising
@@ -39,9 +42,9 @@ def kaiser_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
     return (taps / taps.sum()).to(device=device, dtype=dtype)
 
 
-def filters(x: Tensor, gain: float = 1.0) -> Tensor:
-    """One filter per channel of x (B, D, 1, T): (D, 1, 1, TAPS)."""
-    return (gain * kaiser_taps(x.device, x.dtype)).expand(x.shape[1], 1, 1, -1)
+def filters(weight: Tensor, gain: float = 1.0) -> Tensor:
+    """One filter for each channel of ``weight`` (D,): (D, 1, 1, TAPS)."""
+    return (gain * kaiser_taps(weight.device, weight.dtype)).expand(len(weight), 1, 1, -1)
 
 
 def hold(x: Tensor, before: int, after: int) -> Tensor:
@@ -51,17 +54,17 @@ def hold(x: Tensor, before: int, after: int) -> Tensor:
     return torch.cat((first, frames, last), dim=2).permute(0, 3, 1, 2)
 
 
-def upsample(x: Tensor) -> Tensor:
-    """(B, D, 1, T) -> (B, D, 1, 2T), edges held."""
+def upsample(x: Tensor, taps: Tensor) -> Tensor:
+    """(B, D, 1, T) -> (B, D, 1, 2T), edges held; taps: ``filters`` of gain 2."""
     pad = FILTER_TAPS // 2 - 1
     crop = 2 * pad + (FILTER_TAPS - 2) // 2
-    wide = F.conv_transpose2d(hold(x, pad, pad), filters(x, 2.0), stride=(1, 2), groups=x.shape[1])
+    wide = F.conv_transpose2d(hold(x, pad, pad), taps, stride=(1, 2), groups=x.shape[1])
     return wide[..., crop:-crop]
 
 
-def downsample(x: Tensor) -> Tensor:
-    """(B, D, 1, 2T) -> (B, D, 1, T), edges held."""
-    return F.conv2d(hold(x, FILTER_TAPS // 2 - 1, FILTER_TAPS // 2), filters(x), stride=(1, 2), groups=x.shape[1])
+def downsample(x: Tensor, taps: Tensor) -> Tensor:
+    """(B, D, 1, 2T) -> (B, D, 1, T), edges held; taps: ``filters``."""
+    return F.conv2d(hold(x, FILTER_TAPS // 2 - 1, FILTER_TAPS // 2), taps, stride=(1, 2), groups=x.shape[1])
 
 
 class Conv(nn.Conv1d):
@@ -95,23 +98,46 @@ class SnakeBeta(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(channels))
         self.beta = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        frequency, height = self.alpha.exp()[:, None, None], self.beta.exp()[:, None, None]
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """e^alpha and 1 / e^beta, (D, 1, 1) each."""
+        return self.alpha.exp()[:, None, None], 1 / (self.beta.exp() + BETA_FLOOR)[:, None, None]
+
+    def forward(self, x: Tensor, constants: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        frequency, height = constants or self.constants()
         wave = torch.sin(x * frequency)
-        return torch.addcmul(x, wave / (height + BETA_FLOOR), wave)  # a pass less over the memory than with a square
+        return torch.addcmul(x, wave * height, wave)  # a pass less over the memory than with a square
 
 
-class Activation(nn.Module):
-    """The snake at twice the rate, so that the harmonics it makes do not fold back."""
+class Activation(Preparable):
+    """The snake at twice the rate, so that the harmonics it makes do not fold back.
+
+    Prepared, it keeps what follows from its weights: the constants of the snake, and the filters of both resamplers
+    laid out for every channel, which a convolution would else copy each time.
+    """
 
     reach = FILTER_TAPS // 2 - 1  # samples of its input that one output sample reads, each side
+    _kept: tuple[Tensor, ...] | None = None
 
     def __init__(self, channels: int):
         super().__init__()
         self.act = SnakeBeta(channels)
 
+    def prepare(self) -> None:
+        if self._kept is None:
+            with torch.no_grad():
+                self._kept = tuple(x.contiguous() for x in self.constants())
+
+    def constants(self) -> tuple[Tensor, ...]:
+        """e^alpha and 1 / e^beta (D, 1, 1), and the filters (D, 1, 1, TAPS) up and down."""
+        return *self.act.constants(), filters(self.act.alpha, 2.0), filters(self.act.alpha)
+
     def forward(self, x: Tensor) -> Tensor:
-        return downsample(self.act(upsample(x)))
+        frequency, height, up, down = self._kept or self.constants()
+        return downsample(self.act(upsample(x, up), (frequency, height)), down)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._kept = None  # other weights: other constants
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class AmpBlock(nn.Module):
@@ -181,7 +207,8 @@ class BigVGAN(nn.Module):
         for i, (up, reach) in enumerate(zip(self.ups, self.reaches(), strict=True)):
             x, start = crop(x, start, begin * rate - reach, end * rate + reach)
             x = up[0](x)  # type: ignore[index]
-            x = sum(block(x) for block in self.resblocks[i * per_stage : (i + 1) * per_stage]) / per_stage
+            blocks = self.resblocks[i * per_stage : (i + 1) * per_stage]
+            x = reduce(torch.add, (block(x) for block in blocks)) / per_stage
             rate, start = rate * self.cfg.upsample_rates[i], start * self.cfg.upsample_rates[i]
         samples: Tensor = self.conv_post(self.activation_post(x))
         return crop(samples, start, begin * rate, end * rate)[0].clamp(-1.0, 1.0).flatten(1)

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
-from descant.model.windows import in_groups
+from descant.model.windows import in_groups, precision
+from descant.nn.regions import EAGER, Regions
+from descant.types import Precision
 
 STAND_IN_FRAMES = 8  # most of what a vocoder hears of the frames after one, whatever its reach
 
@@ -49,6 +51,7 @@ class VocoderInput:
     mel_in_context: Tensor
     until: int
     early: bool
+    precision: Precision = "float32"
 
     @property
     def has_samples(self) -> bool:
@@ -59,7 +62,7 @@ class VocoderInput:
         """The call of the vocoder: the new samples, and, when early, a frame past them for the fade."""
         state, until = self.state, self.until - self.state.start + int(self.early)
         end = min(until, self.mel_in_context.shape[1])
-        return VocoderCall(self.mel_in_context, state.emitted - state.start, end)
+        return VocoderCall(self.mel_in_context, state.emitted - state.start, end, self.precision)
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,25 @@ class VocoderCall:
     mel: Tensor
     begin: int
     end: int
+    precision: Precision = "float32"
 
 
-def call_vocoder(vocoder: BigVGAN | Vocos, calls: Sequence[VocoderCall]) -> list[Tensor]:
-    """Samples (W,) in [-1, 1] of each call, in order: one call for each length and share."""
+def call_vocoder(vocoder: BigVGAN | Vocos, calls: Sequence[VocoderCall], regions: Regions = EAGER) -> list[Tensor]:
+    """Samples (W,) in [-1, 1] of each call, in order: one call, a region, for each length, share and precision."""
 
     def together(group: Sequence[VocoderCall]) -> Sequence[Tensor]:
-        wave: Tensor = vocoder(torch.stack([call.mel for call in group]), group[0].begin, group[0].end)
-        return wave.clamp(-1.0, 1.0).unbind()
+        begin, end, name = group[0].begin, group[0].end, group[0].precision
+        rows = [*group, *[group[0]] * (regions.rows(len(group)) - len(group))]
 
-    return in_groups(calls, [(call.mel.shape[1], call.begin, call.end) for call in calls], together)
+        def region(mels: Tensor) -> tuple[Tensor]:
+            wave: Tensor = vocoder(mels, begin, end)
+            return (wave.clamp(-1.0, 1.0),)
+
+        with precision(name):
+            (waves,) = regions.run(("vocode", begin, end, name), region, [torch.stack([call.mel for call in rows])])
+        return waves[: len(group)].unbind()
+
+    return in_groups(calls, [(call.mel.shape[1], call.begin, call.end, call.precision) for call in calls], together)
 
 
 def vocoder_input(
@@ -99,9 +111,11 @@ def vocoder_input(
     return VocoderInput(state, mel, padded, max(state.emitted, end - STAND_IN_FRAMES), early)
 
 
-def vocode(vocoder: Vocoder, inputs: Sequence[VocoderInput]) -> list[tuple[Tensor, VocoderState]]:
+def vocode(
+    vocoder: Vocoder, inputs: Sequence[VocoderInput], regions: Regions = EAGER
+) -> list[tuple[Tensor, VocoderState]]:
     """The samples (W,) of each input, W >= 0, and the state of its stream after them."""
-    waves = iter(call_vocoder(vocoder, [one.call for one in inputs if one.has_samples]))
+    waves = iter(call_vocoder(vocoder, [one.call for one in inputs if one.has_samples], regions))
     return [join_samples(vocoder, one, next(waves)) if one.has_samples else wait_for_context(one) for one in inputs]
 
 

@@ -133,7 +133,7 @@ def rolled(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives each row of ``name`` the result of its neighbour."""
     home = codec if name == "solve_windows" else vocoding
     real = getattr(home, name)
-    monkeypatch.setattr(home, name, lambda module, rows: [*real(module, rows)[1:], *real(module, rows)[:1]])
+    monkeypatch.setattr(home, name, lambda *given: [*real(*given)[1:], *real(*given)[:1]])
 
 
 @pytest.mark.parametrize("name", ["solve_windows", "call_vocoder"])

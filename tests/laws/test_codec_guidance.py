@@ -26,9 +26,10 @@ class Growth:
     def __init__(self) -> None:
         self.rows: list[int] = []
 
-    def window(
-        self, x: Tensor, times: Sequence[Tensor], condition: Tensor, past: Tensor | None, keep: int
-    ) -> tuple[Tensor, Tensor]:
+    def window_angles(self, frames: int, device: torch.device, follows: bool) -> None:
+        pass
+
+    def window(self, x: Tensor, times: Sequence[Tensor], condition: Tensor, *_: object) -> tuple[Tensor, Tensor]:
         self.rows.append(len(x))
         return x * condition, x.new_zeros(0, len(x), 0, 2, 0)
 

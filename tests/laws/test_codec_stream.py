@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from descant.bench.streams import finish, mel_windowed, push
 from descant.errors import OptionError, SessionError
-from descant.model import codec, dit, vocoding
+from descant.model import block_attention, codec, dit, vocoding
 from descant.model.codec import CodecState, Token2Wav, decoding_for
 from descant.model.dit import Condition
 from descant.model.ode import Solver
@@ -161,7 +161,7 @@ def test_a_forgotten_past_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     net, count = blind(), 5 * PER_BLOCK
     assert window_difference(net, count, QUICK) < 1e-5
     assert window_difference(blind(back=()), count, QUICK) < 1e-5
-    monkeypatch.setattr(dit.DiT, "window", lambda self, *rest: WINDOW(self, *rest[:3], None, rest[4]))
+    monkeypatch.setattr(dit.DiT, "window", lambda self, *rest: WINDOW(self, *rest[:4], None, *rest[5:]))
     assert window_difference(net, count, QUICK) > 1e-3
 
 
@@ -231,22 +231,23 @@ def dense(back: int, ahead: int, frames: int, block: int) -> Tensor:
 def test_block_attention_is_the_dense_mask(frames: int, back: int, ahead: int, block: int) -> None:
     generator = torch.Generator().manual_seed(frames)
     cfg = replace(tiny_speech.DIT, block_size=block)
-    attention, padded = dit.BlockAttention(cfg, back, ahead), frames + -frames % block
+    attention, padded = block_attention.BlockAttention(cfg, back, ahead), frames + -frames % block
     x = torch.randn(2, padded, cfg.hidden_size, generator=generator)
     x[:, frames:] = 1e4  # padding must not be heard
     real = None if padded == frames else (torch.arange(padded) < frames).view(1, -1, block)
-    angles = dit.Rotary(cfg)(padded, x.device)
-    got = attention(x, angles, dit.WindowLayout(block, real, "blocks"))[0][:, :frames]
+    angles = block_attention.Rotary(cfg)(padded, x.device)
+    got = attention(x, angles, block_attention.WindowLayout(block, real, "blocks"))[0][:, :frames]
     shape = (2, frames, cfg.num_attention_heads, cfg.head_dim)
     q, k, v = (layer(x[:, :frames]).view(shape) for layer in (attention.to_q, attention.to_k, attention.to_v))
-    turned = (dit.rotate_first_head(y, angles[0][:frames], angles[1][:frames]).transpose(1, 2) for y in (q, k))
+    cos, sin = (angle[:frames] for angle in angles)
+    turned = (block_attention.rotate_first_head(y, cos, sin).transpose(1, 2) for y in (q, k))
     mask = dense(back, ahead, frames, block)
     expected = F.scaled_dot_product_attention(*turned, v.transpose(1, 2), attn_mask=mask).transpose(1, 2)
     assert torch.allclose(got, attention.to_out[0](expected.flatten(2)), atol=1e-5)
 
 
 @pytest.mark.parametrize("attend", ["blocks", "full"])
-def test_a_padded_batch_is_its_examples_alone(attend: dit.Attend) -> None:
+def test_a_padded_batch_is_its_examples_alone(attend: block_attention.Attend) -> None:
     net = model().dit
     lengths = torch.tensor([96, 48, 50, 2])
     ids = torch.stack([tiny_speech.codes(48, i) for i in range(4)])

@@ -36,8 +36,8 @@ BUDGETS = {
     ("7b", "thinker"): 903,
     ("3b", "thinker"): 1151,
     ("7b", "talker"): 780,
-    ("7b", "dit"): 711,
-    ("7b", "vocoder"): 1623,
+    ("7b", "dit"): 381,
+    ("7b", "vocoder"): 1072,
 }
 
 
@@ -197,9 +197,10 @@ def dit_kernels(shape: str) -> Count:
         x, condition = torch.empty(2, frames, cfg.mel_dim), torch.empty(2, frames, cfg.hidden_size)
         times = dit.times(torch.empty(1))
         width = cfg.num_attention_heads * cfg.head_dim
+        angles = dit.window_angles(frames, x.device, follows=True)
         past = torch.empty(len(cfg.look_backward_layers), 2, cfg.block_size, 2, width)
     with Count() as count:
-        dit.window(x, times, condition, past, 0)
+        dit.window(x, times, condition, angles, past, 0)
     return count
 
 

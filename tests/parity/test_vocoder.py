@@ -55,8 +55,8 @@ def hard_decibels(mel: Tensor) -> Tensor:
     return 2 * (20 * torch.log10(mel.exp()) - 20 + 115) / 115 - 1
 
 
-def zero_padded(x: Tensor) -> Tensor:
-    return F.conv2d(F.pad(x, (5, 6)), vocoder.filters(x), stride=(1, 2), groups=x.shape[1])
+def zero_padded(x: Tensor, taps: Tensor) -> Tensor:
+    return F.conv2d(F.pad(x, (5, 6)), taps, stride=(1, 2), groups=x.shape[1])
 
 
 BREAKS: dict[str, tuple[object, str, object]] = {
@@ -64,7 +64,7 @@ BREAKS: dict[str, tuple[object, str, object]] = {
     "mel as it is": (vocoder, "decibels", lambda mel: mel),
     "aliased activation": (vocoder.Activation, "forward", lambda self, x: self.act(x)),
     "zeros at the edges": (vocoder, "downsample", zero_padded),
-    "linear height": (vocoder.SnakeBeta, "forward", lambda s, x: x + torch.sin(x * s.alpha.exp()[:, None, None]) ** 2),
+    "linear height": (vocoder.SnakeBeta, "forward", lambda s, x, kept: x + torch.sin(x * kept[0]) ** 2),
 }  # fmt: skip
 
 

@@ -103,15 +103,15 @@ class DiTTask(Task[tuple[Tensor, Tensor]]):
         with_codes = self.dit.condition(given)
         without = self.dit.condition(given.null())
 
-        def velocity(t: Tensor, x: Tensor) -> Tensor:
+        def velocity(t: float, x: Tensor) -> Tensor:
             if guidance == 0:
-                return self.dit.velocity(x, t[None], with_codes)
-            both = self.dit.velocity(x.repeat(2, 1, 1), t.repeat(2), torch.cat([with_codes, without]))
+                return self.dit.velocity(x, torch.tensor([t]), with_codes)
+            both = self.dit.velocity(x.repeat(2, 1, 1), torch.tensor([t, t]), torch.cat([with_codes, without]))
             return both[:1] + guidance * (both[:1] - both[1:])
 
         frames = codes.shape[1] * FRAMES_PER_CODE
         noise = torch.randn(1, frames, self.cfg.mel_dim, generator=rng) * self.options.noise_scale
-        return solve(velocity, noise, schedule(self.options.evaluate_points, -1.0), "euler")
+        return solve(velocity, noise, schedule(self.options.evaluate_points, -1.0).tolist(), "euler")
 
     def evaluate(self) -> Metrics:
         """Mean |difference| of normalised mel between samples and the truth on held-out sentences."""
