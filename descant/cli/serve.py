@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -33,12 +32,13 @@ def serve(
         from descant.server import run
     except ImportError as error:
         raise OptionError(f"the server needs its extra ({error.name}): pip install 'descant[serve]'") from None
+    from descant.server.logs import set_up_logs
     from descant.server.settings import read_settings
 
     given: dict[str, object] = {"model": model, "host": host, "port": port, "latency": latency, "dtype": dtype}
     given |= {"device": device, "tls_certificate": tls_certificate, "tls_key": tls_key}
     settings = read_settings(config, given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_up_logs()
     common.note(f"{settings.model} on {settings.address} (it is ready when GET /ready says so)")
     common.note(f"the page: {settings.address}/")
     key = ' -H "Authorization: Bearer KEY"' if settings.api_keys else ""

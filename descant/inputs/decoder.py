@@ -32,24 +32,26 @@ log = logging.getLogger(__name__)
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "LANG")  # all that a child is told
 LEAVE_S = 5.0  # seconds that a child may take to end, once nobody asks it
+MOST_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))  # processes
 HANG_S = 20.0  # seconds of waiting, beside twice the CPU time, after which a child hangs
 
 
 def decode_apart(job: DecodeJob) -> Any:
     """Decode a file in a child process. Raises MediaError, also "<kind>.too_costly" where the child ran out of CPU or
     memory, and "<kind>.decode_failed" where it crashed, hung or answered nonsense."""
-    child = CHILDREN.take()
-    answered = False
-    try:
-        reply = child.ask(job)
-        answered = True
-    finally:
-        if not answered:  # this thread was interrupted, and the child may still be at work
-            child.process.kill()
-            child.end()
-    if reply is None:
-        raise _lost(job, child.end(), hung=child.hung)
-    CHILDREN.give_back(child)
+    with CHILDREN.room:
+        child = CHILDREN.take()
+        answered = False
+        try:
+            reply = child.ask(job)
+            answered = True
+        finally:
+            if not answered:  # this thread was interrupted, and the child may still be at work
+                child.process.kill()
+                child.end()
+        if reply is None:
+            raise _lost(job, child.end(), hung=child.hung)
+        CHILDREN.give_back(child)
     if reply.refusal is not None:
         raise MediaError(*reply.refusal)
     return reply.result
@@ -152,12 +154,22 @@ class Child:
 
 
 class Children:
-    """The decoder processes that nobody uses at the moment. A forked process starts its own."""
+    """The decoder processes that nobody uses at the moment. A forked process starts its own.
+
+    room: entered while one is used; there are never more than MOST_AT_ONCE at work, as each may take much memory.
+    """
 
     def __init__(self) -> None:
+        self._room = threading.BoundedSemaphore(MOST_AT_ONCE)
         self._lock = threading.Lock()
         self._idle: list[Child] = []
         self._owner = os.getpid()
+
+    @property
+    def room(self) -> threading.BoundedSemaphore:
+        with self._lock:
+            self._check_owner()
+            return self._room
 
     def take(self) -> Child:
         """A process that works, idle until now or new."""
@@ -187,6 +199,7 @@ class Children:
     def _check_owner(self) -> None:
         if self._owner != os.getpid():
             self._idle = []
+            self._room = threading.BoundedSemaphore(MOST_AT_ONCE)
             self._owner = os.getpid()
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -17,11 +17,12 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from descant.errors import OptionError, RequestError
+from descant.errors import RequestError
 from descant.omni import Omni, load
 from descant.server.chat import answers_of, read_wish, stream_completion, whole_completion
 from descant.server.errors import request_error, response_of
 from descant.server.gate import Gate
+from descant.server.media import SERVER_BUDGET
 from descant.server.page import page_response
 from descant.server.realtime_routes import add_realtime_routes
 from descant.server.responses import begin_response
@@ -30,11 +31,14 @@ from descant.server.settings import ServerSettings
 from descant.server.speech import speak_bytes, speak_events, speech_of
 from descant.server.sse import guarded
 from descant.server.state import ServerState, SpokenAnswers
+from descant.server.strict import strict_json
 from descant.server.transcription import begin_transcription
 
 Made = TypeVar("Made")
 AnyBody = TypeVar("AnyBody", bound=Body)
 EVENT_STREAM = "text/event-stream"
+LARGE_BODY_BYTES = 1 << 16  # from here on a body is read on a thread
+WAITING_THREADS = 128  # that wait for media, models and encoders: more than may be asked at once by one key
 CLIENT_POLL_S = 0.1  # between two looks at whether a client that waits for a whole answer is still there
 FORM_FILES = 1
 FORM_FIELDS = 20
@@ -47,6 +51,7 @@ def make_app(settings: ServerSettings, omni: Omni | None = None, spoken: SpokenA
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WAITING_THREADS, "server"))
         state.watch_lag()
         loading = asyncio.create_task(begin(state, omni))
         yield
@@ -69,6 +74,7 @@ async def begin(state: ServerState, omni: Omni | None) -> None:
     settings = state.settings
     if omni is None:
         options: dict[str, Any] = {"dtype": settings.dtype, "device": settings.device, "latency": settings.latency}
+        options["budget"] = SERVER_BUDGET
         omni = await asyncio.to_thread(partial(load, settings.model, **options))
     await state.warm_up(omni)
 
@@ -91,10 +97,15 @@ async def body_of(request: Request, kind: type[AnyBody]) -> AnyBody:
     """The JSON body of a request. Raises RequestError with the first field that is wrong."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RequestError(415, "unsupported_content_type", "send application/json")
-    try:
-        given = json.loads(await request.body(), parse_constant=no_constant)
-    except (ValueError, RecursionError, OptionError):
-        raise RequestError(400, "invalid_json", "the body is not JSON (UTF-8, no NaN, not too deep)") from None
+    data = await request.body()
+    if len(data) < LARGE_BODY_BYTES:
+        return read_body(data, kind)
+    return await asyncio.to_thread(read_body, data, kind)
+
+
+def read_body(data: bytes, kind: type[AnyBody]) -> AnyBody:
+    """JSON in UTF-8 -> a body. Raises RequestError."""
+    given = strict_json(data)
     try:
         return kind.model_validate(given)
     except ValidationError as error:
@@ -103,12 +114,6 @@ async def body_of(request: Request, kind: type[AnyBody]) -> AnyBody:
         raise RequestError(
             400, "invalid_value", f"{place or 'the body'}: {first['msg']}", param=place or None
         ) from None
-    except RecursionError:
-        raise RequestError(400, "invalid_json", "the body is nested too deep") from None
-
-
-def no_constant(name: str) -> float:
-    raise OptionError(f"{name} is no number")
 
 
 async def unless_gone(request: Request, made: Awaitable[Made]) -> Made:

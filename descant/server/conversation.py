@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from descant.errors import OptionError, RequestError
 from descant.inputs.messages import read_messages
+from descant.server.media import check_counts, media_of
 from descant.server.schema import MAX_PARTS
 from descant.server.tools import read_call
 from descant.tools import ToolCall, ToolResult
-from descant.types import Audio, Image, Message, Part, Text, Video
+from descant.types import Audio, Image, MediaKind, Message, Part, Text, Video
 
-MEDIA_PARTS = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
-JPEG_BEGINS = "/9j/"  # the first three bytes of every JPEG, in base64
+ADDRESS_PARTS: dict[str, MediaKind] = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
 SpokenBefore = Callable[[str], str | None]  # the id of an earlier spoken answer -> its text
 
 
@@ -23,6 +22,7 @@ def messages_of(given: list[dict[str, Any]], spoken: SpokenBefore, *, video_soun
 
     Raises RequestError and OptionError with the place in the message.
     """
+    check_counts(given)
     messages: list[Message] = []
     for place, row in enumerate(given):
         where = f"messages[{place}]"
@@ -112,12 +112,13 @@ def part_of(part: object, where: str, *, video_sound: bool) -> Part:
     if kind == "input_audio":
         body = part.get("input_audio")
         data = body.get("data") if isinstance(body, Mapping) else None
-        return Audio(bytes_of(data, where))
-    if kind in MEDIA_PARTS:
+        return Audio(media_of(data, where, "audio"))
+    if kind in ADDRESS_PARTS:
         body = part.get(kind)
         url = body.get("url") if isinstance(body, Mapping) else body
-        data = bytes_of(url, where)
-        match MEDIA_PARTS[kind]:
+        medium = ADDRESS_PARTS[kind]
+        data = media_of(url, where, medium)
+        match medium:
             case "image":
                 return Image(data)
             case "audio":
@@ -125,31 +126,6 @@ def part_of(part: object, where: str, *, video_sound: bool) -> Part:
             case _:
                 return Video(data, use_audio=None if video_sound else False)
     raise RequestError(400, "unsupported_part", f"{where}: parts of this type are not read here", param=where)
-
-
-def bytes_of(given: object, where: str) -> bytes:
-    """The bytes of a data URL, or of bare base64. Raises RequestError; every address is refused."""
-    if not isinstance(given, str) or not given:
-        raise RequestError(400, "invalid_value", f"{where} has no data", param=where)
-    head, comma, body = given.partition(",")
-    if comma and head.startswith("data:"):
-        if not head.endswith(";base64"):
-            raise RequestError(400, "invalid_base64", f"{where}: write data:TYPE;base64,DATA", param=where)
-    elif "://" in given[:64] or given.startswith((".", "~", "data:", "file:")) or is_path(given):
-        raise RequestError(
-            403, "url_not_allowed", f"{where}: addresses are not fetched; send a data URL", "permission_error", where
-        )
-    else:
-        body = given
-    try:
-        return b64decode(body, validate=True)
-    except ValueError:
-        raise RequestError(400, "invalid_base64", f"{where} is no base64", param=where) from None
-
-
-def is_path(given: str) -> bool:
-    """True for what begins like a path, and not like a JPEG in base64 (nothing is opened, whatever it is)."""
-    return given.startswith("/") and not given.startswith(JPEG_BEGINS)
 
 
 def check_supported(wishes: Mapping[str, object]) -> None:

@@ -12,7 +12,21 @@ from starlette.responses import JSONResponse
 
 from descant.errors import BusyError, MediaError, OptionError, RequestError, SessionError
 
-TOO_LARGE = ("media.too_large", "image.too_many_pixels", "audio.too_long", "video.too_long", "video.too_many_frames")
+# The last word of a MediaError's code -> status and code of the response; any other is 400 and "invalid_media".
+MEDIA_CODES: dict[str, tuple[int, str]] = {
+    "too_large": (413, "media_too_large"),
+    "too_many_pixels": (413, "media_too_large"),
+    "too_long": (400, "media_too_long"),
+    "too_many_frames": (400, "media_too_long"),
+    "too_costly": (400, "media_too_costly"),
+    "decode_failed": (400, "media_decode_failed"),
+    "truncated": (400, "media_decode_failed"),
+    "empty": (400, "media_decode_failed"),
+    "unknown_format": (400, "unsupported_media"),
+    "wrong_kind": (400, "unsupported_media"),
+    "codec": (400, "unsupported_media"),
+    "no_decoder": (503, "overloaded"),
+}
 FAULTS = ("failed while", "the engine failed")  # how the errors begin that are nobody's but ours
 INTERNAL = "the server failed at this request; its log has the id of it"
 
@@ -34,7 +48,8 @@ def request_error(error: BaseException) -> RequestError:
         wait = 1 if error.retry_s is None else max(1, math.ceil(error.retry_s))
         return RequestError(429, "overloaded", str(error), "rate_limit_error", headers={"retry-after": str(wait)})
     if isinstance(error, MediaError):
-        return RequestError(413 if error.code in TOO_LARGE else 400, error.code, str(error))
+        status, code = MEDIA_CODES.get(error.code.rpartition(".")[2], (400, "invalid_media"))
+        return RequestError(status, code, str(error))
     if isinstance(error, OptionError):
         return RequestError(400, "invalid_value", str(error))
     if isinstance(error, SessionError):

@@ -15,8 +15,8 @@ import numpy as np
 
 from descant.errors import DescantError, MediaError, RequestError
 from descant.pcm import to_pcm16
-from descant.server.conversation import bytes_of
 from descant.server.errors import body_of_error, request_error
+from descant.server.media import media_of
 from descant.server.realtime_items import TalkItem
 from descant.server.realtime_session import SemanticVad, ServerVad, new_id
 from descant.server.turn_end import TurnEnd
@@ -104,7 +104,7 @@ class RealtimeInput:
     async def see(self, event: dict[str, Any]) -> None:
         """A camera's frame came: it stands where the clock of the sound stands. While nobody speaks only the last one
         is kept, and shown when somebody does."""
-        image = bytes_of(event.get("image"), "image")
+        image = await asyncio.to_thread(media_of, event.get("image"), "image", "image")
         if not self.talk.converses:
             return
         if self.detection is not None and not self.turn.seconds:

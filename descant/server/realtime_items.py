@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from descant.errors import RequestError
-from descant.server.conversation import bytes_of, result_of
+from descant.server.conversation import result_of
+from descant.server.media import media_of
 from descant.server.realtime_session import new_id
 from descant.server.schema import MAX_ID_CHARACTERS, MAX_PARTS
 from descant.server.tools import read_call
@@ -131,7 +132,7 @@ def item_part(part: object, coding: SoundCoding, where: str) -> Part:
             return Audio(coding.decoded(part.get("audio")), coding.rate)
         case "input_image" | "image_url":
             url = part.get("image_url")
-            return Image(bytes_of(url.get("url") if isinstance(url, Mapping) else url, where))
+            return Image(media_of(url.get("url") if isinstance(url, Mapping) else url, where, "image"))
     raise RequestError(400, "unsupported_part", f"{where}: parts of this type are not read here", param=where)
 
 

@@ -6,7 +6,6 @@ gives anything else its default.
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from descant.config import OUTPUT_RATE_HZ
 from descant.errors import RequestError
 from descant.server.schema import MAX_ID_CHARACTERS, VoiceId
+from descant.server.strict import strict_json
 from descant.server.voice_formats import SoundCoding
 
 MAX_INSTRUCTIONS = 100_000  # characters
@@ -195,14 +195,7 @@ def new_id(kind: str) -> str:
 
 def event_of(text: str) -> dict[str, Any]:
     """A client's event. Raises RequestError."""
-    try:
-        event = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        event = None
+    event = strict_json(text.encode("utf-8", "surrogatepass"))
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise RequestError(400, "invalid_json", "an event is a JSON object with a type")
     return event
-
-
-def _no_number(name: str) -> float:
-    raise RequestError(400, "invalid_json", f"{name} is no number")

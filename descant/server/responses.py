@@ -17,6 +17,7 @@ from descant.errors import RequestError
 from descant.server.chat import sampling_of
 from descant.server.conversation import add_call, add_result, check_supported, message_of, result_of
 from descant.server.formats import read_schema
+from descant.server.media import check_counts
 from descant.server.schema import MAX_MESSAGES, ResponsesBody
 from descant.server.spoken import token_record
 from descant.server.sse import sse
@@ -72,6 +73,7 @@ def messages_of_input(body: ResponsesBody) -> list[Message]:
         return [user(body.input)]
     if len(body.input) > MAX_MESSAGES:
         raise RequestError(413, "too_many_items", f"at most {MAX_MESSAGES} items are read", param="input")
+    check_counts(body.input)
     for place, item in enumerate(body.input):
         where = f"input[{place}]"
         match item.get("type", "message"):

@@ -27,7 +27,11 @@ class ServerSettings(BaseSettings):
     that clients call it by, beside ``host`` and loopback; allowed_origins: pages of other hosts that may ask.
     body_bytes: of one request. drain_s: seconds that answers may take to end when it is told to stop. idle_s,
     session_s: seconds that a realtime socket may be silent, and open. vad: what tells speech from other sound (auto:
-    silero where its extra is installed). tls_*: files for https."""
+    silero where its extra is installed). requests_per_key, sockets_per_key: at once, of one key (without keys there is
+    nobody to share with); sockets, connections: of all. head_s: for the first lines of a request; stall_s, body_s:
+    between two parts of a body, and for all of it; slow_reader_s: without progress of who reads an answer; request_s:
+    for a whole request. media_hosts: names that media may be fetched from ("example.com", ".example.com" for all below
+    it, "*" for any); none: no address is fetched. tls_*: files for https."""
 
     model_config = SettingsConfigDict(env_prefix="DESCANT_", extra="forbid", frozen=True)
 
@@ -45,6 +49,16 @@ class ServerSettings(BaseSettings):
     idle_s: float = Field(300.0, gt=0)
     session_s: float = Field(3600.0, gt=0)
     vad: Detection = "auto"
+    requests_per_key: int = Field(32, ge=1)
+    sockets_per_key: int = Field(16, ge=1)
+    sockets: int = Field(512, ge=1)
+    connections: int = Field(2048, ge=1)
+    head_s: float = Field(10.0, gt=0)
+    stall_s: float = Field(10.0, gt=0)
+    body_s: float = Field(60.0, gt=0)
+    slow_reader_s: float = Field(30.0, gt=0)
+    request_s: float = Field(600.0, gt=0)
+    media_hosts: tuple[str, ...] = ()
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from descant.errors import RequestError
 from descant.inputs.decoder import confinement
-from descant.omni import Omni
+from descant.omni import TENANT, Omni
 from descant.server.kept import KeptResponses
 from descant.server.page import read_page
 from descant.server.settings import ServerSettings
@@ -81,17 +81,17 @@ class Figures:
 
 
 class SpokenAnswers:
-    """The texts of spoken answers, by the id that the client was given."""
+    """The texts of spoken answers, by the id that the client was given; nobody else's id is known."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, str, str]] = OrderedDict()
 
     def keep(self, text: str) -> tuple[str, int]:
         """A new id for a text, and when it is forgotten (seconds since 1970)."""
         name = f"audio_{secrets.token_hex(12)}"
         with self._lock:
-            self._kept[name] = time.monotonic() + KEPT_S, text
+            self._kept[name] = time.monotonic() + KEPT_S, TENANT.get(), text
             while len(self._kept) > KEPT_ANSWERS:
                 self._kept.popitem(last=False)
         return name, int(time.time() + KEPT_S)
@@ -100,12 +100,12 @@ class SpokenAnswers:
         """Keep another text under an id that was given out already."""
         with self._lock:
             if name in self._kept:
-                self._kept[name] = self._kept[name][0], text
+                self._kept[name] = (*self._kept[name][:2], text)
 
     def text(self, name: str) -> str | None:
         with self._lock:
-            until, text = self._kept.get(name, (0.0, ""))
-        return text if until > time.monotonic() else None
+            until, tenant, text = self._kept.get(name, (0.0, "", ""))
+        return text if until > time.monotonic() and tenant == TENANT.get() else None
 
 
 class ServerState:

@@ -14,6 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from descant.engine.answer import Answer
 from descant.errors import RequestError
+from descant.server.media import check_format
 from descant.server.schema import Body, Name
 from descant.server.spoken import chance_record
 from descant.server.sse import sse
@@ -110,7 +111,9 @@ async def begin_transcription(state: ServerState, form: FormData) -> FileTranscr
     options: AnswerOptions = {"speech": False, "logprobs": 0 if fields.include else None}
     if fields.temperature is not None:
         options["sampling"] = replace(state.omni.checkpoint.generation.text, temperature=fields.temperature)
-    asked = [user(Audio(await file.read()), TRANSCRIBE)]
+    data = await file.read()
+    check_format(data, "file", "audio")
+    asked = [user(Audio(data), TRANSCRIBE)]
     return FileTranscription(await state.omni.achat(asked, **options), fields)
 
 

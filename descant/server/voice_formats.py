@@ -5,7 +5,7 @@ Source of the two laws: ITU-T G.711.
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import soxr
 from descant.config import OUTPUT_RATE_HZ
 from descant.errors import RequestError
 from descant.pcm import to_pcm16
+from descant.server.strict import strict_base64
 from descant.server.tempo import Tempo
 
 MAX_AUDIO_BYTES = 15 << 20  # of one append
@@ -49,12 +50,9 @@ class SoundCoding:
 
     def decoded(self, given: object) -> SoundArray:
         """Base64 -> samples (W,) float32 at ``rate``. Raises RequestError."""
-        if not isinstance(given, str) or len(given) * 3 // 4 > MAX_AUDIO_BYTES:
+        if not isinstance(given, str):
             raise RequestError(400, "invalid_value", "audio is base64 of at most 15 MiB", param="audio")
-        try:
-            data = b64decode(given, validate=True)
-        except ValueError:
-            raise RequestError(400, "invalid_base64", "audio is no base64", param="audio") from None
+        data = strict_base64(given, MAX_AUDIO_BYTES, "audio")
         if self.kind in LEVELS:
             return LEVELS[self.kind][np.frombuffer(data, np.uint8)]
         if len(data) % 2:

@@ -201,7 +201,7 @@ def test_a_client_that_does_not_wait_for_a_whole_answer(server: Running) -> None
 
 def test_others_go_on_while_large_media_are_read(server: Running) -> None:
     """What decodes runs on a thread or in a process: the loop's lag is its own figure in /metrics."""
-    big = [{"type": "image_url", "image_url": {"url": PICTURE}}] * 40
+    big = [{"type": "image_url", "image_url": {"url": PICTURE}}] * 16
     late: list[float] = []
     reading = threading.Thread(target=lambda: server.client().post(CHAT, json={**ASK, "messages": said(big)}))
     reading.start()
