@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from descant.errors import OptionError
 from descant.scale.kept import SharedAnswers
 from descant.scale.policy import Load
+from descant.scale.proxy import REPLICA_HEADER
 from descant.scale.routing import SessionRouter
 from descant.server.app import begin, make_app
 from descant.server.settings import ServerSettings, read_settings
@@ -19,7 +20,6 @@ ONGOING_MOST = 1024  # of one replica: above the limits of its engine, which ref
 QUEUE_MOST = 128  # requests that a proxy holds back when every replica is full; then it refuses
 HEALTH_EVERY_S = 2.0
 DRAIN_LOOK_S = 0.5  # between two looks of a replica that is to go at whether its last answer has ended
-REPLICA_HEADER = b"x-descant-replica"
 NO_KEY = (
     "a cluster is reached from other machines: give a key, in the environment of every Ray node, "
     "DESCANT_API_KEYS='[\"KEY\"]' (openssl rand -hex 16 makes one), or as api_keys of the application's args"

@@ -22,6 +22,13 @@ GONE = RequestError(
     503, "replica_lost", "the server that answered here is gone; ask again, from the beginning", "server_error",
     headers={"retry-after": "1"},
 )  # fmt: skip
+UNAVAILABLE = RequestError(
+    503, "unavailable", "no replica can take this now; ask again a little later", "overloaded_error",
+    headers={"retry-after": "1"},
+)  # fmt: skip
+NOT_FOUND = RequestError(404, "not_found", "there is nothing here")
+OPEN_TO_BALANCERS = "/-/healthz"  # of Ray's own paths
+REPLICA_HEADER = b"x-descant-replica"  # in every response of a replica: what comes without it is the proxy's own
 SESSION_HEADER = b"x-session-id"  # requests that bear the same one go to the same replica
 CALL_PATH = re.compile(r"/v1/realtime/calls/([A-Za-z0-9_-]{1,80})(?:/.*)?")
 CALL_QUERY = re.compile(rb"(?:^|&)call_id=([A-Za-z0-9_-]{1,80})(?:&|$)")
@@ -44,14 +51,13 @@ class ProxyLayer:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        if scope["path"].startswith("/-/") and scope["path"] != OPEN_TO_BALANCERS:
+            await response_of(NOT_FOUND)(scope, receive, send)
+            return
         scope["headers"] = headers_for_proxy(scope)
-        exchange = HttpExchange(send) if scope["type"] == "http" else SocketExchange(receive, send)
-        if isinstance(exchange, HttpExchange):
-            await self.app(scope, receive, exchange.send)
-            await exchange.end(scope, receive)
-        else:
-            await self.app(scope, exchange.receive, exchange.send)
-            await exchange.end()
+        exchange = (HttpExchange if scope["type"] == "http" else SocketExchange)(receive, send)
+        await self.app(scope, exchange.receive, exchange.send)
+        await exchange.end(scope)
 
 
 def headers_for_proxy(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -71,28 +77,32 @@ def named_call(scope: Scope) -> bytes | None:
 
 
 class HttpExchange:
-    """A response so far."""
+    """A response so far. is_foreign: it is a refusal of Ray's own, which is told in our words instead."""
 
-    def __init__(self, send: Send):
-        self._send = send
-        self.is_begun = self.is_complete = self.is_event_stream = False
+    def __init__(self, receive: Receive, send: Send):
+        self.receive, self._send = receive, send
+        self.is_begun = self.is_complete = self.is_event_stream = self.is_foreign = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.is_begun = True
             headers = dict(message["headers"])
+            self.is_foreign = message["status"] >= 400 and REPLICA_HEADER not in headers
+        if self.is_foreign:
+            return
+        if message["type"] == "http.response.start":
+            self.is_begun = True
             self.is_event_stream = headers.get(b"content-type", b"").startswith(b"text/event-stream")
             message = {**message, "headers": list(dict.fromkeys(message["headers"]))}  # the id is told by two layers
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
             self.is_complete = True
         await self._send(message)
 
-    async def end(self, scope: Scope, receive: Receive) -> None:
+    async def end(self, scope: Scope) -> None:
         """Tell a client whose replica is gone: by a status, by a last event, or by a connection that is cut."""
         if self.is_complete:
             return
         if not self.is_begun:
-            await response_of(GONE)(scope, receive, self._send)
+            await response_of(UNAVAILABLE if self.is_foreign else GONE)(scope, self.receive, self._send)
         elif self.is_event_stream:
             await self._send({"type": "http.response.body", "body": sse(body_of_error(GONE)), "more_body": False})
         # else it is bytes of a sound: uvicorn cuts the connection before the end that was promised
@@ -121,7 +131,7 @@ class SocketExchange:
                 self.is_ended = not message.get("more_body", False)
         await self._send(message)
 
-    async def end(self) -> None:
+    async def end(self, scope: Scope) -> None:
         """Tell a client whose replica is gone: by an event, and a code that means: come again at once."""
         if self.is_ended:
             return

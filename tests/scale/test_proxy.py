@@ -20,7 +20,9 @@ def body(text: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": text, "more_body": more}
 
 
-def told(kind: str, messages: list[Message], received: Message | None = None) -> list[Message]:
+def told(
+    kind: str, messages: list[Message], received: Message | None = None, path: str = "/v1/realtime"
+) -> list[Message]:
     """What a client gets of an application that sends these messages and stops."""
     sent: list[Message] = []
 
@@ -37,7 +39,7 @@ def told(kind: str, messages: list[Message], received: Message | None = None) ->
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": kind, "path": "/v1/realtime", "headers": [], "query_string": b""}
+    scope = {"type": kind, "path": path, "headers": [], "query_string": b""}
     asyncio.run(ProxyLayer(app)(scope, receive, send))
     return sent
 
@@ -65,6 +67,22 @@ def test_a_stream_of_events_that_stops_anywhere_ends_with_one_error(cut: int) ->
 def test_a_sound_that_stops_is_not_ended_as_if_it_were_whole() -> None:
     begun = [SOUND, body(b"abc", more=True)]
     assert told("http", begun) == begun  # uvicorn cuts a response that was not completed
+
+
+@pytest.mark.parametrize("status", [404, 408, 429, 500, 503])
+def test_refusals_of_rays_own_are_told_in_our_words(status: int) -> None:
+    """They name deployments and nodes, and are no JSON."""
+    own = {"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]}
+    start, told_body = told("http", [own, body(b"Deployment x on node y", more=True), body(b".", more=False)])
+    assert start["status"] == 503 and dict(start["headers"])[b"retry-after"] == b"1"
+    assert json.loads(told_body["body"])["error"]["code"] == "unavailable"
+    ours = {**own, "headers": [(b"x-descant-replica", b"ab12")]}
+    assert told("http", [ours, body(b"{}", more=False)]) == [ours, body(b"{}", more=False)]
+
+
+def test_rays_own_paths_are_closed_but_for_its_health() -> None:
+    for path, status in (("/-/routes", 404), ("/-/healthz", 200), ("/-/", 404), ("/v1/models", 200)):
+        assert told("http", STREAM, path=path)[0]["status"] == status
 
 
 OPEN: Message = {"type": "websocket.accept"}
