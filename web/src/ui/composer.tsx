@@ -125,7 +125,7 @@ export function Composer() {
         />
         {busy.value ? (
           <IconButton name="stop" word={t("stop")} class="strong" act={() => void stop()} />
-        ) : canSend || talking.value ? (
+        ) : canSend || talking.value || conversation.value.turns.length === 0 ? (
           <button type="submit" class="sign strong" aria-label={t("send")} title={t("send")} disabled={!canSend}>
             <Icon name="send" />
           </button>
