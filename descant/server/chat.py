@@ -20,12 +20,12 @@ from descant.server.encode import SoundEncoder, SoundFormat, whole
 from descant.server.formats import read_schema
 from descant.server.schema import ChatBody, VoiceId
 from descant.server.spoken import Spoken, collect, usage_record
-from descant.server.sse import merged_streams, sse
+from descant.server.sse import merged_streams, progress_note, sse
 from descant.server.state import ServerState
 from descant.server.tools import chat_call, read_tool_use
-from descant.types import AnswerOptions, AudioChunk, Called, Finished, Message, Sampling, TextDelta
+from descant.types import AnswerOptions, AudioChunk, Called, Finished, Message, Progress, Sampling, TextDelta
 
-Delta = tuple[dict[str, Any], str | None]  # delta, finish_reason
+Delta = tuple[dict[str, Any] | Progress, str | None]  # delta, or the work before it; finish_reason
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
         "sampling": sampling_of(omni.checkpoint.generation.text, body),
         "max_tokens": body.max_completion_tokens or body.max_tokens,
         "seed": body.seed,
+        "latency": body.latency,
         "tools": read_tool_use(body.tools, body.tool_choice, body.parallel_tool_calls),
         "schema": read_schema(body.response_format, "response_format"),
         "stop": [body.stop] if isinstance(body.stop, str) else body.stop,
@@ -142,6 +143,9 @@ async def stream_completion(
     try:
         streams = [deltas(state, wish, answer, spoken) for answer, spoken in zip(begun, made, strict=True)]
         async for index, (delta, reason) in merged_streams(streams):
+            if isinstance(delta, Progress):
+                yield progress_note(delta)
+                continue
             choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
             yield sse({**first, "choices": [with_tokens(choice, made[index])]})
         if include_usage:
@@ -181,6 +185,8 @@ async def deltas(state: ServerState, wish: ChatWish, answer: Answer, spoken: Spo
         spoken.take(event)
         if isinstance(event, TextDelta):
             yield told(event.text), None
+        elif isinstance(event, Progress):
+            yield event, None
         elif isinstance(event, Called):
             yield {"tool_calls": [{"index": len(spoken.calls) - 1, **chat_call(event.call)}]}, None
         elif isinstance(event, Finished):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from descant.server.encode import SoundFormat
+from descant.types import Latency
 
 MAX_MESSAGES = 512
 MAX_PARTS = 64  # of one message
@@ -43,7 +44,10 @@ class StreamOptions(Body):
 
 
 class ChatBody(Body):
-    """POST /v1/chat/completions. ``messages`` are read by ``server.conversation``, tools by ``server.tools``."""
+    """POST /v1/chat/completions. ``messages`` are read by ``server.conversation``, tools by ``server.tools``.
+
+    latency: of this answer; descant's own field, as top_k and repetition_penalty are.
+    """
 
     model: Name | None = None
     messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_MESSAGES)]
@@ -60,6 +64,7 @@ class ChatBody(Body):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    latency: Latency | None = None
     n: Annotated[int, Field(ge=1, le=8)] | None = None
     stop: StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None = None
     logprobs: bool | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -220,3 +221,30 @@ def test_what_operators_ask(client: httpx.Client, server: Running) -> None:
     assert "descant_thinker_pages " in metrics and "descant_sessions 0.0" in metrics
     assert client.get("/version").json()["model"] == "tiny"
     assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
+
+
+def test_the_work_before_an_answer_is_told_in_comments(client: httpx.Client, sdk: openai.OpenAI) -> None:
+    long = {**ASK, "stream": True, "messages": [{"role": "user", "content": "one two three " * 200}]}
+    notes = [line for line in client.post("/v1/chat/completions", json=long).text.splitlines() if line.startswith(":")]
+    stages = [re.fullmatch(r": reading (\d+) (\d+)", note) for note in notes]
+    done = [int(stage[1]) for stage in stages if stage is not None]
+    assert done and len(done) == len(notes) and done == sorted(done)
+    assert all(stage is not None and int(stage[1]) <= int(stage[2]) for stage in stages)
+    created = sdk.chat.completions.create(**{**long, "model": "tiny"})  # type: ignore[call-overload]
+    assert list(created)  # and OpenAI's own client reads over them
+
+
+def test_the_dial_of_one_answer(client: httpx.Client) -> None:
+    spoken = {**ASK, "modalities": ["text", "audio"], "audio": {"voice": "x", "format": "pcm16"}}
+    sounds = {
+        dial: client.post("/v1/chat/completions", json={**spoken, "latency": dial}).json()["choices"][0]["message"][
+            "audio"
+        ]
+        for dial in ("low", "quality")
+    }
+    assert (
+        sounds["low"]["transcript"] == sounds["quality"]["transcript"]
+        and sounds["low"]["data"] != sounds["quality"]["data"]
+    )
+    answer = client.post("/v1/chat/completions", json={**ASK, "latency": "soon"})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "latency"
