@@ -115,6 +115,8 @@ const TABLE = {
   voiceSample: ["Hear it", "Послушать", "试听"],
   sampleText: ["Hello, it is good to hear from you.", "Hello, it is good to hear from you.", "Hello, it is good to hear from you."],
   aloud: ["Answer aloud", "Отвечать голосом", "语音回答"],
+  answers: ["Answers", "Ответы", "回答"],
+  turnTaking: ["Microphone", "Микрофон", "麦克风"],
   modelName: ["Model", "Модель", "模型"],
   latency: ["Latency", "Задержка", "延迟"],
   latencyServer: ["as the server is set", "как задано сервером", "按服务器设置"],

@@ -33,7 +33,7 @@ export function Page() {
       <main class={empty ? "empty" : ""}>
         <header class="top">
           <IconButton name="menu" word={t("menu")} class="narrow-only" act={() => (drawer.value = true)} />
-          <h1 dir="auto">{titleOf(conversation.value) || t("newChat")}</h1>
+          <h1 dir="auto" class={titleOf(conversation.value) ? "" : "unseen"}>{titleOf(conversation.value) || t("newChat")}</h1>
           <span class={`reach ${reach.value}`}>{reach.value === "ready" ? model.value : ""}</span>
           <IconButton name="gear" word={t("settings")} act={() => (settingsOpen.value = true)} />
         </header>

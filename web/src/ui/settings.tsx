@@ -52,7 +52,7 @@ function Voice() {
   const name = settings.value.voice || voices.value[0] || "";
   return (
     <fieldset>
-      <legend>{t("model")}</legend>
+      <legend>{t("answers")}</legend>
       <Row label={t("modelName")}><output>{model.value}</output></Row>
       <Choice name="voice" label={t("voice")} options={voices.value.map((voice, place) => [place ? voice : "", voice])}>
         {replaying.value === "sample" ? (
@@ -84,7 +84,7 @@ function Talking() {
   return (
     <fieldset>
       <legend>{t("talking")}</legend>
-      <Choice name="talk" label={t("talking")} options={[["free", t("handsFree")], ["push", t("pushToTalk")]]} />
+      <Choice name="talk" label={t("turnTaking")} options={[["free", t("handsFree")], ["push", t("pushToTalk")]]} />
       {talk === "free" && (
         <>
           <Slider label={t("threshold")} value={threshold} most={1} step={0.05} change={(value) => set({ threshold: value })} />

@@ -1,6 +1,6 @@
 /** The timeline of a turn: what was said, written, sent and heard, on one clock that begins where the question ended. */
 import type { Trace } from "../store/model";
-import { number, t } from "../words";
+import { language, number, t } from "../words";
 
 const WIDTH = 640;
 const LANE = 26;
@@ -20,7 +20,7 @@ export function Timeline({ trace }: { trace: Trace }) {
   const y = (lane: number) => LANE * lane + 7;
   const played = trace.played === undefined ? null : [trace.played, trace.silent ?? trace.ended ?? end];
   return (
-    <figure class="timeline">
+    <figure class="timeline" tabIndex={0} aria-label={t("details")}>
       <svg viewBox={`0 0 ${WIDTH} ${height}`} role="img" aria-label={summary(trace)}>
         {marks.map((tick) => (
           <g key={tick} class={tick === 0 ? "zero" : "tick"}>
@@ -53,7 +53,8 @@ export function Timeline({ trace }: { trace: Trace }) {
 }
 
 export function seconds(ms: number): string {
-  return `${number(Math.round(ms / 10) / 100)} s`;
+  const style = { style: "unit", unit: "second", unitDisplay: "short", maximumFractionDigits: 2 } as const;
+  return new Intl.NumberFormat(language.value, style).format(ms / 1000);
 }
 
 /** The latency of a turn in words. */
