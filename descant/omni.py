@@ -321,10 +321,19 @@ class Omni:
         voice = self._voice(options.get("voice")) if options.get("speech", True) else None
         use = self._tool_use(options.get("tools"))
         schema = options.get("schema")
-        grammar = None if schema is None else self._grammars.compile(schema)
-        tenant = options.get("tenant", TENANT.get())
+        strict = use is not None and use.choice != "none" and any(tool.strict for tool in use.tools)
         return AnswerSettings(
-            text, speech, decoding, seed, voice, None, tenant, use, grammar, options.get("logprobs"), stops_of(options)
+            text,
+            speech,
+            decoding,
+            seed,
+            voice,
+            tenant=options.get("tenant", TENANT.get()),
+            tools=use,
+            grammar=None if schema is None else self._grammars.compile(schema),
+            logprobs=options.get("logprobs"),
+            stops=stops_of(options),
+            call_grammar=self._grammars.compile_calls(use.tools) if use is not None and strict else None,
         )
 
     @cached_property

@@ -18,11 +18,12 @@ CHOICES = ("auto", "none", "required")
 @dataclass(frozen=True)
 class Tool:
     """A function. name: 1 to 64 of A-Z a-z 0-9 _ . -; parameters: the JSON Schema of its arguments (None: it has
-    none). Raises OptionError."""
+    none); strict: the model cannot write others (needs the extra ``grammar``). Raises OptionError."""
 
     name: str
     description: str = ""
     parameters: Mapping[str, Any] | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -31,6 +32,8 @@ class Tool:
             raise OptionError(f"the description of the tool {self.name} is no string; write what it does")
         if not isinstance(self.parameters, Mapping | None):
             raise OptionError(f"the parameters of the tool {self.name} are no JSON Schema; write {{'type': 'object'}}")
+        if not isinstance(self.strict, bool):
+            raise OptionError(f"strict={shortened(self.strict)} of the tool {self.name}; write True or False")
         self.as_json()
 
     def as_json(self) -> str:

@@ -317,6 +317,8 @@ class LiveSession:
         own = self._terms.settings
         seed = (own.seed + self._turns) % SEED_END
         settings = replace(own, seed=seed, voice=self._voice(voice) if speech else None, tools=tools or self._tools)
+        if settings.tools is not own.tools:
+            settings = replace(settings, call_grammar=None)  # it is of other tools
         if max_tokens is not None:
             settings = replace(settings, text=replace(settings.text, max_tokens=max_tokens))
             check_sampling(settings.text, "text")

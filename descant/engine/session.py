@@ -81,7 +81,7 @@ class AnswerSettings:
     """The settings of an answer, complete and checked. voice None: text only. forced: the ids of the reply, instead of
     drawing. tenant: whose pages of the cache it may share. tools: that it may call. grammar: that the text
     follows. logprobs: how many of the likeliest tokens are told (None: nothing of the kind).
-    stops: texts that end the answer, and are no part of it."""
+    stops: texts that end the answer, and are no part of it. call_grammar: that calls of ``tools`` follow."""
 
     text: Sampling
     speech: Sampling
@@ -94,6 +94,7 @@ class AnswerSettings:
     grammar: Grammar | None = field(default=None, repr=False)
     logprobs: int | None = None
     stops: tuple[str, ...] = ()
+    call_grammar: Grammar | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

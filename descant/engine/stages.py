@@ -95,8 +95,10 @@ class Stages:
         text_seed, speech_seed, noise_seed = split_seed(settings.seed)
         thinker = self.models.thinker
         start = context.tokens.next_position
-        calls = settings.tools is not None and settings.tools.choice != "none"
-        constraint = None if settings.grammar is None else settings.grammar.begin(calls=calls)
+        constraint = None
+        if settings.grammar is not None or settings.call_grammar is not None:
+            calls = settings.tools is not None and settings.tools.choice != "none"
+            constraint = Constraint(settings.grammar, settings.call_grammar, calls=calls)
         sampler = self.text_sampler(settings, context, text_seed, constraint)
         writing = Writing(self.models.tokenizer, settings.tools, settings.stops)
         text = TextStream(sampler, writing, context.thinker_kv, start, settings.text.max_tokens)

@@ -47,7 +47,10 @@ def read_tool(row: object, where: str) -> Tool:
     body = row.get("function", row)
     if not isinstance(body, Mapping):
         raise wrong(f"{where}.function is no object", where)
-    return Tool(body.get("name"), body.get("description") or "", body.get("parameters"))  # type: ignore[arg-type]
+    strict = body.get("strict")
+    if not isinstance(strict, bool | None):
+        raise wrong(f"{where}: strict is true or false", where)
+    return Tool(body.get("name"), body.get("description") or "", body.get("parameters"), bool(strict))  # type: ignore[arg-type]
 
 
 def read_choice(use: ToolUse, choice: object, where: str = "tool_choice") -> ToolUse:

@@ -115,7 +115,7 @@ def test_answers_beside_each_other_are_those_alone() -> None:
 
 def test_a_constraint_is_of_one_answer() -> None:
     grammar = compiler().compile({"enum": ["ab", "cd"]})
-    one, other = grammar.begin(calls=False), grammar.begin(calls=False)
+    one, other = Constraint(grammar), Constraint(grammar)
     for index in rig.TOKENIZER.encode('"a'):
         one.accept(index)
     assert names(one) == {"b"} and names(other) == {'"'}
@@ -144,7 +144,7 @@ def test_word_pieces_are_followed_too() -> None:
     generator = torch.Generator().manual_seed(0)
     pieces = set()
     for _ in range(30):
-        constraint, ids = grammar.begin(calls=False), [-1]
+        constraint, ids = Constraint(grammar), [-1]
         while ids[-1] != stop:
             allowed = constraint.allowed()
             assert allowed is not None and not allowed[tokenizer.vocab_size :].any()
@@ -162,7 +162,7 @@ BEGIN, END = rig.TOKENIZER.special(TOOL_CALL), rig.TOKENIZER.special(TOOL_CALL_E
 
 
 def test_a_call_may_stand_in_place_of_the_json_and_is_free() -> None:
-    constraint = compiler().compile({"enum": ["ab"]}).begin(calls=True)
+    constraint = Constraint(compiler().compile({"enum": ["ab"]}), calls=True)
     assert constraint.allowed()[BEGIN] and not constraint.allowed()[rig.STOP]  # type: ignore[index]
     for index in (BEGIN, *rig.TOKENIZER.encode("anything")):
         constraint.accept(index)
@@ -175,7 +175,7 @@ def test_a_call_may_stand_in_place_of_the_json_and_is_free() -> None:
 
 
 def test_without_tools_no_call_is_written() -> None:
-    assert not compiler().compile({"enum": ["ab"]}).begin(calls=False).allowed()[BEGIN]  # type: ignore[index]
+    assert not Constraint(compiler().compile({"enum": ["ab"]}), calls=False).allowed()[BEGIN]  # type: ignore[index]
 
 
 def test_a_required_call_comes_before_the_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +187,60 @@ def test_a_required_call_comes_before_the_json(monkeypatch: pytest.MonkeyPatch) 
     *events, end = run(STAGES, session)
     assert isinstance(end, Finished) and [c.arguments for c in end.calls] == ['{"a": 1}']
     assert any(isinstance(event, Called) for event in events) and end.text in ("", '"ab"')
+
+
+STRICT = ToolUse(
+    (
+        Tool("note", "", PERSON, strict=True),
+        Tool("grow", "", {**SCHEMAS["tree"][0], "type": "array"}, strict=True),
+        Tool("wait", strict=True),
+        Tool("free", "", {"type": "object", "properties": {"x": {"not": {}}}}),
+    ),
+    "required",
+)
+
+
+def test_whatever_random_weights_call_follows_the_tool() -> None:
+    """Of strict tools the arguments, of all the name; a $ref leads into its own tool's parameters."""
+    grammar = compiler().compile_calls(STRICT.tools)
+    check = {
+        "note": is_person,
+        "grow": SCHEMAS["tree"][1],
+        "wait": lambda a: a == {},
+        "free": lambda a: isinstance(a, dict),
+    }
+    called = set()
+    for seed in range(9):
+        text = Sampling(temperature=20.0, max_tokens=160)
+        *_, end = run(STAGES, STAGES.open(rig.request(text=text, seed=seed, tools=STRICT, call_grammar=grammar)))
+        assert isinstance(end, Finished) and not end.usage.codes
+        for call in end.calls:
+            arguments = json.loads(call.arguments)
+            assert check[call.name](arguments), call
+            called.add(call.name)
+        assert end.calls or end.reason == "length"
+    assert len(called) >= 2
+
+
+def test_words_are_free_where_only_calls_are_strict() -> None:
+    grammar = compiler().compile_calls(STRICT.tools)
+    constraint = Constraint(None, grammar, calls=True)
+    assert constraint.allowed() is None
+    constraint.accept(rig.TOKENIZER.encode("x")[0])
+    for _ in range(2):  # one call after another begins anew
+        constraint.accept(BEGIN)
+        assert names(constraint) == {"\n"}
+        for index in rig.TOKENIZER.encode('\n{"name": "wait", "arguments": {}}\n'):
+            constraint.accept(index)
+        found = constraint.allowed()
+        assert found is not None and found[END] and not found[rig.STOP] and int(found.sum()) == 1
+        constraint.accept(END)
+        assert constraint.allowed() is None
+
+
+def test_a_strict_tool_that_cannot_be_followed_is_named() -> None:
+    with pytest.raises(OptionError, match="the tool odd is strict, and .* keywords"):
+        compiler().compile_calls((Tool("odd", "", {"not": {}}, strict=True),))
 
 
 # ---------------------------------------------------------------- refusals

@@ -108,6 +108,24 @@ def test_a_named_tool_is_called(sdk: openai.OpenAI) -> None:
         assert not cut.message.content and cut.finish_reason == "length"
 
 
+def test_a_strict_tool_gets_what_its_schema_says(sdk: openai.OpenAI) -> None:
+    """Whatever the weights: these are random."""
+    city = {"city": {"enum": ["Rome", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 7}}
+    schema = {"type": "object", "properties": city, "required": [*city], "additionalProperties": False}
+    tool: Any = {"type": "function", "function": {"name": "weather", "parameters": schema, "strict": True}}
+    asked: Any = {"model": "tiny", "messages": QUESTION, "tools": [tool], "tool_choice": "required", "max_tokens": 120}
+    for seed in range(4):
+        chosen = sdk.chat.completions.create(temperature=2, seed=seed, parallel_tool_calls=False, **asked).choices[0]
+        (call,) = chosen.message.tool_calls or ()
+        assert call.type == "function" and call.function.name == "weather"
+        arguments = json.loads(call.function.arguments)
+        assert set(arguments) == {"city", "days"} and arguments["city"] in ("Rome", "Oslo")
+        assert 1 <= arguments["days"] <= 7
+    tool["function"]["parameters"] = {"not": {}}
+    with pytest.raises(openai.BadRequestError, match="weather is strict"):
+        sdk.chat.completions.create(**asked)
+
+
 def test_one_call_if_so_asked(client: httpx.Client, script: Script) -> None:
     script(*CALLS, *WAIT, "and more")
     asked = {**ASK, "max_tokens": 200, "tools": NESTED}
