@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,12 +10,14 @@ from ray import serve
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from descant.errors import OptionError
-from descant.scale.kept import SharedAnswers
+from descant.scale.kept import SharedTickets, shared_stores
 from descant.scale.policy import Load
 from descant.scale.proxy import REPLICA_HEADER
 from descant.scale.routing import SessionRouter
 from descant.server.app import begin, make_app
+from descant.server.gate import KEY_PROTOCOL, TICKET_PATHS, Gate
 from descant.server.settings import ServerSettings, read_settings
+from descant.server.shares import share_salt
 
 ONGOING_MOST = 1024  # of one replica: above the limits of its engine, which refuses by itself and says for how long
 QUEUE_MOST = 128  # requests that a proxy holds back when every replica is full; then it refuses
@@ -32,14 +35,15 @@ class Replica:
 
     def __init__(self, settings: ServerSettings):
         place = serve.get_replica_context()
-        self.gate = make_app(settings, spoken=SharedAnswers(place.app_name))
-        self.name: str = place.replica_id.unique_id
+        stores, self.tickets, salt = shared_stores(place.app_name, place.replica_id.unique_id)
+        share_salt(salt)
+        self.gate = make_app(settings, stores=stores)
         self.counted = (0.0, 0.0)  # under-runs and answers, when the autoscaler looked last
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Return the application, its model loaded and warm. Ray asks for it before it sends anybody."""
         await begin(self.gate.state, None)
-        return signed(self.gate, self.name)
+        return Hosted(self.gate, self.tickets)
 
     async def check_health(self) -> None:
         """Raise SessionError when the engine has failed: Ray then puts another replica in its place."""
@@ -55,19 +59,39 @@ class Replica:
         return dict(vars(load))
 
 
-def signed(app: ASGIApp, name: str) -> ASGIApp:
-    """The application, whose every response bears the name of its replica."""
-    own = (REPLICA_HEADER, name.encode())
+class Hosted:
+    """The application as one of several: its responses bear its name, a ticket that was bought at another is fetched
+    before the gate looks, and calls, which Ray does not know of, end before it does."""
 
-    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gate: Gate, tickets: SharedTickets):
+        self.gate, self.tickets = gate, tickets
+        self.own = (REPLICA_HEADER, gate.state.replica.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def tell(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.accept"):
-                message = {**message, "headers": [*message.get("headers", ()), own]}
+            if message["type"] in ("http.response.start", "websocket.http.response.start", "websocket.accept"):
+                message = {**message, "headers": [*message.get("headers", ()), self.own]}
             await send(message)
 
-        await app(scope, receive, tell)
+        async def next_event() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown" and self.gate.state.calls:
+                await asyncio.wait(list(self.gate.state.calls.values()))
+            return message
 
-    return call
+        if scope["type"] == "lifespan":
+            await self.gate(scope, next_event, send)
+            return
+        if scope["path"] in TICKET_PATHS:
+            await self.tickets.fetch(ticket_in(scope))
+        await self.gate(scope, receive, tell)
+
+
+def ticket_in(scope: Scope) -> str:
+    """The bearer's word in the header of a request, or in the subprotocol of a browser's socket."""
+    header: bytes = dict(scope["headers"]).get(b"authorization", b"")
+    named = [name.removeprefix(KEY_PROTOCOL) for name in scope.get("subprotocols", ()) if name.startswith(KEY_PROTOCOL)]
+    return header.partition(b" ")[2].strip().decode("latin-1") or "".join(named[:1])
 
 
 def deployment_of(settings: ServerSettings) -> serve.Deployment:

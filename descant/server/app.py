@@ -30,7 +30,7 @@ from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody
 from descant.server.settings import ServerSettings
 from descant.server.speech import speak_bytes, speak_events, speech_of
 from descant.server.sse import guarded
-from descant.server.state import ServerState, SpokenAnswers
+from descant.server.state import ServerState, Stores
 from descant.server.strict import strict_json
 from descant.server.transcription import begin_transcription
 
@@ -44,10 +44,10 @@ FORM_FILES = 1
 FORM_FIELDS = 20
 
 
-def make_app(settings: ServerSettings, omni: Omni | None = None, spoken: SpokenAnswers | None = None) -> Gate:
+def make_app(settings: ServerSettings, omni: Omni | None = None, stores: Stores | None = None) -> Gate:
     """The server as an ASGI application. omni: a model that is loaded already; else it is loaded when the server
-    starts. It is closed when the server stops. spoken: where spoken answers are kept (None: here)."""
-    state = ServerState(settings, spoken)
+    starts. It is closed when the server stops. stores: of what later requests may name."""
+    state = ServerState(settings, stores)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -160,11 +160,11 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
 
     @app.get("/v1/responses/{name}")
     async def response(name: str) -> dict[str, Any]:
-        return state.responses.get(name).record
+        return (await asyncio.to_thread(state.responses.get, name)).record
 
     @app.delete("/v1/responses/{name}")
     async def forget_response(name: str) -> dict[str, Any]:
-        state.responses.remove(name)
+        await asyncio.to_thread(state.responses.remove, name)
         return {"id": name, "object": "response", "deleted": True}
 
 

@@ -39,7 +39,7 @@ async def begin_response(state: ServerState, body: ResponsesBody) -> TextRespons
         }
     )
     omni = state.omni
-    before = before_it(state, body)
+    before = await asyncio.to_thread(before_it, state, body)
     new = tuple(await asyncio.to_thread(messages_of_input, body))
     first = () if body.instructions is None else (system(body.instructions),)
     options: AnswerOptions = {

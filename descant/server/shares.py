@@ -13,12 +13,18 @@ from descant.errors import RequestError
 from descant.server.settings import ServerSettings
 
 ShareKind = Literal["request", "socket"]
-_SALT = secrets.token_bytes(16)  # of this process: a tenant's name tells nothing about its key
+_salt = secrets.token_bytes(16)  # of this process: a tenant's name tells nothing about its key
+
+
+def share_salt(salt: bytes) -> None:
+    """Name tenants as the other processes do that have this salt, and keep things together with this one."""
+    global _salt
+    _salt = salt
 
 
 def tenant_of(key: bytes) -> str:
     """The name of a key's holder; "" without a key."""
-    return hashlib.blake2s(key, key=_SALT, digest_size=12).hexdigest() if key else ""
+    return hashlib.blake2s(key, key=_salt, digest_size=12).hexdigest() if key else ""
 
 
 class Shares:

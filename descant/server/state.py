@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -108,16 +109,28 @@ class SpokenAnswers:
         return text if until > time.monotonic() and tenant == TENANT.get() else None
 
 
-class ServerState:
-    """One model behind one server. omni: None until it is loaded and warm. spoken: where spoken answers are kept."""
+@dataclass
+class Stores:
+    """What later requests may name. replica: one of several's name, which is in the names of what it alone holds."""
 
-    def __init__(self, settings: ServerSettings, spoken: SpokenAnswers | None = None):
+    spoken: SpokenAnswers = field(default_factory=SpokenAnswers)
+    responses: KeptResponses = field(default_factory=KeptResponses)
+    tickets: Tickets = field(default_factory=Tickets)
+    replica: str = ""
+
+
+class ServerState:
+    """One model behind one server. omni: None until it is loaded and warm."""
+
+    def __init__(self, settings: ServerSettings, stores: Stores | None = None):
+        stores = stores or Stores()
         self.settings = settings
         self.figures = Figures()
-        self.spoken = spoken or SpokenAnswers()
-        self.responses = KeptResponses()
+        self.spoken = stores.spoken
+        self.responses = stores.responses
         self.page = read_page()
-        self.tickets = Tickets()
+        self.tickets = stores.tickets
+        self.replica = stores.replica
         self.calls: dict[str, asyncio.Task[None]] = {}  # over WebRTC, by their ids
         self.created = int(time.time())
         self.loaded: Omni | None = None

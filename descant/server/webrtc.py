@@ -255,7 +255,7 @@ async def answer_call(state: ServerState, offer: str, session: RealtimeSession) 
         raise RequestError(400, "invalid_value", "the offer is no SDP that can be answered", param="sdp") from None
     talk = RealtimeTalk(channel, state, DIALECTS["openai"], session)
     channel.line.talk = talk
-    name = new_id("rtc")
+    name = new_id(f"rtc_{state.replica}" if state.replica else "rtc")
     state.calls[name] = asyncio.create_task(hold_call(state, name, channel, talk))
     return name, peer.localDescription.sdp
 

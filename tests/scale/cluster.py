@@ -21,11 +21,12 @@ from descant.scale.deployment import deployment_of
 from descant.server.settings import read_settings
 
 KEY = "0123456789abcdef0123456789abcdef"
+OTHER_KEY = "fedcba9876543210fedcba9876543210"
 ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "descant.scale.proxy:layers",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",  # on loopback; docs/scaling.md says how it is for others
-    "DESCANT_API_KEYS": json.dumps([KEY]),
+    "DESCANT_API_KEYS": json.dumps([KEY, OTHER_KEY]),
 }
 QUESTION = {"role": "user", "content": "What is seven plus five?"}
 SPOKEN = {"modalities": ["text", "audio"], "audio": {"voice": "default", "format": "pcm16"}}
@@ -57,8 +58,8 @@ class Cluster:
         deployment = deployment_of(settings).options(num_replicas=REPLICAS, max_surge_percent=100)
         serve.run(deployment.bind(settings), name="descant", route_prefix="/")
 
-    def client(self, session: str = "") -> httpx.AsyncClient:
-        headers = {"authorization": f"Bearer {KEY}"} | ({"x-session-id": session} if session else {})
+    def client(self, session: str = "", key: str = KEY) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {key}"} | ({"x-session-id": session} if session else {})
         return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30)
 
     async def ask(self, session: str = "", **body: Any) -> httpx.Response:

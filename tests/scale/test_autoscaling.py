@@ -1,4 +1,4 @@
-"""What Ray's autoscaler is told, and what is kept for follow-up turns: without a cluster."""
+"""What Ray's autoscaler is told, without a cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ pytest.importorskip("ray", reason="the extra [ray] is not installed: nox -s scal
 from ray.serve.config import AutoscalingContext
 
 from descant.scale.autoscaling import NAMES, decide
-from descant.scale.kept import Kept
 
 
 def context(figures: dict[str, dict[Any, float]], target: int, bounds: tuple[int, int] = (1, 9)) -> AutoscalingContext:
@@ -51,15 +50,3 @@ def test_a_replica_that_told_half_of_its_figures_has_told_none() -> None:
     half = figures((0.0, 0.0, 32.0, 0.0), (0.0, 0.0, 32.0, 0.0))
     del half["places"][1]
     assert decide(context(half, 2))[0] == 2
-
-
-def test_what_is_kept_is_bounded_and_ends() -> None:
-    kept = Kept(most=3)
-    for n in range(5):
-        kept.keep(f"audio_{n}", str(n))
-    assert [kept.text(f"audio_{n}") for n in range(5)] == [None, None, "2", "3", "4"]
-    kept.keep("audio_3", "other")
-    assert kept.text("audio_3") == "other"
-    over = Kept(kept_s=-1.0)
-    over.keep("audio_0", "0")
-    assert over.text("audio_0") is None

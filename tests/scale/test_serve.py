@@ -21,7 +21,7 @@ from ray.serve.schema import ServeDeploySchema  # noqa: E402
 
 from descant.errors import OptionError  # noqa: E402
 from descant.scale.deployment import serve_app  # noqa: E402
-from tests.scale.cluster import KEY, QUESTION, REPLICAS, SPOKEN, Cluster, Heard, replica_pids, started, talk  # noqa: E402
+from tests.scale.cluster import KEY, OTHER_KEY, QUESTION, REPLICAS, SPOKEN, Cluster, Heard, replica_pids, started, talk  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 FILE = Path(__file__).resolve().parents[2] / "docs" / "serve.yaml"
@@ -104,6 +104,72 @@ def test_every_replica_knows_the_answers_that_the_others_spoke(cluster: Cluster)
         assert len({answer.json()["usage"]["prompt_tokens"] for answer in follows}) == 1
         unknown = await follow(cluster, "session 1", "audio_" + "0" * 24)
         assert unknown.status_code == 400 and unknown.json()["error"]["code"] == "audio_not_found"
+
+    asyncio.run(run())
+
+
+def test_responses_go_on_at_any_replica_and_for_their_own_key(cluster: Cluster) -> None:
+    async def go_on(place: int, key: str, before: str | None) -> httpx.Response:
+        body = {"input": "What is two plus two?", "max_output_tokens": 4, "seed": 1, "previous_response_id": before}
+        async with cluster.client(f"session {place}", key) as client:
+            return await client.post("/v1/responses", json=body)
+
+    async def run() -> None:
+        chain: list[str] = []
+        prompts: list[int] = []
+        replicas = set()
+        for place in range(12):
+            answer = await go_on(place, KEY, chain[-1] if chain else None)
+            assert answer.status_code == 200, answer.text
+            chain.append(answer.json()["id"])
+            prompts.append(answer.json()["usage"]["input_tokens"])
+            replicas.add(answer.headers["x-descant-replica"])
+        assert len(replicas) == REPLICAS
+        assert prompts == sorted(set(prompts))  # each turn has all before it
+        for place in range(12):
+            foreign = await go_on(place, OTHER_KEY, chain[-1])
+            assert foreign.status_code == 404, foreign.text
+        async with cluster.client("session 0") as client:
+            assert (await client.delete(f"/v1/responses/{chain[3]}")).status_code == 200
+        for place in range(12):
+            assert (await go_on(place, KEY, chain[3])).status_code == 404
+            async with cluster.client(f"session {place}") as client:
+                assert (await client.get(f"/v1/responses/{chain[3]}")).status_code == 404
+                assert (await client.get(f"/v1/responses/{chain[4]}")).json()["id"] == chain[4]
+        last = await go_on(0, KEY, chain[-1])
+        assert last.json()["usage"]["input_tokens"] > prompts[-1]  # what goes on from it has it still
+
+    asyncio.run(run())
+
+
+def test_a_ticket_is_good_anywhere_and_once(cluster: Cluster) -> None:
+    async def use(ticket: str) -> int:
+        url = f"ws://127.0.0.1:{cluster.port}/v1/realtime"
+        try:
+            async with websockets.connect(url, additional_headers={"authorization": f"Bearer {ticket}"}) as connection:
+                assert json.loads(await connection.recv())["type"] == "session.created"
+                return 101
+        except websockets.InvalidStatus as refused:
+            return refused.response.status_code
+
+    async def run() -> None:
+        for _ in range(4):
+            async with cluster.client() as client:
+                bought = await client.post("/v1/realtime/client_secrets", json={})
+            ticket = bought.json()["value"]
+            uses = await asyncio.gather(*(use(ticket) for _ in range(6)))
+            assert sorted(uses) == [101] + [401] * 5
+
+    asyncio.run(run())
+
+
+def test_what_is_asked_of_a_call_reaches_the_replica_that_holds_it(cluster: Cluster) -> None:
+    async def run() -> None:
+        for name in [*await cluster.replicas()] * 4:
+            async with cluster.client("session 0") as client:
+                answer = await client.post(f"/v1/realtime/calls/rtc_{name}_0123/hangup")
+            assert answer.json()["error"]["code"] == "call_not_found"
+            assert answer.headers["x-descant-replica"] == name
 
     asyncio.run(run())
 
