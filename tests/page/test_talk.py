@@ -137,6 +137,9 @@ def test_who_speaks_interrupts_within_200_ms_and_only_what_was_heard_stays(
         truncated = next(event for event in tab.sent if event["type"] == "conversation.item.truncate")
         confirmed = next(event for event in tab.told if event["type"] == "conversation.item.truncated")
         assert truncated["audio_end_ms"] == confirmed["audio_end_ms"]
+        # what is shown as heard is what the server keeps in the conversation
+        kept = next(event["item"] for event in tab.told if event["type"] == "conversation.item.retrieved")
+        assert kept["content"][0]["transcript"] == cut["text"][: cut["heard"]]
         sound, rate = played(tab)
         # what left for the loudspeaker before the cut is what the model was told was heard; where the sound ran out,
         # and in the pause after the cut, which is the longest, nothing is played: exact zeros

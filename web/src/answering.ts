@@ -5,7 +5,7 @@ import { wavOf } from "./audio/pcm";
 import type { Player } from "./audio/player";
 import { joined } from "./audio/resample";
 import { heardCharacters } from "./heard";
-import { removeTurn, turns, updateTurn } from "./state";
+import { removeTurn, updateTurn } from "./state";
 import { newTrace, newTurn, type Trace, type Turn } from "./store/model";
 
 export interface Ears {
@@ -143,10 +143,5 @@ export class Answering {
     this.stopped = true;
     this.endSound();
     updateTurn(this.turn.id, { state: "failed", error: why, trace: { ...this.trace } });
-  }
-
-  /** True while the transcript has it. */
-  get isShown(): boolean {
-    return turns().some((turn) => turn.id === this.turn.id);
   }
 }

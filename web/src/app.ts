@@ -10,7 +10,7 @@ import type { ChatRequest } from "./protocol/chat";
 import { Refusal } from "./protocol/errors";
 import { messagesOf } from "./protocol/history";
 import {
-  addTurn, busy, conversation, cutBefore, model, muted, notice, phase, progress, reach, remembered, replaying, say,
+  addTurn, busy, cutBefore, model, muted, notice, phase, progress, reach, remembered, replaying, say,
   server, settings, showing, talking, voices,
 } from "./state";
 import { type Medium, newTrace, newTurn, type Turn } from "./store/model";
@@ -328,8 +328,4 @@ export async function leave(): Promise<void> {
   endTalk();
   await stop();
   notice.value = null;
-}
-
-export function isShown(id: string): boolean {
-  return conversation.value.id === id;
 }

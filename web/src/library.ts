@@ -1,7 +1,7 @@
 /** The conversations that are kept: open, rename, delete, export, import. */
 import { effect } from "@preact/signals";
 import { leave } from "./app";
-import { conversation, keepIn, reach, rename, saveNow, say, server, summaries } from "./state";
+import { conversation, keepIn, rename, saveNow, say, server, summaries } from "./state";
 import { pack, unpack } from "./store/archive";
 import { Database } from "./store/database";
 import { type Conversation, newConversation, titleOf } from "./store/model";
@@ -116,9 +116,4 @@ export async function importChat(file: File): Promise<void> {
   await database?.put(made);
   if (database) summaries.value = await database.list();
   show(made);
-}
-
-/** True once the page may be used. */
-export function isReady(): boolean {
-  return reach.value === "ready";
 }

@@ -13,6 +13,7 @@ import { newTrace, newTurn, type Trace, type Turn } from "./store/model";
 import { t } from "./words";
 
 const FRAME_EVERY_MS = 1000;
+const BACKLOG_BYTES = 320_000; // of sound that waits for the network: about five seconds
 const ASK_AGAIN_MS = 2000;
 // An answer that ended by itself meanwhile; a server that cannot tell what it keeps of one.
 const QUIET_CODES = ["response_cancel_not_active", "item_not_found", "unknown_event"];
@@ -144,6 +145,7 @@ export class LiveTalk {
       if (this.waiting) this.early.push(cut); // a session takes the place of another: nothing is lost
       return;
     }
+    if (this.socket.backlog > BACKLOG_BYTES) return say("slow"); // a delay that grows helps nobody
     this.capture.add(cut.samples, this.player.context.currentTime - cut.at);
     this.socket.send({ type: "input_audio_buffer.append", audio: pcmBase64(cut.samples) });
   }

@@ -81,6 +81,11 @@ const TABLE = {
     "连接已断开，现在说的话不会被听到。",
   ],
   back: ["Connected again; the conversation goes on.", "Связь восстановлена, разговор продолжается.", "已重新连接，对话继续。"],
+  slow: [
+    "The network is slow; some of what you say is not heard.",
+    "Сеть медленная: часть сказанного не слышна.",
+    "网络较慢，部分语音可能听不到。",
+  ],
   micRefused: [
     "The microphone was refused. Allow it in the address bar, then press Talk again.",
     "Доступ к микрофону запрещён. Разрешите его в адресной строке и нажмите «Говорить» снова.",
@@ -105,7 +110,7 @@ const TABLE = {
   storageOff: ["This browser keeps nothing; the conversation ends with the tab.", "Браузер не хранит данные; разговор исчезнет с вкладкой.", "浏览器未启用存储，关闭标签页后对话将消失。"],
   firstText: ["first text", "первый текст", "首个文字"],
   firstSound: ["first sound", "первый звук", "首个声音"],
-  underruns: ["sound ran out {count} times", "обрывов звука: {count}", "声音中断 {count} 次"],
+  underruns: ["gaps in the sound: {count}", "обрывов звука: {count}", "声音中断 {count} 次"],
   laneYou: ["you", "вы", "你"],
   laneText: ["text", "текст", "文字"],
   laneSound: ["sound arrives", "звук приходит", "声音到达"],

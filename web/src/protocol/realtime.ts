@@ -75,6 +75,7 @@ export class RealtimeSocket {
   private wait = FIRST_WAIT_MS;
   private timer = 0;
   private closed = false;
+  private readonly left = new AbortController();
   private opens = 0;
   private readonly model: string;
   private readonly key: string;
@@ -84,6 +85,7 @@ export class RealtimeSocket {
     this.model = model;
     this.key = key;
     this.watch = watch;
+    window.addEventListener("online", () => this.hurry(), { signal: this.left.signal });
     this.open();
   }
 
@@ -105,12 +107,13 @@ export class RealtimeSocket {
 
   close(): void {
     this.closed = true;
+    this.left.abort();
     window.clearTimeout(this.timer);
     this.socket?.close(1000);
   }
 
-  /** Try now, and do not wait any longer. */
-  hurry(): void {
+  /** The network is there again: try now, and do not wait any longer. */
+  private hurry(): void {
     if (this.closed || this.isOpen) return;
     window.clearTimeout(this.timer);
     this.open();

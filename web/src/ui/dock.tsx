@@ -29,6 +29,7 @@ export function Dock() {
         <button
           type="button"
           class="hold strong"
+          title={t("holdKey")}
           onPointerDown={(event) => {
             event.currentTarget.setPointerCapture(event.pointerId);
             press(true);
@@ -36,7 +37,7 @@ export function Dock() {
           onPointerUp={() => press(false)}
           onPointerCancel={() => press(false)}
         >
-          {t("hold")} <small>{t("holdKey")}</small>
+          {t("hold")}
         </button>
       )}
       <div class="buttons">
