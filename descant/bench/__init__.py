@@ -8,4 +8,5 @@ A new row is a function ``Bench -> list[Line]`` and an entry of ``rows.ROWS``.
 from typing import Literal
 
 Shape = Literal["bench-tiny", "0.5b", "nano"]
+OfficialShape = Literal["7b", "3b"]
 Peer = Literal["transformers"]

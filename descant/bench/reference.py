@@ -42,7 +42,7 @@ def check_installed() -> None:
 class Reference:
     """transformers' Qwen2_5OmniForConditionalGeneration holding the tensors of ``parts``: shared, not copied."""
 
-    def __init__(self, config: OmniConfig, parts: Parts, voice: Voice):
+    def __init__(self, config: OmniConfig, parts: Parts, voice: Voice, device: torch.device | None = None):
         check_installed()
         from transformers import Qwen2_5OmniConfig, Qwen2_5OmniForConditionalGeneration
         from transformers.utils import logging
@@ -51,21 +51,23 @@ class Reference:
         with tempfile.TemporaryDirectory() as folder:
             write_config(config, folder)
             theirs = Qwen2_5OmniConfig.from_pretrained(folder)
-        self.model: Any = Qwen2_5OmniForConditionalGeneration(theirs).eval()
+        self.device = device or torch.device("cpu")
+        with self.device:
+            self.model: Any = Qwen2_5OmniForConditionalGeneration(theirs).eval()
         self.model.load_state_dict(their_names(parts, set(self.model.state_dict())), strict=True, assign=True)
         self.model.requires_grad_(False)
         self.model.speaker_map[voice.name] = {
             "bos_token": voice.bos_token,
-            "cond": voice.vector[None],
-            "ref_mel": voice.ref_mel[None],
+            "cond": voice.vector[None].to(self.device),
+            "ref_mel": voice.ref_mel[None].to(self.device),
         }
         self.voice = voice.name
 
     def answer(self, prompt: PromptTokens, words: int, codes: int) -> tuple[list[int], int]:
         """The whole greedy answer, (text ids, samples); transformers has no way to give a part of it sooner."""
         sequences, wave = self.model.generate(
-            input_ids=prompt.ids[None],
-            attention_mask=torch.ones_like(prompt.ids)[None],
+            input_ids=prompt.ids[None].to(self.device),
+            attention_mask=torch.ones_like(prompt.ids)[None].to(self.device),
             speaker=self.voice,
             thinker_max_new_tokens=words,
             thinker_eos_token_id=STOP_ID,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from descant.bench import Peer, Shape
+from descant.bench import OfficialShape, Peer, Shape
 from descant.cli import common
 from descant.cli.remote import KeyOption, UrlOption
 from descant.errors import OptionError, SessionError
@@ -31,6 +31,10 @@ def bench(
     compare: Annotated[Peer | None, typer.Option("--compare", help="A peer, measured in turn with descant.")] = None,
     out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Turns of each side; medians are shown.")] = 5,
+    shapes: Annotated[
+        OfficialShape | None, typer.Option("--shapes", help="Instead: an official shape, on one GPU, beside its goals.")
+    ] = None,
+    device: common.DeviceOption = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Else OMP_NUM_THREADS, or all cores.")] = None,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -49,6 +53,13 @@ def bench(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         check_output(out, "--json")
+    if shapes is not None:
+        if url is not None or rows is not None or model is not None:
+            raise OptionError("--shapes measures one GPU, all rows; leave --url, --rows and --model out")
+        card_speed(shapes, device or "cuda", compare, out)
+        return
+    if device is not None:
+        raise OptionError(f"--device {device} is for --shapes; the other rows are measured on the CPU")
     if url is None:
         own_speed(model, rows, compare, out, repeats, threads)
         return
@@ -83,6 +94,22 @@ def own_speed(
     Console().print(report.bench_table(lines, count))
     if out is not None:
         report.write_bench(out, report.record(lines, asked, count))
+        common.note(f"figures: {out}")
+
+
+def card_speed(shapes: OfficialShape, device: str, compare: Peer | None, out: Path | None) -> None:
+    """Time an official shape with random weights on one device."""
+    from descant.bench import card, reference
+    from descant.weights.checkpoint import as_device
+
+    if compare is not None:
+        reference.check_installed()
+    place = as_device(device)
+    lines = card.official_lines(shapes, place, compare, common.note)
+    print("\n".join(card.card_row(line) for line in lines))
+    if out is not None:
+        kept = {"shapes": shapes, "device": card.device_name(place), "lines": [vars(line) for line in lines]}
+        out.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         common.note(f"figures: {out}")
 
 

@@ -214,7 +214,7 @@ def fill(
                         value = torch.empty(stored[name].shape, dtype=kind, device=device_of(name))
                         value.copy_(file.get_tensor(stored[name].name))  # a view of the mapped file: no second copy
                         check_finite(value, stored[name].name, path)
-                        _assign(parts, name, value)
+                        assign_tensor(parts, name, value)
                         advance(stored[name].nbytes)
             except (SafetensorError, OSError) as error:
                 raise WeightsError(f"{path} cannot be read ({error}). Fetch it again.") from None
@@ -226,7 +226,8 @@ def check_finite(value: Tensor, name: str, path: Path) -> None:
         raise WeightsError(f"{path}: {name} holds NaN or infinity; expected finite numbers. Fetch the file again.")
 
 
-def _assign(parts: Parts, name: str, value: Tensor) -> None:
+def assign_tensor(parts: Parts, name: str, value: Tensor) -> None:
+    """Put a value in the place of the tensor of that name, by our names."""
     part, path = name.split(".", 1)
     owner_path, _, leaf = path.rpartition(".")
     owner = parts.named()[part].get_submodule(owner_path)
@@ -243,7 +244,7 @@ def fill_computed(config: OmniConfig, parts: Parts, device: torch.device) -> Non
         name = "token2wav.dit.rotary_embed.inv_freq"
         if parts.tensors()[name].is_meta:
             dit = config.token2wav.dit
-            _assign(parts, name, inverse_frequencies(dit.head_dim, dit.rope_theta, device))
+            assign_tensor(parts, name, inverse_frequencies(dit.head_dim, dit.rope_theta, device))
     for part_name, part in parts.named().items():
         for key, tensor in (*part.named_parameters(), *part.named_buffers()):
             if tensor.is_meta:
