@@ -27,6 +27,7 @@ import soxr
 import torch
 from timing import Reading, TimedEspeak, TimedFlite, carried, joined
 
+from descant.config import OUTPUT_RATE_HZ
 from descant.engine.spoken_prefix import (
     SECONDS_PER_LETTER,
     is_spoken,
@@ -37,7 +38,6 @@ from descant.engine.spoken_prefix import (
 )
 from descant.evals.speech import EAR_RATE_HZ, WhisperEar
 from descant.omni import load
-from descant.train.mel import RATE
 from descant.train.nano import domain
 from descant.train.nano.sentences import SpeechLine, speech_lines
 from descant.train.nano.speech_data import Flite
@@ -87,7 +87,7 @@ def reference_error(texts: Sequence[str], teacher: Flite, timed: TimedFlite) -> 
         warped += [abs(a[1] - b[1]) for a, b in zip(found.spans, right.spans, strict=True)]
         moments = rng.uniform(0, right.seconds, MOMENTS)
         right_count += [counted(found, at) == counted(right, at) for at in moments]
-        at_16k = soxr.resample(sound, RATE, EAR_RATE_HZ)
+        at_16k = soxr.resample(sound, OUTPUT_RATE_HZ, EAR_RATE_HZ)
         segments, _ = ear.model.transcribe(at_16k, language="en", word_timestamps=True, temperature=0.0)
         ends = [word.end for segment in segments for word in segment.words]
         if len(ends) == len(known.spans):

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from descant.config import OUTPUT_RATE_HZ
 from descant.engine.spoken_prefix import spoken_pieces
-from descant.train.mel import HOP, RATE, normalised_mel
+from descant.train.mel import HOP_SAMPLES, normalised_mel
 
-FRAME_S = HOP / RATE
+FRAME_S = HOP_SAMPLES / OUTPUT_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -177,4 +178,4 @@ def carried(reading: Reading, teacher: np.ndarray, other: np.ndarray) -> Reading
     def at(seconds: float) -> float:
         return float(path[min(int(seconds / FRAME_S), len(path) - 1)] + 0.5) * FRAME_S
 
-    return Reading(reading.text, tuple((at(a), at(b)) for a, b in reading.spans), len(other) / RATE)
+    return Reading(reading.text, tuple((at(a), at(b)) for a, b in reading.spans), len(other) / OUTPUT_RATE_HZ)
