@@ -7,6 +7,7 @@ import secrets
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from descant.engine.answer import Answer
+from descant.engine.sampling import SEED_END
 from descant.errors import OptionError
 from descant.server.conversation import check_supported, messages_of
 from descant.server.encode import SoundEncoder, SoundFormat, whole
@@ -89,7 +91,7 @@ async def answers_of(state: ServerState, wish: ChatWish) -> list[Answer]:
     seed = secrets.randbelow(2**62) if seed is None and wish.count > 1 else seed
     begun = []
     for place in range(wish.count):
-        options: AnswerOptions = {**wish.options, "seed": None if seed is None else seed + place}
+        options: AnswerOptions = {**wish.options, "seed": None if seed is None else (seed + place) % SEED_END}
         begun.append(await state.omni.achat(wish.messages, **options))
     return begun
 
@@ -108,7 +110,7 @@ async def whole_completion(state: ServerState, wish: ChatWish) -> dict[str, Any]
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
         if spoken.calls:
             message["tool_calls"] = [chat_call(call) for call in spoken.calls]
-        if wish.form is not None:
+        if wish.form is not None and (spoken.text or not spoken.calls):
             samples = np.concatenate([np.zeros(0, np.float32), *spoken.samples])
             name, until = state.spoken.keep(spoken.text)
             data = b64encode(await asyncio.to_thread(whole, samples, wish.form)).decode()
@@ -142,12 +144,13 @@ async def stream_completion(
         first["usage"] = None  # all chunks have the field, and the last one has it filled
     try:
         streams = [deltas(state, wish, answer, spoken) for answer, spoken in zip(begun, made, strict=True)]
-        async for index, (delta, reason) in merged_streams(streams):
-            if isinstance(delta, Progress):
-                yield progress_note(delta)
-                continue
-            choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
-            yield sse({**first, "choices": [with_tokens(choice, made[index])]})
+        async with aclosing(merged_streams(streams)) as merged:
+            async for index, (delta, reason) in merged:
+                if isinstance(delta, Progress):
+                    yield progress_note(delta)
+                    continue
+                choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
+                yield sse({**first, "choices": [with_tokens(choice, made[index])]})
         if include_usage:
             yield sse({**first, "choices": [], "usage": usage_record(made)})
         yield b"data: [DONE]\n\n"

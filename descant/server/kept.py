@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ KEPT_RESPONSE_S = 3600.0  # seconds
 
 @dataclass(frozen=True)
 class KeptResponse:
-    """A response as it was told, and the conversation up to its end, without instructions. size: bytes of what it alone
-    added, as earlier messages are shared with the responses that brought them."""
+    """A response as it was told, and the conversation up to its end, without instructions. size: bytes of it beside its
+    messages, which it may share with the responses that brought them."""
 
     record: dict[str, Any]
     messages: tuple[Message, ...]
@@ -28,7 +28,10 @@ class KeptResponse:
 
 
 class KeptResponses:
-    """Responses by (tenant, id): nobody gets one that another key asked for. May be used from any thread."""
+    """Responses by (tenant, id): nobody gets one that another key asked for. May be used from any thread.
+
+    bytes: that are held, of messages that several responses share once.
+    """
 
     def __init__(self, most: int = KEPT_RESPONSES, most_bytes: int = KEPT_BYTES):
         self.most = most
@@ -36,13 +39,17 @@ class KeptResponses:
         self.bytes = 0
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str], tuple[float, KeptResponse]] = OrderedDict()
+        self._holders: Counter[int] = Counter()  # responses that hold a message, by its identity
 
-    def keep(self, record: dict[str, Any], before: tuple[Message, ...], new: tuple[Message, ...]) -> None:
-        """Keep a response: what was said before it, and what it adds, its answer included."""
-        kept = KeptResponse(record, before + new, sum(map(bytes_of_message, new)))
+    def keep(self, record: dict[str, Any], messages: tuple[Message, ...], beside: int = 0) -> None:
+        """Keep a response with the conversation up to its end. beside: bytes of what it holds beside its messages."""
+        kept = KeptResponse(record, messages, beside)
         with self._lock:
             self._kept[TENANT.get(), record["id"]] = time.monotonic() + KEPT_RESPONSE_S, kept
-            self.bytes += kept.size
+            self.bytes += beside
+            for message in messages:
+                self._holders[id(message)] += 1
+                self.bytes += bytes_of_message(message) if self._holders[id(message)] == 1 else 0
             while self._kept and (len(self._kept) > self.most or self.bytes > self.most_bytes):
                 self._drop(next(iter(self._kept)))
 
@@ -65,8 +72,16 @@ class KeptResponses:
             self._drop((TENANT.get(), name))
 
     def _drop(self, key: tuple[str, str]) -> None:
+        """Forget a response, if it is there, and what it alone held."""
         _, kept = self._kept.pop(key, (0.0, None))
-        self.bytes -= 0 if kept is None else kept.size
+        if kept is None:
+            return
+        self.bytes -= kept.size
+        for message in kept.messages:
+            self._holders[id(message)] -= 1
+            if not self._holders[id(message)]:
+                del self._holders[id(message)]
+                self.bytes -= bytes_of_message(message)
 
 
 def bytes_of_message(message: Message) -> int:

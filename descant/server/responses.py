@@ -6,6 +6,7 @@ A response is kept for an hour, unless ``store`` is false, and a later one goes 
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -52,7 +53,14 @@ async def begin_response(state: ServerState, body: ResponsesBody) -> TextRespons
         "schema": None if body.text is None else read_schema(body.text.format, "text.format"),
     }
     answer = await omni.achat([*first, *before, *new], **options)
-    return TextResponse(answer, body, body.model or state.settings.model, before, new)
+    beside = await asyncio.to_thread(bytes_beside, body)
+    return TextResponse(answer, body, body.model or state.settings.model, before, new, beside)
+
+
+def bytes_beside(body: ResponsesBody) -> int:
+    """The size of what a response tells again of its request."""
+    form = None if body.text is None else body.text.format
+    return len(json.dumps([body.instructions, body.tools, body.tool_choice, body.metadata, form]))
 
 
 def before_it(state: ServerState, body: ResponsesBody) -> tuple[Message, ...]:
@@ -93,14 +101,15 @@ def messages_of_input(body: ResponsesBody) -> list[Message]:
 
 @dataclass
 class TextResponse:
-    """One answer on its way. before, new: the messages that it goes on from, and those of its own input; output: its
-    items so far, in order; finished: the engine's last event."""
+    """One answer on its way. before, new: the messages that it goes on from, and those of its own input; beside: bytes
+    of the rest of the request; output: its items so far, in order; finished: the engine's last event."""
 
     answer: Answer
     body: ResponsesBody
     model: str
     before: tuple[Message, ...] = ()
     new: tuple[Message, ...] = ()
+    beside: int = 0
     id: str = field(default_factory=lambda: f"resp_{secrets.token_hex(16)}")
     created: int = field(default_factory=lambda: int(time.time()))
     output: list[dict[str, Any]] = field(default_factory=list)
@@ -201,7 +210,7 @@ class TextResponse:
         if self.body.store is not False and self.finished is not None:
             said = [Text(self.finished.text)] if self.finished.text else []
             own = Message("assistant", (*said, *self.finished.calls))
-            state.responses.keep(self.record(), self.before, (*self.new, own))
+            state.responses.keep(self.record(), (*self.before, *self.new, own), self.beside)
 
     def told(self, event: Event, message: OutputMessage | None) -> Iterator[TypedEvent]:
         """The events of one event of the engine."""

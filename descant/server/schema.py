@@ -23,6 +23,8 @@ class Body(BaseModel):
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARACTERS)]
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataText = Annotated[str, Field(max_length=512)]
 StopText = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
@@ -105,7 +107,7 @@ class ResponsesBody(Body):
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
     store: bool | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataText], Field(max_length=16)] | None = None
     include: list[str] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     text: TextWish | None = None

@@ -170,6 +170,11 @@ def test_several_answers_come_in_one_stream(client: httpx.Client) -> None:
     assert len(ends) == 3 and max(begins) < min(ends), "they come beside each other"
 
 
+def test_the_last_seed_has_a_next_one(client: httpx.Client) -> None:
+    both = choices(client, n=2, seed=2**63 - 1, temperature=1)
+    assert both[1]["message"] == choices(client, seed=0, temperature=1)[0]["message"]
+
+
 def test_usage_counts_what_was_heard_and_said(client: httpx.Client) -> None:
     heard = {"type": "input_audio", "input_audio": {"data": SOUND, "format": "wav"}}
     content = [heard, {"type": "text", "text": "What?"}]

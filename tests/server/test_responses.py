@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from descant.errors import RequestError
 from descant.omni import TENANT
 from descant.server import kept
 from descant.server.kept import KeptResponses
 from descant.tools import ToolCall
-from descant.types import Audio, Message, Text, user
+from descant.types import Audio, Message, user
 from tests.badinputs.catalogue import PICTURE
 from tests.server.conftest import KEY, Running, Script
 from tests.server.test_tools import CALLS, FLAT
@@ -127,6 +130,8 @@ def test_a_text_tells_how_likely_its_tokens_were(sdk: openai.OpenAI) -> None:
         ({"prompt": {"id": "x"}}, 400),
         ({"store": "yes"}, 400),
         ({"metadata": {"a": 5}}, 400),
+        ({"metadata": {"a": "x" * 513}}, 400),
+        ({"metadata": {str(n): "x" for n in range(17)}}, 400),
         ({"input": [{"type": "item_reference", "id": "x"}]}, 400),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, 400),
         ({"input": [{"type": "function_call", "call_id": "a"}]}, 400),
@@ -159,7 +164,7 @@ def test_nobody_gets_a_response_of_another_key() -> None:
 
         return contextvars.copy_context().run(run)
 
-    of("a", lambda: store.keep(record("x"), (), (user("secret"),)))
+    of("a", lambda: store.keep(record("x"), (user("secret"),)))
     assert of("a", lambda: store.get("x")).messages == (user("secret"),)
     for act in (lambda: store.get("x"), lambda: store.remove("x")):
         with pytest.raises(RequestError) as refused:
@@ -169,23 +174,36 @@ def test_nobody_gets_a_response_of_another_key() -> None:
     assert not store.bytes
 
 
-def test_the_oldest_make_room_and_all_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By count, by bytes (what messages share is counted once) and by time; the count of bytes is exact."""
-    store = KeptResponses(most=3, most_bytes=100)
-    before: tuple[Message, ...] = ()
-    for number in range(5):
-        new = (Message("user", (Text("x" * 10), Audio(b"y" * 10))),)
-        store.keep(record(str(number)), before, new)
-        before += new
-        assert store.bytes == 20 * min(number + 1, 3)
-    assert len(store.get("4").messages) == 5
-    with pytest.raises(RequestError):
-        store.get("1")
-    store.keep(record("large"), (), (Message("user", (Audio(b"z" * 90),)),))
-    assert store.bytes == 90
-    store.keep(record("too large"), (), (Message("user", (Audio(b"z" * 101),)),))
-    assert store.bytes == 0, "what is larger than all is not kept"
-    store.keep(record("late"), (), (user("hi"),))
+def held(store: KeptResponses) -> int:
+    """The bytes of all that a store holds, counted anew."""
+    kept_now = [one for _, one in store._kept.values()]
+    messages = {id(message): message for one in kept_now for message in one.messages}
+    return sum(map(kept.bytes_of_message, messages.values())) + sum(one.size for one in kept_now)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(0, 9)), max_size=30))
+def test_what_is_held_is_what_is_counted(steps: list[tuple[int, int, int]]) -> None:
+    """Whoever goes on from whom, in whatever order they go: messages that are shared count once, and none is left."""
+    store = KeptResponses(most=4, most_bytes=100)
+    for number, (parent, size, beside) in enumerate(steps):
+        before: tuple[Message, ...] = ()
+        with suppress(RequestError):
+            before = store.get(str(number - 1 - parent)).messages
+        store.keep(record(str(number)), (*before, Message("user", (Audio(b"y" * size),))), beside)
+        assert store.bytes == held(store) <= 100 and len(store._kept) <= 4
+        if beside == 9:
+            with suppress(RequestError):
+                store.remove(str(number - parent))
+            assert store.bytes == held(store)
+    for name in [name for _, name in store._kept]:
+        store.remove(name)
+    assert store.bytes == 0 and not store._holders
+
+
+def test_a_response_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = KeptResponses()
+    store.keep(record("late"), (user("hi"),), 5)
+    assert store.get("late").record == record("late") and store.bytes == 7
     now = kept.time.monotonic()
     monkeypatch.setattr(kept.time, "monotonic", lambda: now + kept.KEPT_RESPONSE_S + 1)
     with pytest.raises(RequestError):

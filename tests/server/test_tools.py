@@ -87,6 +87,14 @@ def test_a_call_is_not_spoken(client: httpx.Client, script: Script, stream: bool
     assert heard[0] == heard[1] and heard[0][0] == "Let me look." and len(heard[0][1]) > 4800
 
 
+def test_what_only_calls_has_no_sound(client: httpx.Client, script: Script) -> None:
+    script(*CALLS)
+    asked = {**ASK, "max_tokens": 200, "tools": NESTED, "modalities": ["text", "audio"]}
+    asked["audio"] = {"voice": "x", "format": "wav"}
+    message = client.post(CHAT, json=asked).json()["choices"][0]["message"]
+    assert message["content"] is None and len(message["tool_calls"]) == 1 and "audio" not in message
+
+
 def test_content_is_null_where_there_are_only_calls(client: httpx.Client, script: Script) -> None:
     script(*CALLS)
     message = client.post(CHAT, json={**ASK, "max_tokens": 200, "tools": NESTED}).json()["choices"][0]["message"]
