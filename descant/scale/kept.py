@@ -83,9 +83,11 @@ class SharedResponses(KeptResponses):
         super().__init__(most=0)
         self._shelf = shelf
 
-    def keep(self, record: dict[str, Any], before: tuple[Message, ...], new: tuple[Message, ...]) -> None:
+    def keep(
+        self, record: dict[str, Any], before: tuple[Message, ...], new: tuple[Message, ...], beside: int = 0
+    ) -> None:
         earlier = record["previous_response_id"]
-        size = sum(map(bytes_of_message, new))
+        size = sum(map(bytes_of_message, new)) + beside
         value = KeptResponse(record, new, size)
         link = None if earlier is None else key_of(earlier)
         self._shelf.actor.keep.remote(key_of(record["id"]), value, size + RECORD_BYTES, KEPT_RESPONSE_S, link)

@@ -41,8 +41,12 @@ class KeptResponses:
         self._kept: OrderedDict[tuple[str, str], tuple[float, KeptResponse]] = OrderedDict()
         self._holders: Counter[int] = Counter()  # responses that hold a message, by its identity
 
-    def keep(self, record: dict[str, Any], messages: tuple[Message, ...], beside: int = 0) -> None:
-        """Keep a response with the conversation up to its end. beside: bytes of what it holds beside its messages."""
+    def keep(
+        self, record: dict[str, Any], before: tuple[Message, ...], new: tuple[Message, ...], beside: int = 0
+    ) -> None:
+        """Keep a response: what was said before it, and what it adds, its answer included. beside: bytes of what it
+        holds beside its messages."""
+        messages = before + new
         kept = KeptResponse(record, messages, beside)
         with self._lock:
             self._kept[TENANT.get(), record["id"]] = time.monotonic() + KEPT_RESPONSE_S, kept

@@ -210,7 +210,7 @@ class TextResponse:
         if self.body.store is not False and self.finished is not None:
             said = [Text(self.finished.text)] if self.finished.text else []
             own = Message("assistant", (*said, *self.finished.calls))
-            state.responses.keep(self.record(), (*self.before, *self.new, own), self.beside)
+            state.responses.keep(self.record(), self.before, (*self.new, own), self.beside)
 
     def told(self, event: Event, message: OutputMessage | None) -> Iterator[TypedEvent]:
         """The events of one event of the engine."""

@@ -164,7 +164,7 @@ def test_nobody_gets_a_response_of_another_key() -> None:
 
         return contextvars.copy_context().run(run)
 
-    of("a", lambda: store.keep(record("x"), (user("secret"),)))
+    of("a", lambda: store.keep(record("x"), (), (user("secret"),)))
     assert of("a", lambda: store.get("x")).messages == (user("secret"),)
     for act in (lambda: store.get("x"), lambda: store.remove("x")):
         with pytest.raises(RequestError) as refused:
@@ -189,7 +189,7 @@ def test_what_is_held_is_what_is_counted(steps: list[tuple[int, int, int]]) -> N
         before: tuple[Message, ...] = ()
         with suppress(RequestError):
             before = store.get(str(number - 1 - parent)).messages
-        store.keep(record(str(number)), (*before, Message("user", (Audio(b"y" * size),))), beside)
+        store.keep(record(str(number)), before, (Message("user", (Audio(b"y" * size),)),), beside)
         assert store.bytes == held(store) <= 100 and len(store._kept) <= 4
         if beside == 9:
             with suppress(RequestError):
@@ -202,7 +202,7 @@ def test_what_is_held_is_what_is_counted(steps: list[tuple[int, int, int]]) -> N
 
 def test_a_response_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     store = KeptResponses()
-    store.keep(record("late"), (user("hi"),), 5)
+    store.keep(record("late"), (), (user("hi"),), 5)
     assert store.get("late").record == record("late") and store.bytes == 7
     now = kept.time.monotonic()
     monkeypatch.setattr(kept.time, "monotonic", lambda: now + kept.KEPT_RESPONSE_S + 1)
