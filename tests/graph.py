@@ -127,10 +127,10 @@ class Count(TorchDispatchMode):
 
 
 class Crossings(TorchFunctionMode):
-    """Counts what a device would be sent by the host, and asked for by it. On one machine the two are one: so calls are
-    counted, ``.to`` and ``copy_`` from tensors that host memory holds, and not bytes."""
+    """Counts the calls that send a device something of the host, and those that ask it for a value. Without a GPU the
+    two share their memory: so every call that names a device counts as if it were another one."""
 
-    SENT = frozenset({"tensor", "as_tensor", "to", "cuda", "from_numpy"})
+    SENT = frozenset({"tensor", "as_tensor", "to", "cuda"})
     FETCHED = frozenset({"tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__"})
 
     def __init__(self) -> None:
@@ -143,8 +143,8 @@ class Crossings(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func.__name__
-        moves = name != "to" or "device" in kwargs or any(isinstance(arg, torch.device | str) for arg in args[1:])
-        if name in self.SENT and moves:
+        named = "device" in kwargs or any(isinstance(arg, torch.device | str) for arg in args[1:])
+        if (name in self.SENT and named) or (name == "copy_" and kwargs.get("non_blocking")):
             self.sent[where()] += 1
         if name in self.FETCHED:
             self.fetched[where()] += 1

@@ -36,7 +36,9 @@ class Context:
     @property
     def behind(self) -> int:
         """Tokens that the Thinker has read and the Talker has not."""
-        return self.thinker_kv.length - self.talker_kv.length if self.talker_kv is not None else 0
+        if self.talker_kv is None:
+            return 0
+        return max(0, self.thinker_kv.length - self.talker_kv.length)  # behind a prompt it reads a row of its own
 
     @property
     def unread(self) -> int:

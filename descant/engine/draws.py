@@ -240,12 +240,14 @@ class DrawTable:
             sampler.row = self._lend(sampler)
         return sampler.row
 
+    def words(self, sampler: Sampler) -> list[int]:
+        """The DRAW_WORDS of a stream's next draw."""
+        return words_of(sampler, self.row(sampler), self.vocab_size)
+
     def draw(self, samplers: Sequence[Sampler], logits: Tensor) -> Tensor:
         """The next id of each stream from its raw logits (B, V), (B,) int64. Drawn again, it is the same: an id counts
         when it is kept (``Sampler.keep``)."""
-        rows = [self.row(sampler) for sampler in samplers]
-        words = [words_of(one, row, self.vocab_size) for one, row in zip(samplers, rows, strict=True)]
-        sent = torch.tensor(words).to(logits.device)
+        sent = torch.tensor([self.words(sampler) for sampler in samplers]).to(logits.device)
         extras = Extras.of(samplers, logits.device)
         return draw(logits, sent, self.seen, self.banned, Needs.of(samplers), extras)
 

@@ -278,8 +278,8 @@ class Engine:
     def ledger(self) -> Ledger:
         """The ledger of what is lent out now."""
         ledger = self.worker.slots.ledger(self._live_sessions, self._queued)
-        stages = self.worker.stages
-        rows = stages.text_draws.lent + stages.code_draws.lent
+        steps = self.worker.stages.steps
+        rows = steps.thinker.draws.lent + steps.talker.draws.lent
         return replace(ledger, draw_rows=rows, eager_buckets=len(self.step_faults))
 
     @property

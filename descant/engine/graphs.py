@@ -1,8 +1,11 @@
-"""One decode step of many sessions, one new token each; the one file that knows about CUDA graphs and compilation.
+"""One decode step of many sessions, one new token each, and the draw behind it; the one file that knows of CUDA graphs
+and compilation.
 
 Eagerly a step has the shapes that its sessions happen to have. A static step has those of a bucket: rows and pages are
 filled up to powers of two and what is real comes in buffers, so that it can be captured once and replayed, or compiled.
-It reads the same pages and gives the same numbers (law: 1e-5).
+It reads the same pages and gives the same numbers (law: 1e-5). What a step needs of the host comes in one copy.
+
+Axes: B rows, E width of what is read, V ids, P pages of the longest row.
 """
 
 from __future__ import annotations
@@ -11,26 +14,54 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from descant.model.talker import Talker
+from descant.engine.draws import DRAW_WORDS, DrawTable, Extras, Needs, draw
+from descant.engine.sampling import DrawKind, Sampler
+from descant.model.talker import Talker, reply_rows, step_row
 from descant.model.thinker import Thinker
 from descant.nn.attention import grouped_attention
 from descant.nn.cache import Cache, keys_values
-from descant.nn.pages import PADDING_PAGE, PackedBatch, PagedBatch, PageStore, PageTable
+from descant.nn.pages import PADDING_PAGE, PagedBatch, PageStore, PageTable
 
 log = logging.getLogger(__name__)
 
 StepMode = Literal["off", "graphs", "compile"]
-Forward = Callable[[Tensor, Tensor, Cache], tuple[Tensor, ...]]  # x, positions, past -> outputs
+# tokens (B, 1), states (B, 1, E) or None, positions (3, B, 1), past -> outputs (B, ...) each, the last logits (B, V)
+Forward = Callable[[Tensor, Tensor | None, Tensor, Cache], tuple[Tensor, ...]]
 StepRun = Callable[[], tuple[Tensor, ...]]
 
 CAPTURE_AFTER = 8  # eager steps of a bucket before it is captured: a short answer is over before that has paid
 MIN_BUCKET_PAGES = 8
 WARM_UP_RUNS = 3  # runs before a capture, so that libraries have their workspaces; as torch's documentation advises
+ROW_WORDS = 2 + DRAW_WORDS  # of each row: its token, its position, and how it draws
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One row of a step: a token that is read behind the past of a table, and the draw of the next. state (E,): what is
+    added to the token's embedding (None: nothing)."""
+
+    table: PageTable
+    token: int
+    position: int
+    sampler: Sampler
+    state: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """The result of a step. outputs: the forward's, (B, ...) each, the last of them logits (B, V); ids (B,) int64."""
+
+    outputs: tuple[Tensor, ...]
+    ids: Tensor
+
+    @property
+    def logits(self) -> Tensor:
+        return self.outputs[-1]
 
 
 @dataclass(frozen=True)
@@ -54,106 +85,163 @@ class StaticCache:
         return grouped_attention(q.transpose(1, 2), keys, values, self.mask, causal=False)
 
 
-class StepBuffers:
-    """The buffers of one bucket over one store: x (B, 1, E), positions (3, B, 1), words (B, P + 1) int64: the pages of
-    each row, then its length. PromptTokens that nobody has repeat the first, so that they write what it writes."""
+class Bucket(NamedTuple):
+    """The shape of a static step: its rows and the pages of each, and the costliest kind of draw that it makes."""
 
-    def __init__(self, forward: Forward, store: PageStore, x: Tensor, rows: int, pages: int):
+    rows: int
+    pages: int
+    kind: DrawKind
+
+    @property
+    def needs(self) -> Needs:
+        """The work of its draws: all kinds up to ``kind``, and whatever a row may have."""
+        return Needs(frozenset(kind for kind in DrawKind if kind <= self.kind))
+
+    def __str__(self) -> str:
+        return f"{self.rows} rows, {self.pages} pages, {self.kind.name.lower()} draws"
+
+
+class StepBuffers:
+    """The buffers of one bucket over one store and one table of draws.
+
+    words (B, ROW_WORDS + 1 + P) int64: of each row the token, the position, the words of its draw, the length of its
+    past and its pages; states (B, 1, E). A row that nobody has repeats the first, so that it writes what that writes.
+    """
+
+    def __init__(self, forward: Forward, store: PageStore, draws: DrawTable, bucket: Bucket, states: Tensor | None):
         self.forward = forward
         self.size = store.size
-        self.rows = rows
-        self.pages = pages
+        self.bucket = bucket
         self.layers = list(store.layers)  # not the store: it may be forgotten with them
-        self.x = x.new_zeros(rows, 1, x.shape[-1])
-        self.positions = torch.zeros(3, rows, 1, dtype=torch.long, device=x.device)
-        self.words = torch.zeros(rows, pages + 1, dtype=torch.long, device=x.device)
-        self.offsets = torch.arange(pages * store.size, device=x.device)
+        self.seen = draws.seen
+        self.banned = draws.banned
+        device = self.layers[0].device
+        shape = bucket.rows, ROW_WORDS + 1 + bucket.pages
+        self.words = torch.zeros(shape, dtype=torch.long, device=device)
+        self.sent = torch.zeros(shape, dtype=torch.long, pin_memory=self.words.is_cuda)  # what is copied into them
+        self._written = self.sent.numpy()
+        self.copied = torch.cuda.Event() if self.words.is_cuda else None  # type: ignore[no-untyped-call]
+        self.states = None if states is None else states.new_zeros(bucket.rows, 1, states.shape[-1])
+        self.offsets = torch.arange(bucket.pages * store.size, device=device)
 
-    def fill(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> None:
-        """Lay out one step in the buffers; nothing waits for the device."""
-        words = torch.full((self.rows, self.pages + 1), PADDING_PAGE, dtype=torch.long)
-        for row, table in enumerate(tables):
-            words[row, : len(table.pages)] = torch.tensor(table.pages)
-            words[row, -1] = table.length
-        words[len(tables) :] = words[0]
-        if self.words.is_cuda:
-            words = words.pin_memory()  # a copy from other memory waits for the device
-        self.words.copy_(words, non_blocking=True)
-        for buffer, given, axis in ((self.x, x, 0), (self.positions, positions, 1)):
-            buffer.narrow(axis, 0, len(tables)).copy_(given)
-            if len(tables) < self.rows:
-                spare = buffer.narrow(axis, len(tables), self.rows - len(tables))
-                spare.copy_(given.narrow(axis, 0, 1).expand_as(spare))
+    def fill(self, rows: Sequence[StepRow], draws: DrawTable) -> None:
+        """Lay out one step in the buffers, by one copy; nothing waits for the device."""
+        if self.copied is not None:
+            self.copied.synchronize()  # the copy before this one has left; it was over long ago
+        count = len(rows)
+        words = self._written
+        for place, row in enumerate(rows):
+            pages = row.table.pages
+            words[place, : ROW_WORDS + 1] = words_of_row(row, draws) + [row.table.length]
+            words[place, ROW_WORDS + 1 : ROW_WORDS + 1 + len(pages)] = pages
+            words[place, ROW_WORDS + 1 + len(pages) :] = PADDING_PAGE
+        words[count:] = words[0]
+        self.words.copy_(self.sent, non_blocking=True)
+        if self.copied is not None:
+            self.copied.record()
+        if self.states is not None:
+            states = stacked(rows)
+            self.states[:count, 0].copy_(states)
+            if count < self.bucket.rows:
+                self.states[count:, 0].copy_(states[:1].expand(self.bucket.rows - count, -1))
 
     def run(self) -> tuple[Tensor, ...]:
-        """The step on the buffers: static shapes, no branch on a value."""
-        pages = self.words[:, :-1]
-        lengths = self.words[:, -1:]
+        """The step on the buffers, and its draw: static shapes, no branch on a value."""
+        tokens, positions = self.words[:, 0:1], self.words[:, 1:2].expand(3, -1, -1)
+        lengths, pages = self.words[:, ROW_WORDS : ROW_WORDS + 1], self.words[:, ROW_WORDS + 1 :]
         slots = (pages.unsqueeze(-1) * self.size + self.offsets[: self.size]).flatten(1)  # (B, P * size)
         write = slots.gather(1, lengths)
         read = torch.cat((slots[:, :-1], write), dim=1)
         mask = torch.cat((self.offsets[:-1] < lengths, torch.ones_like(write, dtype=torch.bool)), dim=1)
         past = StaticCache(self.layers, read.flatten(), write.flatten(), mask[:, None, None])
-        return self.forward(self.x, self.positions, past)
+        outputs = self.forward(tokens, self.states, positions, past)
+        return *outputs, draw(outputs[-1], self.words[:, 2:ROW_WORDS], self.seen, self.banned, self.bucket.needs)
+
+
+def words_of_row(row: StepRow, draws: DrawTable) -> list[int]:
+    """The ROW_WORDS of a row."""
+    return [row.token, row.position, *draws.words(row.sampler)]
+
+
+def stacked(rows: Sequence[StepRow]) -> Tensor:
+    """The states of rows that have one, (B, E)."""
+    return torch.stack([row.state for row in rows if row.state is not None])
 
 
 class DecodeStep:
     """The step of one decoder over one store: eager, or static in buckets that are made when they have been asked for
     often enough. It belongs to one engine, and runs on one thread.
 
-    eager_buckets: why a bucket of rows and pages could not be made.
+    eager_buckets: why a bucket could not be made.
     """
 
-    def __init__(self, forward: Forward, mode: StepMode):
+    def __init__(self, forward: Forward, draws: DrawTable, mode: StepMode):
         self.forward = forward
+        self.draws = draws
         self.mode = mode
-        self.eager_buckets: dict[tuple[int, int], str] = {}
-        self._made: dict[tuple[int, int], tuple[StepBuffers, StepRun]] = {}
-        self._asked: dict[tuple[int, int], int] = {}
+        self.eager_buckets: dict[Bucket, str] = {}
+        self._made: dict[Bucket, tuple[StepBuffers, StepRun]] = {}
+        self._asked: dict[Bucket, int] = {}
 
-    def __call__(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> tuple[Tensor, ...]:
-        """x (B, T, E), positions (3, B, T), after the pasts of ``tables`` (several: T = 1) -> what forward returns.
-
-        The tables do not count the new tokens yet: whoever keeps the result does (``PageTable.advance``).
-        """
-        if self.mode == "off" or x.shape[1] > 1:
-            return self.eager(x, positions, tables)
-        for table in tables:
-            table.reserve(table.length + 1)
-        bucket = upward(len(tables)), max(MIN_BUCKET_PAGES, upward(max(len(table.pages) for table in tables)))
+    def __call__(self, rows: Sequence[StepRow]) -> Stepped:
+        """One step. The tables do not count the new tokens yet, nor the samplers their draws: whoever keeps the result
+        does (``PageTable.advance``, ``Sampler.keep``). So a step can be made again."""
+        samplers = [row.sampler for row in rows]
+        extras = Extras.of(samplers, self.draws.seen.device)
+        if self.mode == "off":
+            return self.eager(rows, extras)
+        for row in rows:
+            row.table.reserve(row.table.length + 1)
+            self.draws.row(row.sampler)
+        pages = max(MIN_BUCKET_PAGES, upward(max(len(row.table.pages) for row in rows)))
+        bucket = Bucket(upward(len(rows)), pages, max(sampler.kind for sampler in samplers))
         self._asked[bucket] = self._asked.get(bucket, 0) + 1
         if self._asked[bucket] <= CAPTURE_AFTER or bucket in self.eager_buckets:
-            return self.eager(x, positions, tables)
-        return self.static(x, positions, tables, bucket)
+            return self.eager(rows, extras)
+        return self.static(rows, extras, bucket)
 
-    def eager(self, x: Tensor, positions: Tensor, tables: Sequence[PageTable]) -> tuple[Tensor, ...]:
-        new = x.shape[1]
-        return self.forward(x, positions, PagedBatch(tables) if new == 1 else PackedBatch(tables, [new] * len(tables)))
+    def eager(self, rows: Sequence[StepRow], extras: Extras | None) -> Stepped:
+        """The step in the shapes that it has."""
+        words = torch.tensor([words_of_row(row, self.draws) for row in rows]).to(self.draws.seen.device)
+        states = None if rows[0].state is None else stacked(rows)[:, None]
+        past = PagedBatch([row.table for row in rows])
+        outputs = self.forward(words[:, 0:1], states, words[:, 1:2].expand(3, -1, -1), past)
+        needs = Needs.of([row.sampler for row in rows])
+        return Stepped(outputs, draw(outputs[-1], words[:, 2:], self.draws.seen, self.draws.banned, needs, extras))
 
-    def static(
-        self, x: Tensor, positions: Tensor, tables: Sequence[PageTable], bucket: tuple[int, int]
-    ) -> tuple[Tensor, ...]:
+    def static(self, rows: Sequence[StepRow], extras: Extras | None, bucket: Bucket) -> Stepped:
         """The step in its bucket. One that cannot be made is eager from then on; the others stay as they are."""
-        store = tables[0].store
-        if self._made and next(iter(self._made.values()))[0].layers[0] is not store.layers[0]:
-            self._made.clear()  # the store has grown: its tensors are new ones
+        self._forget_outgrown(rows[0].table.store)
         if bucket not in self._made:
-            buffers = StepBuffers(self.forward, store, x, *bucket)
-            buffers.fill(x, positions, tables)
+            buffers = StepBuffers(self.forward, rows[0].table.store, self.draws, bucket, rows[0].state)
+            buffers.fill(rows, self.draws)
             try:
                 run = STEP_COMPILERS[self.mode](buffers.run)
                 run()
             except RuntimeError as error:
                 graph_pool.cache_clear()  # a capture that failed leaves its pool in disorder: the next takes another
-                outputs = self.eager(x, positions, tables)  # raises by itself where the input is at fault
+                stepped = self.eager(rows, extras)  # raises by itself where the input is at fault
                 reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
                 self.eager_buckets[bucket] = reason
-                log.warning("decode steps of %d rows and %d pages stay eager: %s", *bucket, reason)
-                return outputs
+                log.warning("decode steps of %s stay eager: %s", bucket, reason)
+                return stepped
             self._made[bucket] = buffers, run
         buffers, run = self._made[bucket]
-        buffers.fill(x, positions, tables)
-        return tuple(out[: len(tables)].clone() for out in run())  # the next step writes where these are
+        buffers.fill(rows, self.draws)
+        # copies: the next step writes where these are
+        *outputs, ids = (out[: len(rows)].clone() for out in run())
+        if extras is not None:  # what few ask for is not part of what was captured
+            words = buffers.words[: len(rows), 2:ROW_WORDS]
+            ids = draw(outputs[-1], words, self.draws.seen, self.draws.banned, bucket.needs, extras)
+        return Stepped(tuple(outputs), ids)
+
+    def _forget_outgrown(self, store: PageStore) -> None:
+        """Let go of what was made, if the store or the table of draws has grown: its tensors are new ones."""
+        if not self._made:
+            return
+        made, _ = next(iter(self._made.values()))
+        if made.layers[0] is not store.layers[0] or made.seen is not self.draws.seen:
+            self._made.clear()
 
 
 def upward(count: int) -> int:
@@ -198,27 +286,30 @@ STEP_COMPILERS: Mapping[StepMode, Callable[[StepRun], StepRun]] = {"graphs": cap
 class DecodeSteps:
     """The steps of a model's decoders. mode None: graphs where the weights are on CUDA, else off."""
 
-    def __init__(self, thinker: Thinker, talker: Talker | None, mode: StepMode | None):
+    def __init__(self, thinker: Thinker, talker: Talker | None, mode: StepMode | None, rows: int = 4):
         mode = mode or ("graphs" if thinker.device.type == "cuda" else "off")
         self.mode: StepMode = mode
 
-        def think(x: Tensor, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
-            hidden = thinker(x, positions, past)
-            return hidden, thinker.logits(hidden[:, -1])
+        def think(tokens: Tensor, _: Tensor | None, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
+            embeds = thinker.embed_tokens(tokens)
+            hidden = thinker(embeds, positions, past)
+            return reply_rows(embeds, hidden)[:, 0], thinker.logits(hidden[:, -1])
 
-        def sing(x: Tensor, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
-            assert talker is not None
-            return (talker(x, positions, past),)
+        def sing(tokens: Tensor, states: Tensor | None, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
+            assert talker is not None and states is not None
+            return (talker(step_row(talker, tokens, states), positions, past)[:, -1],)
 
-        self.thinker = DecodeStep(think, mode)  # x (B, T, D) -> hidden (B, T, D), logits (B, V) of the last row
-        self.talker = DecodeStep(sing, mode)  # rows (B, T, E) -> logits (B, T, C)
+        ids = 0 if talker is None else talker.cfg.decoder.vocab_size
+        texts = DrawTable(thinker.cfg.text.vocab_size, thinker.device, rows)
+        self.thinker = DecodeStep(think, texts, mode)  # reply states (B, E), logits (B, V)
+        self.talker = DecodeStep(sing, DrawTable(ids, thinker.device, rows), mode)  # logits (B, C)
 
     @property
     def faults(self) -> tuple[str, ...]:
         """The buckets that could not be made and are eager, one line each. May be read from any thread."""
         steps = {"thinker": self.thinker, "talker": self.talker}
         return tuple(
-            f"{name}, {rows} rows, {pages} pages: {reason}"
+            f"{name}, {bucket}: {reason}"
             for name, step in steps.items()
-            for (rows, pages), reason in list(step.eager_buckets.items())
+            for bucket, reason in list(step.eager_buckets.items())
         )

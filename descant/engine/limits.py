@@ -53,6 +53,11 @@ class Limits(CheckedOptions):
         if not isinstance(self.scheduler, SchedulerConfig):
             raise OptionError(f"Limits: scheduler={shortened(self.scheduler)}; write a SchedulerConfig")
 
+    @property
+    def store_sizes(self) -> tuple[int, int, int]:
+        """Tokens of the Thinker's store and of the Talker's, and tokens of a page."""
+        return self.tokens, self.talker_tokens, self.page
+
     def pages(self, tokens: int, talker_tokens: int) -> Reservation:
         """The pages that so many tokens of the Thinker and of the Talker fill."""
         return -(-tokens // self.page), -(-talker_tokens // self.page)

@@ -20,17 +20,19 @@ from descant.engine.context import Context
 from descant.engine.models import Models
 from descant.model.talker import Talker, prompt_rows
 from descant.model.thinker import Thinker
-from descant.nn.pages import PackedBatch
+from descant.nn.pages import PackedBatch, PageTable
 from descant.tokens import EncoderInput, MediaSpan
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The tokens start .. stop - 1 of a context, which come next."""
+    """The tokens start .. stop - 1 of a context, which come next. speaker (E,): the row that the Talker reads behind
+    them (None: they do not end a prompt that is answered by voice)."""
 
     context: Context
     start: int
     stop: int
+    speaker: Tensor | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -48,6 +50,8 @@ class Chunk:
         """Count its tokens: the pass is through."""
         for table in self.context.tables:
             table.advance(len(self))
+        if self.speaker is not None and self.context.talker_kv is not None:
+            self.context.talker_kv.advance(1)
         self.context.forget_features(self.stop)
 
 
@@ -98,14 +102,32 @@ def read_chunks(thinker: Thinker, talker: Talker | None, chunks: Sequence[Chunk]
     positions = torch.cat(spread, dim=1)[:, None].to(thinker.device)
     sizes = [len(chunk) for chunk in chunks]
     hidden = thinker(embeds, positions, PackedBatch([chunk.context.thinker_kv for chunk in chunks], sizes))
-    spoken = [chunk.context.talker_kv is not None for chunk in chunks]
-    tables = [table for chunk in chunks if (table := chunk.context.talker_kv) is not None]
-    if talker is not None and tables:
-        filled = torch.cat([one.filled()[chunk.start : chunk.stop] for one, chunk in zip(tokens, chunks, strict=True)])
-        rows = prompt_rows(embeds, hidden, filled.to(thinker.device))
-        rows, at = of_chunks(rows, 1, sizes, spoken), of_chunks(positions, 2, sizes, spoken)
-        talker.decoder(talker.proj(rows), at, PackedBatch(tables, [n for n, kept in zip(sizes, spoken) if kept]))
+    if talker is not None:
+        follow_chunks(talker, chunks, embeds, hidden)
     return [hidden[0, end - 1] for end in accumulate(sizes)]
+
+
+def follow_chunks(talker: Talker, chunks: Sequence[Chunk], embeds: Tensor, hidden: Tensor) -> None:
+    """One pass of the Talker over the chunks that are spoken of, and the speaker's rows behind them; embeds, hidden
+    (1, T, D): what the Thinker read and found."""
+    filled = torch.cat([chunk.context.tokens.filled()[chunk.start : chunk.stop] for chunk in chunks])
+    parts = torch.split(prompt_rows(embeds, hidden, filled.to(talker.device)), [len(chunk) for chunk in chunks], 1)
+    tables, counts = list[PageTable](), list[int]()
+    rows, positions = list[Tensor](), list[Tensor]()
+    for chunk, part in zip(chunks, parts, strict=True):
+        if (table := chunk.context.talker_kv) is None:
+            continue
+        tokens = chunk.context.tokens
+        rows.append(part)
+        positions.append(tokens.positions[:, chunk.start : chunk.stop])
+        if chunk.speaker is not None:
+            rows.append(chunk.speaker[None, None])
+            positions.append(torch.full((3, 1), tokens.next_position))
+        tables.append(table)
+        counts.append(len(chunk) + (chunk.speaker is not None))
+    if tables:
+        at = torch.cat(positions, dim=1)[:, None].to(talker.device)
+        talker.decoder(talker.proj(torch.cat(rows, dim=1)), at, PackedBatch(tables, counts))
 
 
 def read_replies(talker: Talker, contexts: Sequence[Context], counts: Sequence[int]) -> list[int]:
@@ -119,11 +141,3 @@ def read_replies(talker: Talker, contexts: Sequence[Context], counts: Sequence[i
     positions = torch.cat(spread, dim=1)[:, None].to(talker.device)
     talker.decoder(talker.proj(torch.stack(states)[None]), positions, PackedBatch(tables, counts))
     return list(counts)
-
-
-def of_chunks(x: Tensor, dim: int, sizes: Sequence[int], kept: Sequence[bool]) -> Tensor:
-    """Of packed tokens, which lie on the axis ``dim`` of x, those of the chunks that are kept."""
-    if all(kept):
-        return x
-    parts = torch.split(x, list(sizes), dim)
-    return torch.cat([part for part, keep in zip(parts, kept, strict=True) if keep], dim)

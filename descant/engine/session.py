@@ -111,8 +111,8 @@ class Request:
 
 @dataclass(eq=False)
 class TextStream:
-    """The Thinker's side of an answer. start: the position of the first token; logits (V,): from which the next id is
-    chosen (None: the last id is still to be read back)."""
+    """The Thinker's side of an answer. start: the position of the first token; drawn: the id that comes next (None: it
+    is still to be drawn), from logits (V,); unread: the last id is still to be read back."""
 
     sampler: Sampler
     writing: Writing
@@ -120,6 +120,8 @@ class TextStream:
     start: int
     max_tokens: int
     logits: Tensor | None = None
+    drawn: int | None = None
+    unread: bool = False
     ids: list[int] = field(default_factory=list)  # without the stop id
     pieces: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
@@ -135,9 +137,9 @@ class SpeechStream:
     """The Talker's side of an answer, and the codec's.
 
     start: the position of the speaker row. states: reply states (hidden + embedding), (E,) each, that wait to be eaten,
-    one a code. tail (2, E): the text_end state and the text_pad state. input (T, E): what the Talker reads next, its
-    first two rows at once and then one a code. logits (C,): from which the next code is chosen. decoded: codes that the
-    codec decoder was given.
+    one a code. tail (2, E): the text_end state and the text_pad state. input (E,): the state that the Talker reads
+    next, with the code before it. drawn: the code that comes next, from logits (C,). decoded: codes that the codec
+    decoder was given.
     """
 
     voice: PreparedVoice
@@ -151,6 +153,7 @@ class SpeechStream:
     states: deque[Tensor] = field(default_factory=deque)
     input: Tensor | None = None
     logits: Tensor | None = None
+    drawn: int | None = None
     codes: list[int] = field(default_factory=list)  # without the stop code
     decoded: int = 0
     samples: int = 0  # emitted so far

@@ -8,7 +8,8 @@ fails is tried again with each of them by itself. Nothing of a session moves bef
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,10 +19,9 @@ from descant.config import TalkerConfig
 from descant.engine.boundary import each, together
 from descant.engine.chances import Noted, note_chances, token_chance
 from descant.engine.context import Context
-from descant.engine.draws import DrawTable
 from descant.engine.emit import Wave, emit_audio, emit_written, end_text
 from descant.engine.grammar import Constraint
-from descant.engine.graphs import DecodeSteps, StepMode
+from descant.engine.graphs import DecodeSteps, StepMode, StepRow
 from descant.engine.models import Models, Stores
 from descant.engine.prefill import Chunk, encode_media, next_chunk, read_chunks, read_replies
 from descant.engine.regions import GraphRegions
@@ -40,24 +40,23 @@ from descant.engine.writing import Writing, begun_call
 from descant.errors import OptionError, SessionError
 from descant.inputs.tokenizer import TOOL_CALL
 from descant.model.codec import CodecState, Token2Wav
-from descant.model.talker import Talker, first_row, reply_rows, speaker_row, step_row, tail_rows
+from descant.model.talker import Talker, speaker_row, tail_rows
 from descant.nn.pages import PageTable
 
+Draw = tuple[int, Noted | None]  # an id, and its note
+NOBODY = reciting(())  # draws where nothing is to be drawn
 NO_VOICE = "this model has no voice: it comes without a Talker; ask with speech=False"
 
 
 class Stages:
     """The models of one engine, its stores and its step buffers, and what is done with them. One thread at a time."""
 
-    def __init__(self, models: Models, stores: Stores, step_mode: StepMode | None = None):
+    def __init__(self, models: Models, stores: Stores, step_mode: StepMode | None = None, sessions: int = 3):
         self.models = models
         self.stores = stores
-        self.steps = DecodeSteps(models.thinker, models.talker, step_mode)
-        device = models.thinker.device
-        self.text_draws = DrawTable(models.thinker.cfg.text.vocab_size, device)
-        codes = 0 if models.talker is None else models.talker.cfg.decoder.vocab_size
-        self.code_draws = DrawTable(codes, device)
+        self.steps = DecodeSteps(models.thinker, models.talker, step_mode, sessions + 1)
         self.regions = GraphRegions(self.steps.mode)
+        self._speakers: dict[int, Tensor] = {}
 
     @property
     def talker(self) -> Talker:
@@ -146,7 +145,7 @@ class Stages:
         ready = each(rooms, lambda session: session.context.adopt())
         late = {session: min(rooms[session], session.context.behind) for session in ready if session.context.behind}
         together(list(late), lambda group: self.follow(group, late), lambda session, read: session.context.heard(read))
-        chunks = {s: next_chunk(s.context, rooms[s] - late.get(s, 0)) for s in ready if not s.ended}
+        chunks = {s: self.next_chunk(s, rooms[s] - late.get(s, 0)) for s in ready if not s.ended}
         due = [session for session, chunk in chunks.items() if len(chunk)]
         together(
             [session for session in due if chunks[session].unseen],
@@ -158,6 +157,21 @@ class Stages:
             lambda group: self.read_chunks(group, chunks),
             lambda session, logits: keep_chunk(session, chunks[session], logits),
         )
+
+    def next_chunk(self, session: Session, room: int) -> Chunk:
+        """The chunk that a session reads next; behind the last token of a prompt the Talker reads the speaker's row."""
+        chunk = next_chunk(session.context, room)
+        if session.speech is None or session.phase is not Phase.PREFILL or chunk.stop < len(session.context.tokens):
+            return chunk
+        return replace(chunk, speaker=self.speaker(session.speech.voice.bos_token))
+
+    def speaker(self, token: int) -> Tensor:
+        """The speaker's row (E,) of a voice; made once."""
+        if token not in self._speakers:
+            thinker = self.models.thinker
+            bos = thinker.embed_tokens(torch.tensor(token, device=thinker.device))
+            self._speakers[token] = speaker_row(self.talker, bos)
+        return self._speakers[token]
 
     def follow(self, sessions: Sequence[Session], counts: Mapping[Session, int]) -> list[int]:
         """Have the Talker read what only the Thinker has read; returns how many tokens, of each session."""
@@ -172,50 +186,36 @@ class Stages:
         logits = iter(thinker.logits(torch.stack(ends)) if ends else ())
         return [next(logits) if last else None for last in complete]
 
-    # ------------------------------------------------------------ draw
-
-    def draw(self, table: DrawTable, streams: Mapping[Session, TextStream | SpeechStream]) -> dict[Session, int]:
-        """Draw an id for each stream from its logits; the host waits once for all. A session that fails is left out."""
-        found: dict[Session, int] = {}
-
-        def compute(sessions: Sequence[Session]) -> list[tuple[int, Noted | None]]:
-            chosen = [streams[session] for session in sessions]
-            logits = torch.stack([stream.logits for stream in chosen if stream.logits is not None])
-            ids = table.draw([stream.sampler for stream in chosen], logits)
-            tops = [stream.logprobs if isinstance(stream, TextStream) else None for stream in chosen]
-            return list(zip(ids.tolist(), note_chances(logits, ids, tops), strict=True))
-
-        def keep(session: Session, drawn: tuple[int, Noted | None]) -> None:
-            stream = streams[session]
-            found[session] = drawn[0]
-            stream.sampler.keep(drawn[0])
-            if isinstance(stream, TextStream):
-                stream.noted = drawn[1]
-
-        together(list(streams), compute, keep)
-        return found
-
     # ------------------------------------------------------------ think
 
     def think(self, sessions: Sequence[Session]) -> None:
-        """Write one token in every session that thinks, and read it back: its state is what the Talker eats.
+        """Write one token in every session that thinks, and read it back: its state is what the Talker eats, and its
+        scores draw the next token. The host waits for the ids once, for all.
 
         The stop token is never read back and has no state. The last token before the length limit is read back all the
         same when there is speech: its word must be spoken.
         """
-        thinking = {session: session.text for session in sessions if session.phase is Phase.THINKING}
-        ids = self.draw(self.text_draws, thinking)
-        alive = each(ids, lambda session: self.choose_token(session, ids[session]))
-        together([session for session in alive if session.text.logits is None], self.read_back, keep_state)
+        thinking = [session for session in sessions if session.phase is Phase.THINKING]
+        together([session for session in thinking if session.text.drawn is None], self.draw_first, keep_draw)
+        alive = each([session for session in thinking if not session.ended], self.choose_token)
+        together([session for session in alive if session.text.unread], self.read_back, keep_state)
         for session in alive:
             if session.phase is Phase.SPEAKING and session.speech is not None:
                 session.speech.end_text(session.text.writing.rest())
 
-    def choose_token(self, session: Session, chosen: int) -> None:
-        """Write the id that was drawn; logits None afterwards says that it is to be read back."""
-        check_id(chosen)
+    def draw_first(self, sessions: Sequence[Session]) -> list[Draw]:
+        """Draw the first id of each answer from the scores behind its prompt."""
+        texts = [session.text for session in sessions]
+        logits = torch.stack([text.logits for text in texts if text.logits is not None])
+        ids = self.steps.thinker.draws.draw([text.sampler for text in texts], logits)
+        return noted_draws(texts, ids, logits)
+
+    def choose_token(self, session: Session) -> None:
+        """Write the id that was drawn, and say whether it is to be read back."""
         text = session.text
         speech = session.speech
+        chosen = check_id(text.drawn)
+        text.drawn = None
         if not text.ids:  # what gave no numbers is nobody else's
             session.context.publish()
         if text.constraint is not None:
@@ -233,20 +233,21 @@ class Stages:
                 speech.end_text()
         complete = text.writing.complete
         over = complete or len(text.ids) >= text.max_tokens
-        if not over or (speech is not None and speech.singing):
-            text.logits = None
+        text.unread = not over or (speech is not None and speech.singing)
         if over:
             end_text(session, "stop" if complete else "length")
 
-    def read_back(self, sessions: Sequence[Session]) -> Iterable[tuple[Tensor, Tensor]]:
+    def read_back(self, sessions: Sequence[Session]) -> list[tuple[Tensor, Tensor, Draw]]:
         """Feed the Thinker the token that each session has just written -> its state (D,) (hidden + embedding), which
-        is what the Talker eats, and logits (V,)."""
-        thinker = self.models.thinker
+        is what the Talker eats, the logits (V,) behind it, and what they draw: nothing that counts, if the text is
+        over."""
         texts = [session.text for session in sessions]
-        embeds = thinker.embed_tokens(torch.tensor([[text.ids[-1]] for text in texts], device=thinker.device))
-        at = each_at([text.start + len(text.ids) - 1 for text in texts], thinker.device)
-        hidden, logits = self.steps.thinker(embeds, at, [text.kv for text in texts])
-        return zip(reply_rows(embeds, hidden)[:, 0], logits, strict=True)
+        rows = []
+        for session, text in zip(sessions, texts, strict=True):
+            sampler = text.sampler if session.phase is Phase.THINKING else NOBODY
+            rows.append(StepRow(text.kv, text.ids[-1], text.start + len(text.ids) - 1, sampler))
+        made = self.steps.thinker(rows)
+        return list(zip(made.outputs[0], made.logits, noted_draws(texts, made.ids, made.logits), strict=True))
 
     # ------------------------------------------------------------ talk
 
@@ -256,40 +257,29 @@ class Stages:
         streams = {s: s.speech for s in sessions if s.phase in answering and s.speech is not None and s.speech.singing}
         ready = each(streams, lambda session: self.lay_input(streams[session]))
         fed = [session for session in ready if streams[session].input is not None]
-        begun = [s for s in fed if streams[s].codes]
-        for group in [*([s] for s in fed if s not in begun), begun]:
-            together(group, lambda group: self.sing([streams[s] for s in group]), keep_scores)
-        codes = self.draw(self.code_draws, {session: streams[session] for session in fed if not session.ended})
-        each(codes, lambda session: self.choose_code(streams[session], codes[session]))
+        sung = together(fed, lambda group: self.sing([streams[session] for session in group]), keep_scores)
+        each(sung, lambda session: self.choose_code(streams[session]))
 
     def lay_input(self, speech: SpeechStream) -> None:
-        """Lay out what the Talker reads to sing the next code: speaker's and first row, then one row for each code.
+        """Lay out the state that the Talker eats to sing the next code. Nothing when the Thinker is behind: feeding the
+        pad state now would change the answer."""
+        speech.input = speech.next_state()
 
-        Nothing when the Thinker is behind: feeding the pad state now would change the answer.
-        """
-        state = speech.next_state()
-        if state is None:
-            return
-        if speech.codes:
-            speech.input = step_row(self.talker, torch.tensor(speech.codes[-1:], device=self.talker.device), state)
-            return
-        bos = self.models.thinker.embed_tokens(torch.tensor(speech.voice.bos_token, device=self.talker.device))
-        speech.input = torch.stack((speaker_row(self.talker, bos), first_row(self.talker, state)))
+    def sing(self, streams: Sequence[SpeechStream]) -> list[tuple[Tensor, int]]:
+        """One step of the Talker over the codes that were sung last and the states that were laid out -> logits (C,) of
+        each stream, and the code that they draw."""
+        start = self.talker.cfg.codec_start_id
+        rows = [
+            StepRow(s.kv, s.codes[-1] if s.codes else start, s.start + 1 + len(s.codes), s.sampler, s.input)
+            for s in streams
+        ]
+        made = self.steps.talker(rows)
+        return list(zip(made.logits, made.ids.tolist(), strict=True))
 
-    def sing(self, streams: Sequence[SpeechStream]) -> Iterable[Tensor]:
-        """One pass of the Talker over the rows that were laid out -> logits (C,) of each stream; several streams bring
-        one row each."""
-        rows = torch.stack([speech.input for speech in streams if speech.input is not None])
-        new = rows.shape[1]
-        last = each_at([speech.start + 1 + len(speech.codes) for speech in streams], self.talker.device)
-        at = last + torch.arange(1 - new, 1, device=self.talker.device)
-        (logits,) = self.steps.talker(rows, at, [speech.kv for speech in streams])
-        return logits[:, -1]
-
-    def choose_code(self, speech: SpeechStream, chosen: int) -> None:
+    def choose_code(self, speech: SpeechStream) -> None:
         """Keep the code that was drawn, or end the codes."""
-        check_id(chosen)
-        speech.logits = None
+        chosen = check_id(speech.drawn)
+        speech.drawn = speech.logits = None
         if chosen not in self.models.stop_codes:
             speech.codes.append(chosen)
             if len(speech.codes) < speech.max_codes:
@@ -365,31 +355,43 @@ def keep_chunk(session: Session, chunk: Chunk, logits: Tensor | None) -> None:
         session.enter(Phase.THINKING)
 
 
-def keep_state(session: Session, made: tuple[Tensor, Tensor]) -> None:
-    """Keep the state and the logits of the token that was read back; the state is queued for the Talker."""
-    state, session.text.logits = made
+def noted_draws(texts: Sequence[TextStream], ids: Tensor, logits: Tensor) -> list[Draw]:
+    """The draws ids (B,) from logits (B, V), with the notes that some want; here the host waits for them."""
+    return list(zip(ids.tolist(), note_chances(logits, ids, [text.logprobs for text in texts]), strict=True))
+
+
+def keep_draw(session: Session, drawn: Draw) -> None:
+    """Keep the id that is written next."""
+    session.text.drawn, session.text.noted = drawn
+    session.text.sampler.keep(drawn[0])
+
+
+def keep_state(session: Session, made: tuple[Tensor, Tensor, Draw]) -> None:
+    """Keep the state of the token that was read back, which is queued for the Talker, and the id that comes next."""
+    state, session.text.logits, drawn = made
+    session.text.unread = False
     session.text.kv.advance(1)
     if session.reply_states is not None:
         session.reply_states.append(state)
     if session.speech is not None and session.speech.singing:
         session.speech.states.extend(session.text.writing.heard(state))
+    if session.phase is Phase.THINKING:
+        keep_draw(session, drawn)
 
 
-def keep_scores(session: Session, scores: Tensor) -> None:
-    """Keep the logits that the Talker gave for the rows that it was fed."""
+def keep_scores(session: Session, made: tuple[Tensor, int]) -> None:
+    """Keep the code that comes next, and the logits that drew it."""
     speech = session.speech
-    assert speech is not None and speech.input is not None
-    speech.kv.advance(len(speech.input))
-    speech.logits = scores
+    assert speech is not None
+    speech.kv.advance(1)
     speech.input = None
+    speech.logits, speech.drawn = made
+    speech.sampler.keep(made[1])
 
 
-def check_id(chosen: int) -> None:
-    """Refuse an id whose logits were not numbers."""
-    if chosen == BROKEN_ID:
+def check_id(drawn: int | None) -> int:
+    """The id that was drawn. SessionError where the logits were not numbers."""
+    assert drawn is not None
+    if drawn == BROKEN_ID:
         raise SessionError("the model's scores are not numbers: the input, or the weights, are broken")
-
-
-def each_at(positions: Sequence[int], device: torch.device) -> Tensor:
-    """One text position for each row of a batch, (3, B, 1) int64."""
-    return torch.tensor(positions, device=device).expand(3, -1)[..., None]
+    return drawn

@@ -11,12 +11,9 @@ token on the left, so that the mask stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from descant.engine.draws import DrawTable
 from descant.engine.limits import most_tokens
 from descant.engine.models import Models, Stores, new_stores
 from descant.engine.prefill import encode
@@ -37,14 +34,13 @@ class NotedStages(Stages):
         self.texts = Notes()
         self.codes = Notes()
 
-    def draw(self, table: DrawTable, streams: Mapping[Session, TextStream | SpeechStream]) -> dict[Session, int]:
-        notes = self.texts if table is self.text_draws else self.codes
-        logits = {session: stream.logits for session, stream in streams.items()}
-        found = super().draw(table, streams)
-        for session, index in found.items():
-            if (row := logits[session]) is not None:
-                notes.add(row, index)
-        return found
+    def choose_token(self, session: Session) -> None:
+        self.texts.add(session.text)
+        super().choose_token(session)
+
+    def choose_code(self, speech: SpeechStream) -> None:
+        self.codes.add(speech)
+        super().choose_code(speech)
 
 
 class Notes:
@@ -54,10 +50,11 @@ class Notes:
         self._logits: list[Tensor] = []
         self._ids: list[int] = []
 
-    def add(self, logits: Tensor, index: int) -> None:
+    def add(self, stream: TextStream | SpeechStream) -> None:
         """The raw logits (V,) of a step, and what was drawn."""
-        self._logits.append(logits.float().cpu().clone())
-        self._ids.append(index)
+        assert stream.logits is not None and stream.drawn is not None
+        self._logits.append(stream.logits.float().cpu().clone())
+        self._ids.append(stream.drawn)
 
     def logits(self) -> Tensor:
         """All logits, (steps, V)."""

@@ -62,7 +62,7 @@ class EngineWorker:
 
     def __init__(self, models: Models, limits: Limits, step_mode: StepMode | None = None):
         self.limits = limits
-        self.stages = Stages(models, new_stores(models, limits.tokens, limits.talker_tokens, limits.page), step_mode)
+        self.stages = Stages(models, new_stores(models, *limits.store_sizes), step_mode, limits.sessions)
         self.slots = SlotTable(limits, self.stages.stores)
         self.pending: dict[int, PendingRequest] = {}  # by the answer's number, in the order of asking
         self.mail: dict[int, SessionMail] = {}  # by the live session's number

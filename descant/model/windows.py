@@ -197,9 +197,7 @@ class VelocityField:
             now = [rows_of_all[k : k + 1] for rows_of_all in self.times]
             lengths = None if self.lengths is None else self.lengths.repeat(len(condition))
             branches = x.repeat(len(condition), 1, 1)
-            out, own = self.dit.window(
-                branches, now, condition.flatten(0, 1), angles, past, self.keep, lengths
-            )
+            out, own = self.dit.window(branches, now, condition.flatten(0, 1), angles, past, self.keep, lengths)
             kept.append(own.view(len(own), len(condition), len(x), *own.shape[2:]))
             spoken, *null = out.chunk(len(condition))
             if null:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @lru_cache(maxsize=16)
@@ -31,6 +32,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * rms_normalise(x.float(), self.eps).to(
-            x.dtype
-        )  # the weight after the cast, as the official
+        if x.device.type == "cpu":
+            normal = rms_normalise(x.float(), self.eps).to(x.dtype)
+        else:  # one kernel, which computes in float32 as well
+            normal = F.rms_norm(x, x.shape[-1:], None, self.eps)
+        return self.weight * normal  # the weight after the cast, as the official

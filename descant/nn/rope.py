@@ -62,10 +62,15 @@ def rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tens
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (..., D) turned by cos, sin that broadcast against it; in float32, returned in its own dtype.
+    """x (..., D) turned by cos, sin that broadcast against it; in float32, returned in its own dtype."""
+    return turned(x, cos, sin).to(x.dtype)
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """``turn``, returned in float32: for who writes it into another tensor, which casts it by itself.
 
     The first half of sin is negative: so halves that change places need no other sign.
     """
     wide = x.float()
     first, second = wide.chunk(2, dim=-1)
-    return torch.addcmul(wide * cos, torch.cat((second, first), dim=-1), sin).to(x.dtype)
+    return torch.addcmul(wide * cos, torch.cat((second, first), dim=-1), sin)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from descant.engine import stages as stages_module
 from descant.engine.sampling import BROKEN_ID, reciting
 from descant.engine.session import PHASES_AFTER, Phase, Session, SpeechPhase, SpeechStream
 from descant.errors import OptionError, SessionError
@@ -44,19 +43,18 @@ def test_the_host_waits_for_no_single_draw(how: Sampling) -> None:
     for session, row in zip(sessions, rows, strict=True):
         session.text.logits = row
     with Waits() as waits:
-        found = STAGES.draw(STAGES.text_draws, {session: session.text for session in sessions})
+        found = STAGES.draw_first(sessions)
     assert waits.count == 0
-    assert [found[session] == BROKEN_ID for session in sessions] == [False, False, True, False]
+    assert [drawn == BROKEN_ID for drawn, _ in found] == [False, False, True, False]
 
 
 def test_a_draw_that_fails_ends_its_session_alone() -> None:
-    sessions = [STAGES.open(rig.request(seed=seed)) for seed in range(3)]
-    sessions[1].text.sampler.last = "no dice"  # type: ignore[assignment]
-    row = torch.randn(MODELS.thinker.cfg.text.vocab_size)
+    sessions = [spoken() for _ in range(3)]
     for session in sessions:
-        session.text.logits = row
-    found = STAGES.draw(STAGES.text_draws, {session: session.text for session in sessions})
-    assert [found.get(session) for session in sessions] == [int(row.argmax()), None, int(row.argmax())]
+        begin(session)
+    sessions[1].text.sampler.last = "no dice"  # type: ignore[assignment]
+    STAGES.think(sessions)
+    assert [session.text.ids for session in sessions] == [[REPLY[0]], [], [REPLY[0]]]
     assert [s.phase is Phase.FAILED for s in sessions] == [False, True, False]
 
 
@@ -103,7 +101,7 @@ def test_the_talker_eats_the_prompt_then_one_reply_row_per_code_then_end_and_pad
     seen, session = watch_rows(monkeypatch), spoken()
     list(run(STAGES, session))
     assert len(session.speech.codes) == 40 > len(REPLY) + 2
-    assert [len(rows) for rows in seen] == [14, 2] + [1] * 39
+    assert [len(rows) for rows in seen] == [15] + [1] * 40  # behind the prompt, the speaker's row
     torch.testing.assert_close(torch.cat(seen), expected_rows(session, list(REPLY)), rtol=1e-4, atol=1e-5)
 
 
@@ -266,8 +264,8 @@ def test_a_failure_is_one_session_s_own(monkeypatch: pytest.MonkeyPatch, caplog:
     other = run(STAGES, spoken())
     next(other)
     with monkeypatch.context() as patch:
-        patch.setattr(stages_module, "step_row", broken)
         session = spoken()
+        patch.setattr(session.text.writing, "push", broken)
         with pytest.raises(SessionError, match=r"failed while thinking: RuntimeError: out of rows\. .*ask again"):
             list(run(STAGES, session))
     assert session.phase is Phase.FAILED and session.id in caplog.text

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from descant.engine import graphs
+from descant.engine.draws import DrawTable
 from descant.engine.engine import Engine
-from descant.engine.graphs import DecodeStep, StepMode, StepRun
+from descant.engine.graphs import DecodeStep, StepMode, StepRow, StepRun
+from descant.engine.sampling import Sampler
 from descant.model.decoder import Decoder
 from descant.nn.cache import Cache
 from descant.nn.pages import PageTable
-from descant.types import Finished
+from descant.types import Finished, Sampling
 from tests.engine import rig
 from tests.engine.alone import stream
 from tests.laws.test_engine import counts, finish, same, taken
-from tests.laws.test_pages import CFG, Reader, body, feed, fork, rows, sequential_positions, store
+from tests.laws.test_pages import CFG, Reader, body, feed, fork, rows, store
 
 __all__ = ["body"]
 
@@ -53,21 +55,35 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     return plain
 
 
+HOT = (Sampling(), Sampling(1.0), Sampling(0.9, 3, 0.8, 1.3), Sampling(1.2, top_p=0.7))
+
+
 def stepper(body: Decoder, mode: StepMode = "compile") -> DecodeStep:
-    def forward(x: Tensor, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
-        return (body(x, positions, past),)
+    def forward(_: Tensor, states: Tensor | None, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
+        assert states is not None
+        hidden = body(states, positions, past)
+        return hidden, hidden[:, -1]
 
-    return DecodeStep(forward, mode)
+    return DecodeStep(forward, DrawTable(CFG.hidden_size, torch.device("cpu"), 16), mode)
 
 
-def step(run: DecodeStep, body: Decoder, readers: list[Reader], rng: random.Random) -> None:
-    x = torch.stack([rows(1, rng) for _ in readers])
-    at = torch.tensor([reader.table.length for reader in readers]).expand(3, -1)[..., None]
-    (hidden,) = run(x, at, [reader.table for reader in readers])
-    for reader, fresh, out in zip(readers, x, hidden, strict=True):
+def row(table: PageTable, x: Tensor, how: Sampling = HOT[0], seed: int = 0) -> StepRow:
+    return StepRow(table, 0, table.length, Sampler(how, seed=seed, prompt=torch.tensor([1, 2]), banned=(3,)), x)
+
+
+def step(
+    run: DecodeStep, body: Decoder, readers: list[Reader], rng: random.Random, how: Sampling | None = None
+) -> None:
+    x = [rows(1, rng) for _ in readers]
+    hows = [(how or rng.choice(HOT), rng.randrange(100)) for _ in readers]
+    made = run([row(reader.table, one[0], *how) for reader, one, how in zip(readers, x, hows, strict=True)])
+    drawn = DrawTable(CFG.hidden_size, torch.device("cpu"))
+    for place, (reader, fresh, drawing) in enumerate(zip(readers, x, hows, strict=True)):
+        alone = drawn.draw([row(reader.table, fresh[0], *drawing).sampler], made.logits[place : place + 1])
+        assert made.ids[place] == alone
         reader.table.advance(1)
         reader.past = torch.cat((reader.past, fresh))
-        reader.check(body, out)
+        reader.check(body, made.outputs[0][place])
 
 
 def walk(run: DecodeStep, body: Decoder, seed: int, acts: int) -> None:
@@ -111,11 +127,11 @@ def test_compiled_is_eager(body: Decoder, monkeypatch: pytest.MonkeyPatch) -> No
 @torch.no_grad()
 def test_results_outlive_the_next_step(body: Decoder, made: Made) -> None:
     run, table = stepper(body), PageTable(store())
-    x = torch.randn(1, 1, CFG.hidden_size)
-    (first,) = run(x, sequential_positions(1, 0, 1), [table])
+    x = torch.randn(CFG.hidden_size)
+    first = run([row(table, x)]).logits
     was = first.clone()
     table.advance(1)
-    run(-x, sequential_positions(1, 1, 1), [table])
+    run([row(table, -x)])
     assert torch.equal(first, was)
 
 
@@ -130,11 +146,11 @@ def test_a_bucket_is_made_once_it_was_asked_for_often(
         feed(body, reader, rows(4, rng))
     for times in range(6):
         assert made.count == (times > 3)
-        step(run, body, readers, rng)
+        step(run, body, readers, rng, HOT[2])
     kept = pages.layers[0]
     while pages.layers[0] is kept:  # the store grows: what was made reads the old one
         feed(body, readers[0], rows(16, rng))
-    step(run, body, readers, rng)
+    step(run, body, readers, rng, HOT[2])
     assert made.count == 2
 
 
@@ -172,8 +188,8 @@ def test_a_capture_that_fails_costs_its_bucket_alone(body: Decoder, monkeypatch:
     for reader in readers:
         feed(body, reader, rows(4, rng))
     for count in (1, 2, 2, 4, 2, 1):
-        step(run, body, readers[:count], rng)
-    assert {rows for rows, _ in run.eager_buckets} == {2} and plain.count == 2 and plain.runs == 3 + 2
+        step(run, body, readers[:count], rng, HOT[2])
+    assert {bucket.rows for bucket in run.eager_buckets} == {2} and plain.count == 2 and plain.runs == 3 + 2
     assert pools == [0, 1]  # what failed had the first; the others have another
 
 
@@ -187,15 +203,15 @@ def test_the_engine_says_which_steps_are_eager_and_why(monkeypatch: pytest.Monke
     answer = engine.submit(request := rig.request())
     finish(engine)
     same(taken(answer), request)
-    assert engine.step_faults[0] == "thinker, 1 rows, 8 pages: RuntimeError: no graph today"
+    assert engine.step_faults[0] == "thinker, 1 rows, 8 pages, greedy draws: RuntimeError: no graph today"
     assert engine.ledger().eager_buckets == len(engine.step_faults) and engine.ledger().idle
 
 
 def test_an_input_at_fault_does_not_switch_anything_off(body: Decoder, made: Made) -> None:
     run, table = stepper(body), PageTable(store())
     with torch.no_grad(), pytest.raises(RuntimeError):
-        run(torch.ones(1, 1, CFG.hidden_size + 1), sequential_positions(1, 0, 1), [table])
-    assert run.mode == "compile" and table.length == 0
+        run([row(table, torch.ones(CFG.hidden_size + 1))])
+    assert not run.eager_buckets and table.length == 0
 
 
 def test_answers_of_static_steps_are_the_answers(made: Made) -> None:

@@ -111,6 +111,8 @@ def test_prompts_in_random_packs_are_prompts_read_alone(seed: int) -> None:
         stages.read({session: rng.randrange(1, 90) for session in some})
         assert not any(session.error for session in sessions)
     for session in sessions:
+        if session.speech is not None:  # behind the prompt, the speaker's row
+            session.speech.kv.truncate(session.speech.kv.length - 1)
         same_pasts(session.context, session.context.tokens)
         assert not session.context.encoded
         alone = stages_for(MODELS)

@@ -16,7 +16,7 @@ from transformers import Qwen2_5OmniForConditionalGeneration
 
 import descant
 from descant.config import InputsConfig
-from descant.engine import prefill, stages, trace
+from descant.engine import graphs, prefill, stages, trace
 from descant.engine.engine import Engine
 from descant.inputs import door
 from descant.inputs.audio import log_mel
@@ -248,8 +248,11 @@ BROKEN: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "reply rows without embeddings": ("reply_rows", lambda real: lambda e, h: h),
     "codes are not fed back": ("step_row", lambda real: lambda talker, codes, rows: real(talker, codes * 0, rows)),
     "no speaker row": ("speaker_row", lambda real: lambda *rows: real(*rows) * 0),
-    "positions off by two": ("each_at", lambda real: lambda at, device: real([p + 2 for p in at], device)),
+    "positions off by two": ("StepRow", lambda real: lambda kv, token, at, *rest: real(kv, token, at + 2, *rest)),
 }
+
+
+HOMES = {"prompt_rows": prefill, "reply_rows": graphs, "step_row": graphs}
 
 
 def test_the_comparison_sees_each_broken_formula(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +260,7 @@ def test_the_comparison_sees_each_broken_formula(pair: Pair, monkeypatch: pytest
     honest = pair.ours.trace(talk, max_text=WORDS, max_codes=12)
     for fault, (name, breaking) in BROKEN.items():
         with monkeypatch.context() as patch:
-            home = prefill if name == "prompt_rows" else stages
+            home = HOMES.get(name, stages)
             patch.setattr(home, name, breaking(getattr(home, name)))
             broken = pair.ours.trace(talk, max_text=WORDS, max_codes=12)
         differs = broken["codes"].tolist() != honest["codes"].tolist()
