@@ -7,6 +7,7 @@ WORKERS ?= 2
 # Two processes with one thread each beat one process with two: the matrices of these tests are small.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 PAGE := descant/assets/page/index.html
+PAGE_PARTS := web/node_modules/.ready
 PAGE_SOURCES := $(wildcard web/*.json web/*.ts web/*.html web/src/* web/src/*/*)
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
@@ -34,11 +35,17 @@ $(READY): pyproject.toml constraints.txt
 
 page: $(PAGE)  ## build the page that the server shows (Node.js 20 with npm; about 60 MB are fetched once)
 
-$(PAGE): $(PAGE_SOURCES)
-	@command -v npm >/dev/null || { echo "the page is built by npm; install Node.js 20 or newer, then: make page"; exit 1; }
+$(PAGE): $(PAGE_PARTS) $(PAGE_SOURCES)
 	@echo "building the page"
-	@cd web && npm ci --no-fund --no-audit --loglevel=error && npm run --silent build -- --logLevel warn
+	@cd web && npm run --silent build -- --logLevel warn
 	@touch $(PAGE)
+
+# Without a network it is told soon: make test asks each time.
+$(PAGE_PARTS): web/package-lock.json
+	@command -v npm >/dev/null || { echo "the page is built by npm; install Node.js 20 or newer, then: make page"; exit 1; }
+	@echo "installing what builds the page"
+	@cd web && npm ci --no-fund --no-audit --loglevel=error --prefer-offline --fetch-retries=1 --fetch-retry-mintimeout=1000
+	@touch $(PAGE_PARTS)
 
 # Everything but the page works without Node.js and without npm's registry.
 page-if-possible:

@@ -5,6 +5,7 @@ Everything here is skipped, with the reason, where Chromium or the built page is
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import wave
@@ -19,9 +20,10 @@ import pytest
 import soxr
 
 import descant
-from descant.server.page import PAGE_FOLDER
+from descant.server.page import PAGE_FOLDER, PageFile
 from descant.server.settings import ServerSettings
 from descant.weights.fetch import embedded
+from tests.page.talks import TAP, TAPPED
 from tests.server.conftest import Running, run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -161,6 +163,20 @@ def browser() -> Iterator[Callable[..., Any]]:
         yield start
         for made in started:
             made.close()
+
+
+@pytest.fixture
+def talk_of(browser: Callable[..., Any], served: Running, tmp_path: Path) -> Callable[..., Any]:
+    """Opens the page with a microphone that says what it is given."""
+
+    def opened(parts: list[np.ndarray | float], *flags: str, link: str = "") -> Any:
+        chromium = browser(*FAKE_MEDIA, write_microphone(tmp_path / "microphone.wav", parts), *flags)
+        context = chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en")
+        context.add_init_script(TAPPED)
+        served.server.gate.state.page["/assets/tap.js"] = PageFile(TAP, gzip.compress(TAP), "text/javascript")
+        return tab_of(context, served.url + "/" + link)
+
+    return opened
 
 
 @contextmanager
