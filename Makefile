@@ -71,7 +71,7 @@ parity: $(READY)  ## compare every part with the reference; print part, case, la
 eval-nano: $(READY)  ## measure the embedded model on fresh held-out samples, with an independent recogniser
 	@$(OFFLINE) $(VENV)/bin/descant eval nano --out out/eval
 
-train-nano: $(READY)  ## train the embedded model from nothing (two cores, under three hours)
+train-nano: $(READY)  ## train the embedded model (two cores, under three hours; it goes on where it was stopped)
 	@for tool in flite espeak-ng; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -n "$$missing" ]; then \
 	  echo "train-nano speaks its training sentences with flite and espeak-ng; not found:$$missing"; \

@@ -24,16 +24,20 @@ HELD_OUT = Source("test", distorted=False)
 
 @dataclass(frozen=True)
 class EvalItem:
-    """One question and its one right answer."""
+    """One question and its one right answer. honest: any honest "I do not know" or "I heard nothing" is right."""
 
     task: str
     question: Message
     expected: str
+    honest: bool = False
 
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One line of the table. chance and bar in percent (bar None: reported, not judged); tasks take turns."""
+    """One line of the table. chance and bar in percent (bar None: reported, not judged); tasks take turns.
+
+    below: the bar is not to be exceeded; count: of its questions, whatever is asked for (0: as many as are asked for).
+    """
 
     name: str
     tasks: tuple[str, ...]
@@ -41,12 +45,14 @@ class TaskRow:
     chance: float
     bar: float | None
     control: bool = False  # a control must stay within 5 points of chance
+    below: bool = False
+    count: int = 0
 
     def items(self, count: int, seed: int) -> list[EvalItem]:
-        """``count`` questions; the n-th depends on (seed, row, n) alone."""
+        """``count`` questions, or as many as the row has; the n-th depends on (seed, row, n) alone."""
         return [
             self.item(self.tasks[n % len(self.tasks)], random.Random(f"eval/{seed}/{self.name}/{n}"))
-            for n in range(count)
+            for n in range(self.count or count)
         ]
 
 
@@ -73,10 +79,11 @@ def _aloud(task: str, rng: random.Random) -> EvalItem:
     """A picture, with the question about it spoken."""
     made = typed_item(task, rng)
     speech = _voice(domain.picture_question(task, rng), draw_voice(rng))
-    return replace(made, question=_swap(made.question, lambda part: speech if isinstance(part, Text) else part))
+    return replace(made, question=replaced(made.question, lambda part: speech if isinstance(part, Text) else part))
 
 
-def _swap(message: Message, change: Callable[[Part], Part]) -> Message:
+def replaced(message: Message, change: Callable[[Part], Part]) -> Message:
+    """The message with each of its parts changed."""
     return replace(message, content=tuple(change(part) for part in message.content))
 
 
@@ -96,7 +103,7 @@ def _without(item: Callable[[str, random.Random], EvalItem]) -> Callable[[str, r
 
     def muted(task: str, rng: random.Random) -> EvalItem:
         whole = item(task, rng)
-        return replace(whole, question=_swap(whole.question, _mute))
+        return replace(whole, question=replaced(whole.question, _mute))
 
     return muted
 

@@ -17,6 +17,10 @@ from descant.train.recipe import Recipe, read_recipe
 # function of a Context that does its work at once (and, called again after a kill, goes on).
 STAGE_TASKS = {
     "questions": "nano.questions:make_questions",
+    "spoken": "nano.spoken:make_spoken",
+    "ears": "tasks.hearing:make_ears",
+    "features": "tasks.hearing:make_features",
+    "letters": "tasks.hearing:LettersTask",
     "hearing": "tasks.encoders:HearingTask",
     "seeing": "tasks.encoders:SeeingTask",
     "thinker": "tasks.thinker:ThinkerTask",

@@ -202,7 +202,7 @@ def test_phones_are_compared_without_repeats_and_pauses() -> None:
 # ---------------------------------------------------------------- recipes
 
 
-@pytest.mark.parametrize("name", ["nano", "pico"])
+@pytest.mark.parametrize("name", ["nano", "nano-scratch", "pico"])
 def test_recipes_can_be_read_and_their_stages_ordered(name: str) -> None:
     recipe = read_recipe(RECIPES / f"{name}.yaml")
     order = recipe.order()

@@ -60,7 +60,7 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> questions.Clips:
 # ---------------------------------------------------------------- lessons
 
 
-@pytest.mark.parametrize("name", ["nano", "pico"])
+@pytest.mark.parametrize("name", ["nano", "nano-scratch", "pico"])
 def test_recipes_know_the_ids_of_the_tokenizer(name: str) -> None:
     ids, tokenizer = read_recipe(RECIPES / f"{name}.yaml").model.thinker, nano_tokenizer()
     named = {"<|AUDIO|>": ids.ids.audio, "<|IMAGE|>": ids.ids.image, "<|VIDEO|>": ids.ids.video,
@@ -136,7 +136,7 @@ def test_a_thinker_overfits_a_few_lessons_and_then_says_them() -> None:
 
 def test_every_task_of_the_recipe_can_be_drawn(clips: questions.Clips) -> None:
     source = mixture.Source("train", clips)
-    shares = (read_recipe(RECIPES / "nano.yaml").stage("joint").options or {})["shares"]
+    shares = (read_recipe(RECIPES / "nano-scratch.yaml").stage("joint").options or {})["shares"]
     for task in shares:
         example = mixture.make_example(source, task, random.Random(3))
         assert example.task == task and example.reply

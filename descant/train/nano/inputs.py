@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from descant.config import InputsConfig
+from dataclasses import replace
+
+from descant.config import AudioConfig, InputsConfig
 from descant.export.tokenizer import byte_tokenizer
 from descant.inputs.tokenizer import Tokenizer
 
@@ -21,3 +23,8 @@ NANO_INPUTS = InputsConfig(
 def nano_tokenizer() -> Tokenizer:
     """Characters as tokens: what a model this small learns to spell, and to speak, best."""
     return Tokenizer(byte_tokenizer(NANO_WORDS))
+
+
+def inputs_for(audio: AudioConfig) -> InputsConfig:
+    """nano's inputs with as many mel bins as the ears of a recipe read."""
+    return replace(NANO_INPUTS, feature_size=audio.num_mel_bins)

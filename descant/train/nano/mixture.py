@@ -13,6 +13,7 @@ from descant.train.examples import Example
 from descant.train.nano import domain, phrases, pictures, sounds, videos
 from descant.train.nano.augment import distort, noisy, speed
 from descant.train.nano.questions import QUESTION_RATE_HZ, Clips, SpokenQuestion, word_list
+from descant.train.nano.wide import WideSource, make_wide
 from descant.types import READ_ALOUD, TRANSCRIBE, Audio, Clip, Image, Message, Part, Video, user
 
 
@@ -34,16 +35,21 @@ class Source:
             self.by_task.setdefault(spoken.task, []).append(i)
 
 
-def draw_example(source: Source, shares: Mapping[str, float], seed: int, number: int) -> Example:
+def draw_example(source: Source | WideSource, shares: Mapping[str, float], seed: int, number: int) -> Example:
     """Example ``number`` of a stream; shares: task -> weight, in any unit."""
     rng = random.Random(f"mixture/{seed}/{source.split}/{number}")
     task = rng.choices(list(shares), list(shares.values()))[0]
     return make_example(source, task, rng)
 
 
-def make_example(source: Source, task: str, rng: random.Random) -> Example:
-    """One example of a task: a text task of `domain`, or "asked:TASK" (spoken), "aloud:TASK" (spoken, about a picture),
-    "colour", "shape", "count", "describe", "sound", "video", "say" or "write"."""
+def make_example(source: Source | WideSource, task: str, rng: random.Random) -> Example:
+    """One example of a task: of the whole domain (see ``wide.make_wide``), or of its first wording.
+
+    Of the first wording: a text task of `domain`, or "asked:TASK" (spoken), "aloud:TASK" (spoken, about a picture),
+    "colour", "shape", "count", "describe", "sound", "video", "say" or "write".
+    """
+    if isinstance(source, WideSource):
+        return make_wide(source, task, rng)
     kind, _, name = task.partition(":")
     if task in domain.TEXT_TASKS:
         words, reply = domain.sample(task, rng, source.split)

@@ -11,7 +11,7 @@ import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -49,6 +49,7 @@ class SpokenQuestion:
     text: str
     reply: str  # "" where the reply depends on a picture
     voice: str
+    core: tuple[str | int, ...] = ()  # what is asked, the wording apart (`wording.Asked`)
 
 
 @cache
@@ -126,7 +127,7 @@ class Clips:
             raise OptionError(f"no spoken questions in {folder}; make them with the data stage of the recipe")
         rows = [json.loads(line) for line in index.read_text().splitlines()]
         self.spans = [(row.pop("start"), row.pop("length")) for row in rows]
-        self.spoken = [SpokenQuestion(**row) for row in rows]
+        self.spoken = [SpokenQuestion(**{**row, "core": tuple(row.get("core", ()))}) for row in rows]
         self._samples = np.memmap(folder / "samples.i16", dtype="<i2", mode="r")
 
     def __len__(self) -> int:
@@ -138,8 +139,11 @@ class Clips:
         return np.asarray(self._samples[start : start + length], dtype=np.float32) / 32768
 
 
-def build_questions(folder: Path, clips: Sequence[SpokenQuestion]) -> Iterator[int]:
-    """Make the clips that ``folder`` lacks; yields how many are there, after each one."""
+def build_questions(
+    folder: Path, clips: Sequence[SpokenQuestion], say: Callable[[str, str], np.ndarray] | None = None
+) -> Iterator[int]:
+    """Make the clips that ``folder`` lacks; yields how many are there, after each. say: (text, voice) -> samples."""
+    say = say or synthesise
     folder.mkdir(parents=True, exist_ok=True)
     samples_path = folder / "samples.i16"
     index_path = folder / "index.jsonl"
@@ -152,7 +156,7 @@ def build_questions(folder: Path, clips: Sequence[SpokenQuestion]) -> Iterator[i
         samples.truncate(2 * end)
         samples.seek(2 * end)
         for i in range(len(done), len(clips)):
-            wave16 = np.clip(synthesise(clips[i].text, clips[i].voice) * 32767, -32768, 32767).astype("<i2")
+            wave16 = np.clip(say(clips[i].text, clips[i].voice) * 32767, -32768, 32767).astype("<i2")
             samples.write(wave16.tobytes())
             samples.flush()
             index.write(json.dumps({"start": end, "length": len(wave16), **asdict(clips[i])}) + "\n")

@@ -121,3 +121,11 @@ def scene_replies() -> list[str]:
     found |= {domain.picture_reply(t, c, s, n) for t in ("count", "describe") for c in phrases.COLOURS
               for s in phrases.SHAPES for n in numbers}  # fmt: skip
     return sorted(found)
+
+
+def is_held_out_reply(reply: str) -> bool:
+    """True for what only pictures of held-out (colour, shape) pairs are described by."""
+    return any(
+        domain.held_out_pair(c, s) and reply == domain.picture_reply("describe", c, s, n)
+        for c in phrases.COLOURS for s in phrases.SHAPES for n in range(7, MOST_SHAPES + 1)
+    )  # fmt: skip

@@ -39,7 +39,8 @@ _SHAPES = (
 
 @dataclass(frozen=True)
 class SpeechLine:
-    """A sentence to be spoken. kind: "reply" (the domain's), "phrase" (built like one) or "words" (a list)."""
+    """A sentence to be spoken. kind: "reply" (the domain's), "phrase" (built like one), "words" (a list) or "sentence"
+    (plain English)."""
 
     text: str
     kind: str

@@ -250,7 +250,8 @@ class Crops:
 @dataclass(frozen=True)
 class SpeechOptions:
     """teacher: "flite" or "tones"; phrases and words: how many made-up lines beside the domain's replies, if those are
-    wanted; longest: words in the longest list."""
+    wanted; longest: words in the longest list; voice: of flite; wide: replies of the whole domain, and so many
+    ``sentences`` of plain English."""
 
     teacher: str
     mel: MelScale
@@ -258,15 +259,26 @@ class SpeechOptions:
     words: int
     replies: bool = True
     longest: int = 8
+    voice: str = "slt"
+    wide: bool = False
+    sentences: int = 0
+
+
+def _script(options: SpeechOptions, seed: int) -> list[SpeechLine]:
+    if options.wide:
+        from descant.train.nano.script import wide_script  # it draws on modules that draw on this one
+
+        return wide_script(options.phrases, options.words, options.sentences, seed, options.longest)
+    return speech_lines(options.phrases, options.words, seed, options.replies, options.longest)
 
 
 def make_speech(context: StageContext) -> None:
     """The task "speech": the whole script in the teacher's voice."""
     options = read_dataclass(SpeechOptions, context.stage.options, f"stages.{context.stage.name}.options")
-    teachers: dict[str, Callable[[], Teacher]] = {"flite": Flite, "tones": Tones}
+    teachers: dict[str, Callable[[], Teacher]] = {"flite": lambda: Flite(options.voice), "tones": Tones}
     if options.teacher not in teachers:
         raise ConfigError(f"unknown teacher {options.teacher!r}; known are {', '.join(teachers)}")
-    lines = speech_lines(options.phrases, options.words, context.stage.seed, options.replies, options.longest)
+    lines = _script(options, context.stage.seed)
     write_corpus(context.folder, lines, teachers[options.teacher](), options.mel)
     corpus = Corpus([context.folder])
     seconds = sum(u.frames for _, u in corpus.utterances) * HOP_SAMPLES / OUTPUT_RATE_HZ

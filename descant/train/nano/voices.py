@@ -64,7 +64,13 @@ class Speaker:
     formant: float = 1.0
 
     def __str__(self) -> str:
-        return f"{self.engine}:{self.voice} x{self.pace:.2f} {self.pitch:.2f} {self.formant:.2f}"
+        return f"{self.engine}:{self.voice}:{self.pace:g}:{self.pitch:g}:{self.formant:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> Speaker:
+        """The speaker whose ``str`` this is."""
+        engine, voice, *numbers = text.split(":")
+        return cls(engine, voice, *(float(number) for number in numbers))
 
 
 OTHER_SYNTHETIC = (  # makers that train, in voices that do not

@@ -16,7 +16,7 @@ from descant.export.checkpoint import save_checkpoint
 from descant.export.tokenizer import byte_tokenizer, write_tokenizer
 from descant.train.loop import StageContext, load_module
 from descant.train.nano.cards import data_card, model_card
-from descant.train.nano.inputs import NANO_INPUTS, NANO_WORDS
+from descant.train.nano.inputs import NANO_WORDS, inputs_for
 from descant.train.recipe import read_dataclass
 from descant.types import Sampling, Voice
 from descant.weights.checkpoint import Checkpoint
@@ -54,7 +54,7 @@ def assemble(context: StageContext) -> None:
     told = context.runs / "notes.md"
     notes = told.read_text() if told.exists() else ""
     (folder / "MODEL_CARD.md").write_text(model_card(context.recipe, checkpoint, records, notes))
-    (folder / "DATA_CARD.md").write_text(data_card(context.runs, records))
+    (folder / "DATA_CARD.md").write_text(data_card(context.recipe, context.runs, records))
     (context.folder / "final.json").write_text(json.dumps({"model": str(folder)}))
     print(f"{context.stage.name}: wrote {folder}", flush=True)
 
@@ -83,7 +83,8 @@ def gather(context: StageContext, options: AssembleOptions, folder: Path) -> Che
         overrides=options.decoding,
     )
     voices = {voice.name: voice}
-    return Checkpoint(config, NANO_INPUTS, generation, built.thinker, built.talker, built.token2wav, voices, folder)
+    inputs = inputs_for(config.thinker.audio)
+    return Checkpoint(config, inputs, generation, built.thinker, built.talker, built.token2wav, voices, folder)
 
 
 def _record(context: StageContext, name: str) -> dict[str, Any]:

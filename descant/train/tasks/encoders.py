@@ -21,7 +21,7 @@ from descant.inputs.video import video_grid
 from descant.train.examples import ExampleEncoder
 from descant.train.loop import Metrics, StageContext, Task
 from descant.train.mel import mask_mel
-from descant.train.nano import domain, phrases, pictures, sounds, videos
+from descant.train.nano import domain, phrases, pictures, scenes, sounds, videos
 from descant.train.nano.augment import distort
 from descant.train.nano.questions import Clips
 from descant.train.recipe import read_dataclass
@@ -170,17 +170,27 @@ def centres(scene: pictures.Scene, high: int, wide: int) -> Tensor:
     return cells.flatten()
 
 
+@dataclass(frozen=True)
+class SeeingOptions:
+    """wide: pictures of the whole domain (`nano.scenes`: up to nine shapes, as found); evaluated: held-out pictures."""
+
+    wide: bool = False
+    evaluated: int = 300
+
+
 class SeeingTask(Task[list[Seen]]):
     """Colour, shape and count of the whole picture, and the shape centred in each cell of it (what a picture's mean
     says is learnt far sooner once each part knows its own). One example in five is a second of video."""
 
     def __init__(self, context: StageContext):
         self.stage = context.stage
+        self.options = read_dataclass(SeeingOptions, self.stage.options or {}, f"stages.{self.stage.name}.options")
+        most = scenes.MOST_SHAPES if self.options.wide else 6
         self.desk: ExampleEncoder = encoder_of(context)
         self.thinker = new_thinker(context)
         self.encoder = self.thinker.vision
         width = self.encoder.cfg.out_hidden_size
-        self.heads = nn.ModuleList([nn.Linear(width, n) for n in (len(phrases.COLOURS), len(phrases.SHAPES), 6)])
+        self.heads = nn.ModuleList([nn.Linear(width, n) for n in (len(phrases.COLOURS), len(phrases.SHAPES), most)])
         self.cells = nn.Linear(width, NOTHING + 1)
         self.modules = {"thinker": nn.ModuleDict({"vision": self.encoder}), "heads": self.heads, "cells": self.cells}
 
@@ -197,11 +207,21 @@ class SeeingTask(Task[list[Seen]]):
             grid = video_grid(np.stack([videos.frame(clip, second)] * 2), self.desk.inputs)
             unknown = torch.full((len(grid.patches) // merge**2,), -1)
             return Seen(grid.patches, grid.grid, (phrases.COLOURS.index(clip.colours[second]), -1, -1), unknown)
-        scene = pictures.draw_picture(rng, split, unnamed=0.5 if split == "train" else 0.0)
+        scene = self._scene(split, rng)
         grid = image_grid(pictures.render_scene(scene), self.desk.inputs)
         colour = -1 if scene.colour == pictures.UNNAMED else phrases.COLOURS.index(scene.colour)
         labels = (colour, phrases.SHAPES.index(scene.shape), scene.count - 1)
         return Seen(grid.patches, grid.grid, labels, centres(scene, grid.grid[1] // merge, grid.grid[2] // merge))
+
+    def _scene(self, split: domain.Split, rng: random.Random) -> pictures.Scene:
+        unnamed = 0.5 if split == "train" else 0.0
+        if not self.options.wide:
+            return pictures.draw_picture(rng, split, unnamed)
+        return (
+            scenes.draw_placed(rng, split, unnamed)[0]
+            if rng.random() < 0.15
+            else scenes.draw_scene(rng, split, unnamed)
+        )
 
     def guesses(self, batch: list[Seen]) -> tuple[list[Tensor], Tensor]:
         """Logits (B, classes) of each of the three heads, and of all cells one after the other (sum N / 4, classes)."""
@@ -222,7 +242,7 @@ class SeeingTask(Task[list[Seen]]):
 
     def evaluate(self) -> Metrics:
         """On pictures whose (colour, shape) pair was never shown."""
-        batch = [self._draw("test", i) for i in range(300)]
+        batch = [self._draw("test", i) for i in range(self.options.evaluated)]
         labels = torch.tensor([seen.labels for seen in batch]).T
         guessed, _ = self.guesses(batch)
         right = [float((g.argmax(-1) == wanted).float().mean()) for g, wanted in zip(guessed, labels, strict=True)]

@@ -21,19 +21,26 @@ from descant.model.thinker import Thinker
 from descant.nn.init import init_normal
 from descant.nn.pages import PackedBatch, PagedBatch
 from descant.tokens import PromptTokens
+from descant.train.ears import with_cached_ears
 from descant.train.examples import Example, encode_example, hidden_of
 from descant.train.loop import Metrics, StageContext, Task, load_module
 from descant.train.nano import domain, phrases
-from descant.train.nano.mixture import Source, draw_example, make_example
+from descant.train.nano.mixture import draw_example, make_example
 from descant.train.nano.speech_data import Corpus
+from descant.train.nano.wide import wide_replies
 from descant.train.recipe import read_dataclass
 from descant.train.scoring import collapse, edit_distance
 from descant.train.tasks.codec import Codes, load_codec
-from descant.train.tasks.setting import clips_of, encoder_of, new_thinker
+from descant.train.tasks.setting import encoder_of, new_thinker, source_of
 from descant.train.teacher import opening_rows, teacher_rows, text_stream
 from descant.types import READ_ALOUD, user
 
-LINE_KINDS = ("reply", "phrase", "words")  # shares that are not tasks of the mixture: lines of the corpus to read aloud
+LINE_KINDS = (
+    "reply",
+    "phrase",
+    "words",
+    "sentence",
+)  # shares that are not tasks of the mixture: lines of the corpus to read aloud
 SHORT_QUESTIONS = sorted({ask for _, _, asks in phrases.CHAT for ask in asks if len(ask) <= 12})
 MAX_CODES = 400  # 16 s: where a free-running evaluation gives up
 
@@ -43,7 +50,7 @@ class TalkerOptions:
     """shares: task of the Thinker's mixture, or kind of line to read aloud -> weight; thinker: the stage to read from;
     start: a Talker stage to begin with; voice: the embedding row that stands for the voice; plain: share of lines
     read without capital and full stop; bare: share of them that answer some short question instead of "Say: ...", which
-    is half as many rows; corrupt: share of codes that are replaced in the input."""
+    is half as many rows; corrupt: share of codes that are replaced in the input; wide: dialogues of all the domain."""
 
     shares: Mapping[str, float]
     thinker: str
@@ -54,6 +61,7 @@ class TalkerOptions:
     corrupt: float = 0.1
     sort: int = 8
     evaluated: int = 40
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ class TalkerTask(Task[list[SpokenAnswer]]):
         self.encoder, self.decoder = load_codec(context)
         self.thinker = new_thinker(context)
         self.thinker.load_state_dict(load_module(context.runs / options.thinker, "thinker"))
+        if options.wide:
+            with_cached_ears(self.thinker)
         self.thinker.requires_grad_(False).eval()
         torch.manual_seed(self.stage.seed)
         self.talker = Talker(self.cfg)
@@ -118,11 +128,11 @@ class TalkerTask(Task[list[SpokenAnswer]]):
         if options.start is not None:
             self.talker.load_state_dict(load_module(context.runs / options.start, "talker"))
         self.modules = {"talker": self.talker}
-        self.desk = encoder_of(context)
-        self.source = Source("train", clips_of(context, "train"))
+        self.desk = encoder_of(context, cached=options.wide)
+        self.source = source_of(context, "train", options.wide)
         self.spoken_by = {u.text: i for i, (_, u) in enumerate(self.corpus.utterances) if not u.held_out}
         self.lines = {kind: self.corpus.select(held_out=False, kind=kind) for kind in LINE_KINDS}
-        unspoken = set(domain.replies("train")) - set(self.spoken_by)
+        unspoken = set(wide_replies("train") if options.wide else domain.replies("train")) - set(self.spoken_by)
         if unspoken and set(options.shares) - set(LINE_KINDS):
             raise ConfigError(
                 f"{len(unspoken)} replies of the domain were never spoken, such as {min(unspoken)!r}: make the "

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from descant.errors import ConfigError, WeightsError
 from descant.model.thinker import Thinker
+from descant.train.ears import with_cached_ears
 from descant.train.examples import TrainExample, encode_example, greedy_replies, reply_losses
 from descant.train.loop import Metrics, StageContext, Task, load_module
 from descant.train.nano import domain
-from descant.train.nano.mixture import Source, draw_example, make_example
+from descant.train.nano.mixture import draw_example, make_example
 from descant.train.recipe import read_dataclass
 from descant.train.tasks.encoders import LETTERS, ctc_loss, spell
-from descant.train.tasks.setting import clips_of, encoder_of, new_thinker
+from descant.train.tasks.setting import encoder_of, new_thinker, source_of
 from descant.weights.checkpoint import load_checkpoint
 
 
@@ -28,7 +29,8 @@ class ThinkerOptions:
     needed stage, or of a model folder, as {"decoder": "text", ...}. slow: parts that learn at a share of the rate.
     letters: the stage whose CTC head keeps the ears spelling while they learn with the Thinker ("": none), and its
     weight ctc. evaluated: examples a task in the held-out figures. shuffled: the control whose answers have nothing to
-    do with the media."""
+    do with the media. wide: draw from the whole domain (`nano.wide`), whose sounds have known features: the ears are
+    frozen but for their projection."""
 
     shares: Mapping[str, float]
     start: Mapping[str, str] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class ThinkerOptions:
     ctc: float = 0.2
     evaluated: int = 40
     shuffled: bool = False
+    wide: bool = False
 
 
 PARTS = ("audio", "vision", "decoder")
@@ -80,15 +83,17 @@ class ThinkerTask(Task[list[TrainExample]]):
         self.options = read_dataclass(ThinkerOptions, self.stage.options, f"stages.{self.stage.name}.options")
         self.thinker = new_thinker(context)
         begin_with(context, self.thinker, self.options.start)
+        if self.options.wide:
+            with_cached_ears(self.thinker)
         self.modules: dict[str, nn.Module] = {"thinker": self.thinker}
         self.letters: nn.Linear | None = None
         if self.options.letters:
             self.letters = nn.Linear(self.thinker.cfg.audio.output_dim, len(LETTERS) + 1)
             self.letters.load_state_dict(load_module(context.runs / self.options.letters, "letters"))
             self.modules["letters"] = self.letters
-        self.desk = encoder_of(context)
-        self.source = Source("train", clips_of(context, "train"), shuffled=self.options.shuffled)
-        self.held_out = Source("test", clips_of(context, "test"), distorted=False)
+        self.desk = encoder_of(context, cached=self.options.wide)
+        self.source = source_of(context, "train", self.options.wide, self.options.shuffled)
+        self.held_out = source_of(context, "test", self.options.wide)
 
     def slowed(self) -> Mapping[nn.Module, float]:
         return {self.thinker.get_submodule(part): factor for part, factor in self.options.slow.items()}
