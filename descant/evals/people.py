@@ -16,7 +16,6 @@ import numpy as np
 from descant.train.nano import domain, phrases
 
 FOLDER = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
-PACKAGE = "asterisk-core-sounds-en-g722"
 PEOPLE_RATE_HZ = 16000  # of G.722
 GAP_S = 0.15  # between the words of a spliced sum
 _TENS = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")

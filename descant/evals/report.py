@@ -113,10 +113,10 @@ def measure_row(run: Measuring, row: tasks.TaskRow, count: int) -> ResultLine:
     items = row.items(count, run.seed)
     value = share_right(items, [text_answer(run.omni, item) for item in items])
     run.log(f"{row.name}: {value:.1f} %")
-    return judged(row.name, value, row.chance, row.bar, len(items), row.below)
+    return judged_line(row.name, value, row.chance, row.bar, len(items), row.below)
 
 
-def judged(
+def judged_line(
     name: str, value: float, chance: float | None, bar: float | None, samples: int, below: bool = False, note: str = ""
 ) -> ResultLine:
     """A line with its verdict: at least the bar, or at most where it is ``below``."""
@@ -215,7 +215,8 @@ def talk_lines(run: Measuring) -> list[ResultLine]:
 
         shares = talking.by_turn(run.omni, count, run.seed, way == "spoken", told)
         lines += [
-            judged(f"talks {way}: right at turn {turn}", share, 0, bar, count) for turn, share in enumerate(shares, 1)
+            judged_line(f"talks {way}: right at turn {turn}", share, 0, bar, count)
+            for turn, share in enumerate(shares, 1)
         ]
     return lines
 
@@ -242,7 +243,7 @@ def wide_speaking(run: Measuring) -> list[ResultLine]:
         note = f"own {own:.1f} %, floor {floor:.1f} %"
         run.log(f"speech, {what}: {own - floor:.1f} points ({note})")
         name = f"speech, {what}: word error above the floor"
-        lines.append(judged(name, own - floor, None, WIDE_SPEECH_BARS[what], count, below=True, note=note))
+        lines.append(judged_line(name, own - floor, None, WIDE_SPEECH_BARS[what], count, below=True, note=note))
     return lines
 
 
@@ -254,7 +255,7 @@ def cost_lines(run: Measuring) -> list[ResultLine]:
     size, first, factor = talking.cost(run.omni, max(3, min(20, run.count)), run.seed)
     values = dict(zip(COST_BARS, (size, first, factor), strict=True))
     run.log(", ".join(f"{name} {value:.3g}" for name, value in values.items()))
-    return [judged(name, value, None, COST_BARS[name], 1, below=True, note="") for name, value in values.items()]
+    return [judged_line(name, value, None, COST_BARS[name], 1, below=True, note="") for name, value in values.items()]
 
 
 def _cells(line: ResultLine) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ def drawn_talk(number: int, seed: int, spoken: bool) -> talks.Talk:
     return talks.draw_talk(utter(spoken), rng, "test", talks.LONGEST_TALK, UNINTERRUPTED)
 
 
-def hold(omni: omnis.Omni, talk: talks.Talk) -> list[bool]:
-    """Whether each turn of a talk is answered rightly, in one live session; what was said is the model's own answer."""
+def hold_talk(omni: omnis.Omni, talk: talks.Talk) -> list[bool]:
+    """Hold a talk in one live session: whether each turn is answered rightly. What was said is the model's own answer."""
     right = []
     last = refusals.NOT_SAID
     with omni.session(instructions=talk.system or None, speech=False, seed=0) as session:
@@ -67,7 +67,7 @@ def by_turn(
     """Percent of right answers at each of eight turns over ``count`` talks; told: after each talk."""
     sums = np.zeros(talks.LONGEST_TALK)
     for number in range(count):
-        sums += hold(omni, drawn_talk(number, seed, spoken))
+        sums += hold_talk(omni, drawn_talk(number, seed, spoken))
         told(number + 1, (100 * sums / (number + 1)).tolist())
     shares: list[float] = (100 * sums / count).tolist()
     return shares

@@ -32,7 +32,7 @@ from descant.train.nano.spoken import noise_alone, say_clip, silent
 from descant.types import READ_ALOUD, TRANSCRIBE, Audio, Clip, Image, Part, Text, Video, user
 
 Sound = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-HELD_OUT = wide.WideSource("test")
+TEST_SOURCE = wide.WideSource("test")
 COUNT_CHANCE = 100 / scenes.MOST_SHAPES
 CONDITIONS: Mapping[
     str, tuple[Sound, float | None]
@@ -66,7 +66,7 @@ def has_engine(speakers: Sequence[voices.Speaker]) -> bool:
 
 def typed(task: str, rng: random.Random) -> EvalItem:
     """A question or picture of the whole domain, typed."""
-    made = wide.make_wide(HELD_OUT, task, rng)
+    made = wide.make_wide(TEST_SOURCE, task, rng)
     return EvalItem(task, made.question, made.reply, honest=task in ("outside", "blank"))
 
 

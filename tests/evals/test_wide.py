@@ -183,7 +183,7 @@ class Session:
 
 def held(talk: talks.Talk, answers: Sequence[str]) -> tuple[list[bool], Session]:
     session = Session(answers)
-    return talking.hold(SimpleNamespace(session=lambda **_: session), talk), session  # type: ignore[arg-type]
+    return talking.hold_talk(SimpleNamespace(session=lambda **_: session), talk), session  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("spoken", [False, True])

@@ -21,7 +21,7 @@ from descant.train.nano.sounds import make_sound
 from descant.train.recipe import Recipe, Stage, read_recipe
 from descant.train.stages import find_task
 from descant.train.tasks import hearing
-from descant.train.tasks.setting import bank_of, source_of
+from descant.train.tasks.setting import bank_of, examples_of
 
 RECIPE = read_recipe(Path(__file__).parents[2] / "recipes" / "nano.yaml")
 SMALL = {  # options that make a stage's data small
@@ -97,7 +97,7 @@ def check_the_bank(recipe: Recipe, runs: Path) -> None:
     for name in ("text", "joint", "talker", "speaking"):
         context = StageContext(recipe, recipe.stage(name), runs)
         shares = (context.stage.options or {})["shares"]
-        source = source_of(context, "train", wide=True)
+        source = examples_of(context, "train", wide=True)
         assert isinstance(source, wide.WideSource)
         for task in shares:
             if task not in ("phrase", "words", "reply", "sentence"):

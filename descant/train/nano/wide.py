@@ -44,10 +44,10 @@ def make_wide(source: WideSource, task: str, rng: random.Random) -> Example:
     """
     kind, _, name = task.partition(":")
     if task in TYPED:
-        asked, part = ask(source, task, rng, spoken=False)
+        asked, part = asked_part(source, task, rng, spoken=False)
         return Example(task, user(part), asked.reply)
     if kind == "asked":
-        asked, part = ask(source, name, rng, spoken=True)
+        asked, part = asked_part(source, name, rng, spoken=True)
         return Example(task, user(part), asked.reply, heard=asked.words)
     if (name or task) in (*domain.IMAGE_TASKS, *SHOWN):
         return _shown(source, task, name or task, rng)
@@ -65,7 +65,7 @@ def make_wide(source: WideSource, task: str, rng: random.Random) -> Example:
     raise OptionError(f"unknown task {task!r} in a mixture")
 
 
-def ask(source: WideSource, task: str, rng: random.Random, spoken: bool) -> tuple[Asked, Part]:
+def asked_part(source: WideSource, task: str, rng: random.Random, spoken: bool) -> tuple[Asked, Part]:
     """A question, typed, or spoken from the bank."""
     fixing, _, fixed = task.partition(":")
     if not spoken:
@@ -83,12 +83,12 @@ def _turn(media: tuple[Part, ...], question: Part, rng: random.Random) -> Messag
 
 def _shown(source: WideSource, task: str, about: str, rng: random.Random) -> Example:
     media, reply = _medium(source, about, rng)
-    asked, part = ask(source, "describe" if about == "blank" else about, rng, spoken=task.startswith("aloud:"))
+    asked, part = asked_part(source, "describe" if about == "blank" else about, rng, spoken=task.startswith("aloud:"))
     return Example(task, _turn(media, part, rng), reply, heard=asked.words if task.startswith("aloud:") else "")
 
 
 def _medium(source: WideSource, about: str, rng: random.Random) -> tuple[tuple[Part, ...], str]:
-    """What is shown or heard, and the right answer about it."""
+    """Draw something to show or to hear, and the right answer about it."""
     unnamed = 0.5 if source.split == "train" and about in ("shape", "count", "where") else 0.0
     if about in domain.IMAGE_TASKS:
         scene = scenes.draw_scene(rng, source.split, unnamed)
@@ -128,7 +128,7 @@ def text_to_say(rng: random.Random) -> str:
 
 def _talk(source: WideSource, spoken: float, rng: random.Random) -> Example:
     def utter(task: str, rng: random.Random) -> tuple[Asked, Part]:
-        return ask(source, task, rng, spoken=rng.random() < spoken)
+        return asked_part(source, task, rng, spoken=rng.random() < spoken)
 
     return talks.draw_talk(utter, rng, source.split).example()
 

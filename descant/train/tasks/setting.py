@@ -52,7 +52,7 @@ def bank_of(context: StageContext, split: Split) -> Bank | None:
     return None
 
 
-def source_of(context: StageContext, split: Split, wide: bool, shuffled: bool = False) -> Source | WideSource:
+def examples_of(context: StageContext, split: Split, wide: bool, shuffled: bool = False) -> Source | WideSource:
     """Where a stage draws its examples: the whole domain (wide), or the first wording of it."""
     if wide:
         return WideSource(split, bank_of(context, split))

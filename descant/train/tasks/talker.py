@@ -31,7 +31,7 @@ from descant.train.nano.wide import wide_replies
 from descant.train.recipe import read_dataclass
 from descant.train.scoring import collapse, edit_distance
 from descant.train.tasks.codec import Codes, load_codec
-from descant.train.tasks.setting import encoder_of, new_thinker, source_of
+from descant.train.tasks.setting import encoder_of, examples_of, new_thinker
 from descant.train.teacher import opening_rows, teacher_rows, text_stream
 from descant.types import READ_ALOUD, user
 
@@ -129,7 +129,7 @@ class TalkerTask(Task[list[SpokenAnswer]]):
             self.talker.load_state_dict(load_module(context.runs / options.start, "talker"))
         self.modules = {"talker": self.talker}
         self.desk = encoder_of(context, cached=options.wide)
-        self.source = source_of(context, "train", options.wide)
+        self.source = examples_of(context, "train", options.wide)
         self.spoken_by = {u.text: i for i, (_, u) in enumerate(self.corpus.utterances) if not u.held_out}
         self.lines = {kind: self.corpus.select(held_out=False, kind=kind) for kind in LINE_KINDS}
         unspoken = set(wide_replies("train") if options.wide else domain.replies("train")) - set(self.spoken_by)

@@ -19,7 +19,7 @@ from descant.train.nano import domain
 from descant.train.nano.mixture import draw_example, make_example
 from descant.train.recipe import read_dataclass
 from descant.train.tasks.encoders import LETTERS, ctc_loss, spell
-from descant.train.tasks.setting import encoder_of, new_thinker, source_of
+from descant.train.tasks.setting import encoder_of, examples_of, new_thinker
 from descant.weights.checkpoint import load_checkpoint
 
 
@@ -92,8 +92,8 @@ class ThinkerTask(Task[list[TrainExample]]):
             self.letters.load_state_dict(load_module(context.runs / self.options.letters, "letters"))
             self.modules["letters"] = self.letters
         self.desk = encoder_of(context, cached=self.options.wide)
-        self.source = source_of(context, "train", self.options.wide, self.options.shuffled)
-        self.held_out = source_of(context, "test", self.options.wide)
+        self.source = examples_of(context, "train", self.options.wide, self.options.shuffled)
+        self.held_out = examples_of(context, "test", self.options.wide)
 
     def slowed(self) -> Mapping[nn.Module, float]:
         return {self.thinker.get_submodule(part): factor for part, factor in self.options.slow.items()}
