@@ -214,10 +214,8 @@ def talk_lines(run: Measuring) -> list[ResultLine]:
             run.log(f"talks {way}, {done}: " + " ".join(f"{share:.0f}" for share in shares))
 
         shares = talking.by_turn(run.omni, count, run.seed, way == "spoken", told)
-        lines += [
-            judged_line(f"talks {way}: right at turn {turn}", share, 0, bar, count)
-            for turn, share in enumerate(shares, 1)
-        ]
+        for turn, share in enumerate(shares, 1):
+            lines.append(judged_line(f"talks {way}: right at turn {turn}", share, 0, bar, count))
     return lines
 
 

@@ -42,7 +42,7 @@ def drawn_talk(number: int, seed: int, spoken: bool) -> talks.Talk:
 
 
 def hold_talk(omni: omnis.Omni, talk: talks.Talk) -> list[bool]:
-    """Hold a talk in one live session: whether each turn is answered rightly. What was said is the model's own answer."""
+    """Hold a talk in a live session: whether each turn is answered rightly, after what the model itself said before."""
     right = []
     last = refusals.NOT_SAID
     with omni.session(instructions=talk.system or None, speech=False, seed=0) as session:

@@ -16,7 +16,7 @@ from descant.train.nano.spoken import Bank
 from descant.train.nano.wording import Asked
 from descant.types import READ_ALOUD, TRANSCRIBE, Clip, Image, Message, Part, Text, Video, user
 
-TYPED = (*wording.ASKING, "outside")
+TYPED_ALONE = (*wording.ASKING, "outside")
 SHOWN = ("where", "same", "compare", "change", "blank", "sound", "video")
 SPOKEN_TALKS = {"talk": 0.0, "talk:mixed": 0.5, "talk:spoken": 1.0}  # share of the turns that are spoken
 
@@ -39,11 +39,12 @@ class WideSource:
 def make_wide(source: WideSource, task: str, rng: random.Random) -> Example:
     """One example of a task.
 
-    One of ``TYPED``, "asked:TASK" (the same, spoken), "colour", "shape", "count", "describe" or one of ``SHOWN`` (about
-    a medium; "aloud:TASK": asked aloud), "silence", "noise", "say", "write", "talk", "talk:mixed" or "talk:spoken".
+    One of ``TYPED_ALONE``, "asked:TASK" (the same, spoken), "colour", "shape", "count", "describe" or one of ``SHOWN``
+    (about a medium; "aloud:TASK": asked aloud), "silence", "noise", "say", "write", "talk", "talk:mixed" or
+    "talk:spoken".
     """
     kind, _, name = task.partition(":")
-    if task in TYPED:
+    if task in TYPED_ALONE:
         asked, part = asked_part(source, task, rng, spoken=False)
         return Example(task, user(part), asked.reply)
     if kind == "asked":
@@ -58,7 +59,7 @@ def make_wide(source: WideSource, task: str, rng: random.Random) -> Example:
         text = text_to_say(rng)
         return Example(task, user(READ_ALOUD.format(text=text)), text)
     if task == "write":
-        heard, spoken = source.sounds.draw_speech(rng.choice(("word", "word", "sentence", *TYPED)), rng)
+        heard, spoken = source.sounds.draw_speech(rng.choice(("word", "word", "sentence", *TYPED_ALONE)), rng)
         return Example(task, user(heard, TRANSCRIBE), spoken.text, heard=spoken.text)
     if task in SPOKEN_TALKS:
         return _talk(source, SPOKEN_TALKS[task], rng)
