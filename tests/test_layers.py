@@ -36,7 +36,7 @@ MAP: dict[str, set[str]] = {
         "bench": "config engine errors export inputs model omni remote tokens types weights",
         "remote": "errors files types",
         "server": "config engine errors inputs omni pcm tools types",
-        "scale": "errors server",
+        "scale": "errors omni server types",
         "cli": "bench config errors evals files inputs omni pcm plan remote server tools types weights",
         "__main__": "cli",
     }.items()
