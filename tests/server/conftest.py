@@ -21,6 +21,7 @@ from descant.server.settings import ServerSettings
 from tests import tiny
 
 Script = Callable[..., None]
+OTHER_KEY = "fedcba9876543210fedcba9876543210"
 KEY = "0123456789abcdef0123456789abcdef"
 
 
@@ -69,7 +70,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     omni = descant.load(folder, latency=descant.Decoding(solver="euler", points=3, early=True))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("descant.omni.secrets.randbelow", lambda most: 1)
-        yield from run(omni, ServerSettings(api_keys=(KEY,), model="tiny", body_bytes=1 << 20, vad="loudness"))
+        yield from run(
+            omni, ServerSettings(api_keys=(KEY, OTHER_KEY), model="tiny", body_bytes=1 << 20, vad="loudness")
+        )
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from descant.server.kept import KeptResponses
 from descant.tools import ToolCall
 from descant.types import Audio, Message, user
 from tests.badinputs.catalogue import PICTURE
-from tests.server.conftest import KEY, Running, Script
+from tests.server.conftest import KEY, OTHER_KEY, Running, Script
 from tests.server.test_tools import CALLS, FLAT
 
 ASKED: dict[str, Any] = {"model": "tiny", "max_output_tokens": 200, "temperature": 0}
@@ -145,6 +145,30 @@ def test_a_text_tells_how_likely_its_tokens_were(sdk: openai.OpenAI) -> None:
 def test_impossible_responses_are_refused(client: httpx.Client, fields: dict[str, Any], status: int) -> None:
     response = client.post(PATH, json={"input": "hello", **ASKED, **fields})
     assert response.status_code == status and response.json()["error"]["message"]
+
+
+def test_each_key_has_its_own(sdk: openai.OpenAI, server: Running) -> None:
+    """Over HTTP: neither a response nor a spoken answer is known to another key."""
+    made = sdk.responses.create(input="hello", **ASKED)
+    question: Any = {"role": "user", "content": "hello"}
+    spoken = sdk.chat.completions.create(
+        model="tiny", messages=[question], modalities=["text", "audio"], audio={"voice": "alloy", "format": "wav"},
+        max_tokens=4,
+    )  # fmt: skip
+    audio = spoken.choices[0].message.audio
+    assert audio is not None
+    goes_on: Any = [question, {"role": "assistant", "audio": {"id": audio.id}}, question]
+    assert sdk.chat.completions.create(model="tiny", messages=goes_on, max_tokens=2).choices
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=OTHER_KEY, max_retries=0) as other:
+        with pytest.raises(openai.NotFoundError):
+            other.responses.retrieve(made.id)
+        with pytest.raises(openai.NotFoundError):
+            other.responses.delete(made.id)
+        with pytest.raises(openai.NotFoundError):
+            other.responses.create(input="and?", previous_response_id=made.id, **ASKED)
+        with pytest.raises(openai.BadRequestError) as refused:
+            other.chat.completions.create(model="tiny", messages=goes_on, max_tokens=2)
+    assert refused.value.code == "audio_not_found" and sdk.responses.retrieve(made.id).id == made.id
 
 
 # ---------------------------------------------------------------- the store

@@ -66,6 +66,15 @@ def test_calls_are_streamed_by_their_index(sdk: openai.OpenAI, script: Script) -
     assert len({call.id for call in calls}) == 2
 
 
+def test_the_clients_own_stream_puts_calls_together(sdk: openai.OpenAI, script: Script) -> None:
+    script("Let me look.", *CALLS, *WAIT)
+    with sdk.chat.completions.stream(model="tiny", messages=QUESTION, tools=NESTED) as stream:
+        kinds = [event.type for event in stream]
+        message = stream.get_final_completion().choices[0].message
+    assert kinds.count("tool_calls.function.arguments.done") == 2 and message.content == "Let me look."
+    assert [call.function.arguments for call in message.tool_calls or ()] == ['{"city": "Rome"}', "{}"]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_call_is_not_spoken(client: httpx.Client, script: Script, stream: bool) -> None:
     """The transcript and the sound of an answer with a call are those of the answer without it."""
