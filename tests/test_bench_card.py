@@ -18,9 +18,7 @@ from descant.weights.configfile import read_config
 
 DATA = Path(__file__).parent / "data"
 CPU = torch.device("cpu")
-SMALL = omni(
-    decoder(64, 2, 4, 96, 151936), decoder(64, 2, 4, 96, 8448), codec(64, 2, 64, channels=16), ears(64, 1, 64)
-)
+SMALL = omni(decoder(64, 2, 4, 96, 151936), decoder(64, 2, 4, 96, 8448), codec(64, 2, 64, channels=16), ears(64, 1, 64))
 FEW = CardScale(2, 14, 1, (2,), 2, 0.3, (0.2,), 0.5, 56, (1.0,), 1 << 20, (1, 2), 2)
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from descant import omni as omnis
 from descant.config import OUTPUT_RATE_HZ
 from descant.errors import OptionError
-from descant.evals import talking, tasks, wide
+from descant.evals import people, talking, tasks, wide
 from descant.evals.speech import Ear, SphinxEar, WhisperEar, word_error
 from descant.evals.tasks import EvalItem
 from descant.train.nano import domain, refusals
@@ -191,7 +191,7 @@ def listen(ear: Ear, spoken: Sequence[tuple[str, np.ndarray, int]]) -> float:
 MEASURES: Mapping[str, Callable[[Measuring], list[ResultLine]]] = {
     "first": lambda run: understanding(run.omni, run.count, run.seed, run.log),
     "words": lambda run: [measure_row(run, row, run.count) for row in wide.word_rows()],
-    "voices": lambda run: [measure_row(run, row, run.count) for row in wide.voice_rows()],
+    "voices": lambda run: [measure_row(run, row, run.count) for row in wide.voice_rows()] + phrase_lines(run),
     "grid": lambda run: [
         replace(measure_row(run, row, max(1, run.count // 6)), name=f"grid: voices {voice}, {condition}")
         for voice, condition, row in wide.grid_rows()
@@ -202,6 +202,20 @@ MEASURES: Mapping[str, Callable[[Measuring], list[ResultLine]]] = {
     ),
     "cost": lambda run: cost_lines(run) if run.omni.speaks else [],
 }
+
+
+PHRASE_BAR = 35.0  # percent of word error
+
+
+def phrase_lines(run: Measuring) -> list[ResultLine]:
+    """Word error of a person's phrases, written down by the model; nothing where the recordings are not installed."""
+    if not people.is_installed():
+        return []
+    items = [(text, wide.person_item(name)) for name, text in people.PHRASES.items()]
+    rate = word_error([(text, text_answer(run.omni, item)) for text, item in items]).rate
+    run.log(f"a person's phrases: word error {rate:.1f} %")
+    name = "a person's phrases, written down: word error"
+    return [judged_line(name, rate, 0, PHRASE_BAR, len(items), below=True)]
 
 
 def talk_lines(run: Measuring) -> list[ResultLine]:

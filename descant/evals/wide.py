@@ -134,7 +134,12 @@ def newcomers(task: str, rng: random.Random) -> EvalItem:
 
 def person_word(task: str, rng: random.Random) -> EvalItem:
     """A person's single word, to be written down."""
-    return EvalItem("write", user(Audio(people.recording(task), people.PEOPLE_RATE_HZ), TRANSCRIBE), people.WORDS[task])
+    return replace(person_item(task), expected=people.WORDS[task])
+
+
+def person_item(name: str) -> EvalItem:
+    """A recording of a person, to be written down."""
+    return EvalItem("write", user(Audio(people.recording(name), people.PEOPLE_RATE_HZ), TRANSCRIBE), "")
 
 
 def person_sum(task: str, rng: random.Random) -> EvalItem:
