@@ -23,7 +23,7 @@ from descant.server.chat import sampling_of
 from descant.server.dialects import Dialect
 from descant.server.errors import body_of_error, request_error
 from descant.server.realtime_channel import Channel, Played
-from descant.server.realtime_input import RealtimeInput
+from descant.server.realtime_input import LARGE_CHARACTERS, RealtimeInput
 from descant.server.realtime_items import MAX_ITEMS, Items, TalkItem, item_record, message_of_item, without_media
 from descant.server.realtime_responses import RealtimeResponses, voice_fixed
 from descant.server.realtime_session import RealtimeSession, event_of, new_id
@@ -134,7 +134,8 @@ class RealtimeTalk:
         """One client event; what is wrong with it is told, and nothing else is lost."""
         name: object = None
         try:
-            event = event_of(text)
+            large = len(text) > LARGE_CHARACTERS
+            event = await asyncio.to_thread(event_of, text) if large else event_of(text)
             name = event.get("event_id")
             act = HANDLERS.get(event["type"])
             if act is None:
@@ -211,6 +212,7 @@ class RealtimeTalk:
         use = read_tool_use(after.tools, after.tool_choice, None, "session.")
         if self.responses.sounded and after.voice != before.voice:
             raise voice_fixed()
+        self.input.check_change(after.audio.input)
         if self.live is not None:
             if after.type != before.type:
                 raise RequestError(400, "session_begun", "the type is that of the first input; open another session")
@@ -253,7 +255,7 @@ class RealtimeTalk:
         place = self.items.place_after(event.get("previous_item_id"))
         if len(self.items.all) >= MAX_ITEMS and self.config.truncation == "disabled":
             raise RequestError(400, "too_many_items", f"a conversation has at most {MAX_ITEMS} items; delete some")
-        message = message_of_item(record, self.config.audio.input.format.coding)
+        message = await asyncio.to_thread(message_of_item, record, self.config.audio.input.format.coding)
         self.input.rest()
         live = await self.session()
         key = await asyncio.to_thread(live.insert, message, self.items.key_before(place))

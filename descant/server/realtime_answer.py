@@ -58,7 +58,7 @@ class RealtimeAnswer:
     finished: Finished | None = None
     error: DescantError | None = None
     task: asyncio.Task[None] | None = None
-    heard: asyncio.Event = field(default_factory=asyncio.Event)  # its first sound is out, or it is over
+    heard: asyncio.Event = field(default_factory=asyncio.Event)  # its first sound (or text, where it is not spoken) is out, or it is over
     first_sound_s: float = 0.0  # on the event loop's clock
     samples: int = 0
 
@@ -139,6 +139,8 @@ class RealtimeAnswer:
         self.text += text
         words = "response.output_audio_transcript" if self.terms.spoken else "response.output_text"
         await self.talk.send(f"{words}.delta", {**self.place, "delta": text})
+        if not self.terms.spoken:
+            self.heard.set()
 
     async def _sound(self, writer: SoundWriter, samples: SoundArray) -> None:
         """Sound leaves as it comes: by the line if there is one, else as events."""

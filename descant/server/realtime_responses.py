@@ -42,13 +42,11 @@ class ResponseWish(SessionPart):
 
 
 class RealtimeResponses:
-    """active: the answer of the conversation that is being made; beside: those beside it; last: the last that was
-    made of the conversation."""
+    """active: the answer of the conversation that is being made; beside: those beside it."""
 
     def __init__(self, talk: RealtimeTalk):
         self.talk = talk
         self.active: RealtimeAnswer | None = None
-        self.last: RealtimeAnswer | None = None
         self.beside: set[RealtimeAnswer] = set()
         self.sounded = False  # something of this session was spoken: its voice stays
 
@@ -93,7 +91,7 @@ class RealtimeResponses:
         live = await talk.session()
         voice = talk.state.voice(terms.voice) if terms.spoken else None
         options = {"max_tokens": terms.most_tokens, "voice": voice, "speech": terms.spoken, "tools": use}
-        ask = self.question(live, wish)
+        ask = await asyncio.to_thread(self.question, live, wish)
         answer: Answer = await asyncio.to_thread(partial(ask, instructions=wish.instructions, **options))
         response = RealtimeAnswer(talk, answer, terms)
         talk.input.rest()
@@ -182,7 +180,6 @@ class RealtimeResponses:
         self.sounded = self.sounded or response.samples > 0
         if response is self.active:
             self.active = None
-            self.last = response
         self.beside.discard(response)
         await response.tell_end()
         if response.terms.kept:

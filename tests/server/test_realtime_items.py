@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -360,4 +361,46 @@ def test_calls_of_others_can_be_put_in(talk: TypedTalk) -> None:
     for item in (call, {"type": "function_call_output", "call_id": "c1", "output": "here"}):
         talk.say("conversation.item.create", item=item)
         assert talk.until("conversation.item.done")[-1]["item"]["type"] == item["type"]
+    assert talk.answer()
+
+
+# ---------------------------------------------------------------- turns by their words
+
+
+@pytest.mark.parametrize("text, least_ms, most_ms", [("Yes.", 250, 1900), ("and", 1950, 2300)])
+def test_a_turn_ends_when_its_words_are_complete(
+    talk: TypedTalk, script: Script, text: str, least_ms: int, most_ms: int
+) -> None:
+    """The transcript of the pause tells: a full stop ends the turn soon, an open end waits for 2 s."""
+    detection = {"type": "semantic_vad", "eagerness": "high", "create_response": False}
+    talk.update({**TEXT_BY_HAND, "audio": {"input": {"turn_detection": detection}}})
+    script(text)
+    talk.push(LOUD[:12000])
+    for _ in range(120):  # at a microphone's pace, for the transcript is made meanwhile
+        talk.push(SILENCE[:480])
+        time.sleep(0.02)
+    stopped = talk.until("input_audio_buffer.speech_stopped")[-1]
+    assert least_ms < stopped["audio_end_ms"] - 500 < most_ms
+
+
+def test_writing_down_what_is_said_changes_nothing_of_the_talk(server: Running) -> None:
+    answers = []
+    for transcription in (None, {"model": "gpt-4o-mini-transcribe"}):
+        url = server.url.replace("http", "ws") + "/v1/realtime"
+        with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+            talk = TypedTalk(socket)
+            talk.update({**TEXT_BY_HAND, "audio": {"input": {"turn_detection": None, "transcription": transcription}}})
+            talk.push(LOUD)
+            talk.say("input_audio_buffer.commit")
+            answers.append(talk.answer())
+    assert answers[0] == answers[1] and server.idle()
+
+
+def test_the_coding_stays_in_the_middle_of_a_turn(talk: TypedTalk) -> None:
+    talk.update(TEXT_BY_HAND)
+    talk.push(LOUD)
+    talk.say("session.update", session={"audio": {"input": {"format": {"type": "audio/pcmu"}}}})
+    assert talk.error()["code"] == "invalid_state"
+    talk.say("input_audio_buffer.commit")
+    talk.update({"audio": {"input": {"format": {"type": "audio/pcmu"}}}})
     assert talk.answer()
