@@ -58,7 +58,7 @@ class RealtimeAnswer:
     finished: Finished | None = None
     error: DescantError | None = None
     task: asyncio.Task[None] | None = None
-    heard: asyncio.Event = field(default_factory=asyncio.Event)  # its first sound (text alone: word) is out, or it is over
+    heard: asyncio.Event = field(default_factory=asyncio.Event)  # its first sound or word is out, or it is over
     first_sound_s: float = 0.0  # on the event loop's clock
     samples: int = 0
 
