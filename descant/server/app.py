@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from descant.errors import RequestError
+from descant.errors import DescantError, RequestError
 from descant.omni import Omni, load
 from descant.server.chat import answers_of, read_wish, stream_completion, whole_completion
 from descant.server.errors import request_error, response_of
@@ -62,7 +62,7 @@ def make_app(settings: ServerSettings, omni: Omni | None = None, stores: Stores 
     app.state.descant = state
     add_routes(app, state)
     add_page_routes(app, state)
-    for kind in (Exception, HTTPException, RequestValidationError):
+    for kind in (DescantError, HTTPException, RequestValidationError):  # any other goes to the gate
         app.add_exception_handler(kind, error_response)
     return Gate(app, state)
 

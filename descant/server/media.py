@@ -51,12 +51,13 @@ def media_of(given: object, where: str, kind: MediaKind) -> bytes:
 
 
 def check_format(data: bytes, where: str, kind: MediaKind) -> None:
-    """Refuse a file whose first bytes are of a format that is not served. Of what no format is known, the door says."""
+    """Refuse a file whose first bytes are of no format that is served; one of another kind the door refuses."""
     found = sniff(data[:HEAD_BYTES])
     others = {form for of_kind, forms in SERVED_FORMATS.items() if of_kind != kind for form in forms}
-    if found is not None and found not in SERVED_FORMATS[kind] | others:
+    if found not in SERVED_FORMATS[kind] | others:
+        told = "of no format that is known" if found is None else found
         served = ", ".join(sorted(SERVED_FORMATS[kind]))
-        raise RequestError(400, "unsupported_media", f"{where} is {found}; send one of {served}", param=where)
+        raise RequestError(400, "unsupported_media", f"{where} is {told}; send one of {served}", param=where)
 
 
 def _base64_of(given: str, where: str) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import h11
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -157,6 +158,11 @@ class GuardedSocket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.watch = ReaderWatch(self.loop, self.transport, self.wire.stall_s)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":  # a refusal is complete, which uvicorn does not note
+            self.handshake_complete = True
 
     def pause_writing(self) -> None:
         super().pause_writing()
