@@ -62,7 +62,7 @@ def make_app(settings: ServerSettings, omni: Omni | None = None, stores: Stores 
     app.state.descant = state
     add_routes(app, state)
     add_page_routes(app, state)
-    for kind in (DescantError, HTTPException, RequestValidationError):  # any other goes to the gate
+    for kind in (Exception, DescantError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, error_response)
     return Gate(app, state)
 

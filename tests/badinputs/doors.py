@@ -100,7 +100,7 @@ TALKS = [
     ends("I25", "bytes", b"\0\1\2", closed=(1003,)),
     Case("I28", "a query of 8 KB", Talk((TEXT,), query="model=" + "x" * 8000)),
     Case("I28", "a dialect that is none", Talk((TEXT,), query="dialect=klingon")),
-    *[Case("I30", "a session that begins and ends", Talk((TEXT,))) for _ in range(5)],
+    *[Case("I30", f"a session that begins and ends, {n}", Talk((TEXT,))) for n in range(5)],
 ]  # fmt: skip
 LOAD = [
     *[fields("J16", f"a beginning that nobody else has, {n}", {"messages": said(f"{n} is a number of {n * 7919}"), "max_tokens": 1}, 200) for n in range(20)],
