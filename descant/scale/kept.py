@@ -15,7 +15,7 @@ from descant.omni import TENANT
 from descant.scale.shelf import Key, Shelf
 from descant.server.kept import KEPT_RESPONSE_S, KeptResponse, KeptResponses, bytes_of_message
 from descant.server.realtime_session import RealtimeSession
-from descant.server.state import KEPT_S, SpokenAnswers, Stores
+from descant.server.state import KEPT_S, ServerStores, SpokenAnswers
 from descant.server.tickets import PREFIX, Tickets
 from descant.types import Message
 
@@ -34,8 +34,8 @@ class SharedShelf:
         self.actor: Any = ray.remote(Shelf).options(num_cpus=0, get_if_exists=True, **options).remote()
 
     def ask(self, method: Any, key: Key) -> Any:
-        """What a method of the actor says of a key, asked twice if that is nothing. It blocks: for threads, not event
-        loops."""
+        """Return what a method of the actor says of a key; asked twice if that is nothing. It blocks: for threads, not
+        event loops."""
         for pause_s in (0.0, AGAIN_S):
             time.sleep(pause_s)
             try:
@@ -138,9 +138,9 @@ def ticket_key(value: str) -> Key:
     return "ticket", "", value
 
 
-def shared_stores(app: str, replica: str) -> tuple[Stores, SharedTickets, bytes]:
+def shared_stores(app: str, replica: str) -> tuple[ServerStores, SharedTickets, bytes]:
     """The stores of a replica, the tickets among them, and the salt by which all replicas name tenants."""
     shelf = SharedShelf(app)
     tickets = SharedTickets(shelf)
     salt: bytes = ray.get(shelf.actor.get_salt.remote())
-    return Stores(SharedAnswers(shelf), SharedResponses(shelf), tickets, replica), tickets, salt
+    return ServerStores(SharedAnswers(shelf), SharedResponses(shelf), tickets, replica), tickets, salt

@@ -30,7 +30,7 @@ from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody
 from descant.server.settings import ServerSettings
 from descant.server.speech import speak_bytes, speak_events, speech_of
 from descant.server.sse import guarded
-from descant.server.state import ServerState, Stores
+from descant.server.state import ServerState, ServerStores
 from descant.server.strict import strict_json
 from descant.server.transcription import begin_transcription
 
@@ -44,7 +44,7 @@ FORM_FILES = 1
 FORM_FIELDS = 20
 
 
-def make_app(settings: ServerSettings, omni: Omni | None = None, stores: Stores | None = None) -> Gate:
+def make_app(settings: ServerSettings, omni: Omni | None = None, stores: ServerStores | None = None) -> Gate:
     """The server as an ASGI application. omni: a model that is loaded already; else it is loaded when the server
     starts. It is closed when the server stops. stores: of what later requests may name."""
     state = ServerState(settings, stores)

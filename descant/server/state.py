@@ -110,8 +110,8 @@ class SpokenAnswers:
 
 
 @dataclass
-class Stores:
-    """What later requests may name. replica: one of several's name, which is in the names of what it alone holds."""
+class ServerStores:
+    """The stores of what later requests may name. replica: the name of one of several, in the names of what it holds."""
 
     spoken: SpokenAnswers = field(default_factory=SpokenAnswers)
     responses: KeptResponses = field(default_factory=KeptResponses)
@@ -122,8 +122,8 @@ class Stores:
 class ServerState:
     """One model behind one server. omni: None until it is loaded and warm."""
 
-    def __init__(self, settings: ServerSettings, stores: Stores | None = None):
-        stores = stores or Stores()
+    def __init__(self, settings: ServerSettings, stores: ServerStores | None = None):
+        stores = stores or ServerStores()
         self.settings = settings
         self.figures = Figures()
         self.spoken = stores.spoken
