@@ -111,7 +111,7 @@ class SpokenAnswers:
 
 @dataclass
 class ServerStores:
-    """The stores of what later requests may name. replica: the name of one of several, in the names of what it holds."""
+    """The stores of what later requests may name. replica: one of several; its name is in those of what it holds."""
 
     spoken: SpokenAnswers = field(default_factory=SpokenAnswers)
     responses: KeptResponses = field(default_factory=KeptResponses)
