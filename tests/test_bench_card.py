@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from descant.bench import OfficialShape, card
-from descant.bench.card import CardLine, CardScale, card_row, measure_card
+from descant.bench.card import CardScale, measure_card
+from descant.bench.card_lines import CardLine, card_row
 from descant.bench.official import OFFICIAL_CODES, official_config, random_on
 from descant.bench.shapes import codec, decoder, ears, omni
 from descant.cli import bench

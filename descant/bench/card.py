@@ -14,6 +14,16 @@ import numpy as np
 import torch
 
 from descant.bench import OfficialShape, Peer
+from descant.bench.card_lines import (
+    CardLine,
+    answered,
+    card_row,
+    copy_bandwidth,
+    last_of,
+    p95,
+    reserved,
+    synchronise,
+)
 from descant.bench.decode import bytes_read, clocked
 from descant.bench.harness import median
 from descant.bench.live import LiveBench, push_noise, wait
@@ -35,7 +45,6 @@ from descant.engine.limits import Limits, most_tokens
 from descant.engine.models import Models, new_stores
 from descant.engine.session import Request
 from descant.engine.stages import Stages
-from descant.errors import SessionError
 from descant.model.codec import PreparedVoice, decoding_for
 from descant.plan import PACE
 from descant.types import Audio, Clip, Decoding, Finished, Image, Latency, Part, Video, user
@@ -64,16 +73,6 @@ class CardScale:
     probe: int = PROBE_BYTES
     batches: tuple[int, ...] = (1, 16)
     windows: int = 24
-
-
-@dataclass(frozen=True)
-class CardLine:
-    """One line of the table. goal: in the same unit, on an H200 (H100 in brackets); empty: none is set."""
-
-    what: str
-    value: float
-    unit: str
-    goal: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def measure_card(
     limits = Limits(tokens, tokens, sessions=max(*scale.crowds, scale.speaking) + 1, scheduler=PACE)
     card = CardModel(models, prepared_voice(models, config), limits, scale, sizes)
     lines = []
-    for row in (cold_start, decode_steps, windows, alone, crowds, speaking, live_turns, media):
+    for row in (cold_start, decode_steps, windows, answers_alone, crowds, voices_speaking, live_turns, media):
         made = row(card)
         for line in made:
             say(card_row(line))
@@ -150,7 +149,7 @@ def decode_steps(card: CardModel) -> list[CardLine]:
     lines = [CardLine("bandwidth of a copy", bandwidth / 1e9, "GB/s")]
     goals = {("Thinker", 1): "<= 4.0 (5.5)", ("Talker", 16): "<= 1.6"}
     for rows in card.scale.batches:
-        for name, taken in zip(("Thinker", "Talker"), step_seconds(card, rows), strict=True):
+        for name, taken in zip(("Thinker", "Talker"), batch_seconds(card, rows), strict=True):
             share = 100 * card.sizes[name] / median(taken) / bandwidth
             label = f"{name} step, {rows} together"
             lines.append(CardLine(label, 1e3 * median(taken), "ms", goals.get((name, rows), "")))
@@ -158,7 +157,7 @@ def decode_steps(card: CardModel) -> list[CardLine]:
     return lines
 
 
-def step_seconds(card: CardModel, rows: int) -> tuple[list[float], list[float]]:
+def batch_seconds(card: CardModel, rows: int) -> tuple[list[float], list[float]]:
     """Seconds of each step of so many sessions: of the Thinker, then of the Talker. What is captured is captured."""
     steps = card.scale.steps
     asked = [replace_lengths(card.ask(seed=seed), steps + 1, steps + 2) for seed in range(rows)]
@@ -207,7 +206,7 @@ def window_seconds(card: CardModel, rows: int, dial: Decoding) -> float:
     return median(taken[len(taken) // 2 :])
 
 
-def alone(card: CardModel) -> list[CardLine]:
+def answers_alone(card: CardModel) -> list[CardLine]:
     """One answer at a time, at each position of the dial; the second of two that are alike."""
     lines = []
     goals = {"low": "<= 120 (150)", "balanced": "<= 220 (260)", "quality": ""}
@@ -252,7 +251,7 @@ def crowd_lines(label: str, ends: Sequence[Finished], took: float, *, judged: bo
     ]
 
 
-def speaking(card: CardModel) -> list[CardLine]:
+def voices_speaking(card: CardModel) -> list[CardLine]:
     """Voices that speak for a minute, and newcomers who ask meanwhile."""
     token2wav = card.models.token2wav
     assert token2wav is not None
@@ -264,7 +263,7 @@ def speaking(card: CardModel) -> list[CardLine]:
     until = time.perf_counter() + 0.8 * seconds
     while time.perf_counter() < until:
         newcomers += answered(engine, [card.ask(latency="low", seed=1000 + len(newcomers))])
-    ends = [finished(list(answer)) for answer in answers]
+    ends = [last_of(list(answer)) for answer in answers]
     engine.close()
     firsts = [end.timings.first_audio_s or 0.0 for end in newcomers]
     label = f"{voices} speaking for {seconds:g} s"
@@ -338,60 +337,6 @@ def beside_peer(card: CardModel, reference: Reference, lines: Sequence[CardLine]
         CardLine("descant's first sound is sooner", 1e3 * theirs / ours["first sound alone, low"], "times", ">= 20"),
         CardLine("descant's whole answer is faster", theirs / whole, "times", ">= 6"),
     ]
-
-
-# ------------------------------------------------------------ the means
-
-
-def answered(engine: Engine, asked: Sequence[Request], tenant: str = "") -> list[Finished]:
-    """All at once; their ends. The clock of each starts now. tenant: whose pages may be shared."""
-    begin = time.perf_counter()
-    settings = [replace(one.settings, tenant=tenant or one.settings.tenant) for one in asked]
-    timed = [replace(one, settings=terms, clock=begin) for one, terms in zip(asked, settings, strict=True)]
-    return [finished(list(answer)) for answer in [engine.submit(one) for one in timed]]
-
-
-def finished(events: Sequence[object]) -> Finished:
-    last = events[-1]
-    if not isinstance(last, Finished):
-        raise SessionError(f"an answer ended with {type(last).__name__}")
-    return last
-
-
-def copy_bandwidth(device: torch.device, size: int) -> float:
-    """Bytes a second that a copy reads and writes."""
-    memory, taken = torch.zeros(size // 4, device=device), []
-    for _ in range(5):
-        synchronise(device)
-        begin = time.perf_counter()
-        memory.clone()
-        synchronise(device)
-        taken.append(time.perf_counter() - begin)
-    return 2 * size / median(taken)
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def reserved(device: torch.device) -> int:
-    """Bytes that torch holds of the card."""
-    return torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-def p95(values: Sequence[float]) -> float:
-    return float(np.percentile(values, 95)) if values else 0.0
-
-
-def card_row(line: CardLine) -> str:
-    """A line for people."""
-    goal = f"   goal {line.goal}" if line.goal else ""
-    return f"{line.what:<52}{line.value:>10.3g} {line.unit:<16}{goal}".rstrip()
 
 
 def official_lines(

@@ -50,27 +50,35 @@ def bench(
 
     With --url: load any OpenAI-compatible server by so many clients at once, and draw a picture beside --json.
     """
+    check_figures(out)
+    given = {"url": url, "rows": rows, "model": model, "compare": compare, "threads": threads, "device": device}
+    check_together({name for name, value in given.items() if value is not None}, shapes)
+    if shapes is not None:
+        card_speed(shapes, device or "cuda", compare, out)
+    elif url is None:
+        own_speed(model, rows, compare, out, repeats, threads)
+    else:
+        from descant.bench.load import LoadWish, levels_of
+
+        wish = LoadWish(model or "", levels_of(concurrency), turns, prompt, spoken, speech, max_tokens)
+        server_speed(url, key, wish, "chat" if not speech and routes == "chat,realtime" else routes, out)
+
+
+def check_figures(out: Path | None) -> None:
+    """Find out before the work whether its figures can be written."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         check_output(out, "--json")
-    if shapes is not None:
-        if url is not None or rows is not None or model is not None:
-            raise OptionError("--shapes measures one GPU, all rows; leave --url, --rows and --model out")
-        card_speed(shapes, device or "cuda", compare, out)
-        return
-    if device is not None:
-        raise OptionError(f"--device {device} is for --shapes; the other rows are measured on the CPU")
-    if url is None:
-        own_speed(model, rows, compare, out, repeats, threads)
-        return
-    if rows is not None or compare is not None or threads is not None:
-        raise OptionError("--rows, --compare and --threads are for this machine; leave them out beside --url")
-    common.existing(spoken)
-    from descant.bench.load import LoadWish, levels_of, routes_of
 
-    names = routes_of("chat" if not speech and routes == "chat,realtime" else routes)
-    wish = LoadWish(model or "", levels_of(concurrency), turns, prompt, spoken, speech, max_tokens)
-    server_speed(url, key, wish, names, out)
+
+def check_together(given: set[str], shapes: OfficialShape | None) -> None:
+    """Refuse options that mean nothing together."""
+    if "device" in given and shapes is None:
+        raise OptionError("--device is for --shapes; the other rows are measured on the CPU")
+    if shapes is not None and given & {"url", "rows", "model", "threads"}:
+        raise OptionError("--shapes measures one GPU, all rows; leave --url, --rows, --model and --threads out")
+    if "url" in given and given & {"rows", "compare", "threads"}:
+        raise OptionError("--rows, --compare and --threads are for this machine; leave them out beside --url")
 
 
 def own_speed(
@@ -99,33 +107,35 @@ def own_speed(
 
 def card_speed(shapes: OfficialShape, device: str, compare: Peer | None, out: Path | None) -> None:
     """Time an official shape with random weights on one device."""
-    from descant.bench import card, reference
+    from descant.bench import card, card_lines, reference
     from descant.weights.checkpoint import as_device
 
     if compare is not None:
         reference.check_installed()
     place = as_device(device)
     lines = card.official_lines(shapes, place, compare, common.note)
-    print("\n".join(card.card_row(line) for line in lines))
+    print("\n".join(card_lines.card_row(line) for line in lines))
     if out is not None:
-        kept = {"shapes": shapes, "device": card.device_name(place), "lines": [vars(line) for line in lines]}
+        kept = {"shapes": shapes, "device": card_lines.device_name(place), "lines": [vars(line) for line in lines]}
         out.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         common.note(f"figures: {out}")
 
 
-def server_speed(url: str, key: str | None, wish: LoadWish, routes: list[str], out: Path | None) -> None:
+def server_speed(url: str, key: str | None, wish: LoadWish, routes: str, out: Path | None) -> None:
     """Load a server. Raises SessionError at the end if any request failed."""
     from rich.console import Console
 
-    from descant.bench.load import load_record, load_test
+    from descant.bench.load import load_record, load_test, routes_of
     from descant.bench.load_report import load_table
     from descant.remote.server import RemoteServer
 
+    names = routes_of(routes)
+    common.existing(wish.spoken)
     if out is not None:
         check_output(out.with_suffix(".svg"), "the picture beside --json", outputs=[out])
     with RemoteServer(url, key) as server:
         wish = replace(wish, model=server.model(wish.model or None))
-        levels = load_test(server, wish, routes, common.note)
+        levels = load_test(server, wish, names, common.note)
         kept = load_record(levels, server, wish)
     for route, figures in kept["routes"].items():
         Console().print(load_table(route, figures))
