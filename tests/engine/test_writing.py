@@ -189,11 +189,12 @@ def sound_of(events: list[Event]) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.float32), *(e.samples for e in events if isinstance(e, AudioChunk))])
 
 
+@pytest.mark.parametrize("space", [" \n", ""])
 @pytest.mark.parametrize("before", ["Let me look.", "Hm", ""])
-def test_a_call_is_never_spoken(before: str) -> None:
+def test_a_call_is_never_spoken(before: str, space: str) -> None:
     """The sound and the text of an answer with calls are those of the answer without them."""
     alone = list(run(STAGES, session_of(ENCODE(before))))
-    session = session_of(ids_of(before, " \n", BEGIN, CALL, END, "\n", BEGIN, CALL, END))
+    session = session_of(ids_of(before, space, BEGIN, CALL, END, "\n", BEGIN, CALL, END))
     events = list(run(STAGES, session))
     assert session.speech is not None and not session.speech.states
     np.testing.assert_array_equal(sound_of(events), sound_of(alone))
