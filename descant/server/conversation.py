@@ -7,6 +7,7 @@ from typing import Any
 
 from descant.errors import OptionError, RequestError
 from descant.inputs.messages import read_messages
+from descant.server.attachments import with_attachments
 from descant.server.media import check_counts, media_of
 from descant.server.schema import MAX_PARTS
 from descant.server.tools import read_call
@@ -22,9 +23,10 @@ def messages_of(given: list[dict[str, Any]], spoken: SpokenBefore, *, video_soun
 
     Raises RequestError and OptionError with the place in the message.
     """
-    check_counts(given)
+    rows = with_attachments(given, "messages")
+    check_counts(rows)
     messages: list[Message] = []
-    for place, row in enumerate(given):
+    for place, row in enumerate(rows):
         where = f"messages[{place}]"
         if row.get("role") == "tool":
             add_result(messages, result_of(row.get("tool_call_id"), row.get("content"), where))

@@ -15,6 +15,7 @@ from typing import Any
 
 from descant.engine.answer import Answer
 from descant.errors import RequestError
+from descant.server.attachments import with_attachments
 from descant.server.chat import sampling_of
 from descant.server.conversation import add_call, add_result, check_supported, message_of, result_of
 from descant.server.formats import read_schema
@@ -81,8 +82,9 @@ def messages_of_input(body: ResponsesBody) -> list[Message]:
         return [user(body.input)]
     if len(body.input) > MAX_MESSAGES:
         raise RequestError(413, "too_many_items", f"at most {MAX_MESSAGES} items are read", param="input")
-    check_counts(body.input)
-    for place, item in enumerate(body.input):
+    rows = with_attachments(body.input, "input")
+    check_counts(rows)
+    for place, item in enumerate(rows):
         where = f"input[{place}]"
         match item.get("type", "message"):
             case "message":

@@ -93,6 +93,28 @@ def test_pictures_sounds_and_videos_are_read(client: httpx.Client) -> None:
     assert used[1]["prompt_tokens"] > used[0]["prompt_tokens"] + 20
 
 
+def test_files_are_the_media_that_they_say(client: httpx.Client) -> None:
+    """A file of a chat, or of a response, is read as the part of its medium is; and counted as one."""
+    sound = f"data:audio/wav;base64,{SOUND}"
+    files = [
+        ({"file_data": PICTURE, "filename": "x.png"}, {"type": "image_url", "image_url": {"url": PICTURE}}),
+        ({"file_data": sound}, {"type": "audio_url", "audio_url": sound}),
+    ]  # fmt: skip
+    for file, part in files:
+        asked = [{**ASK, "messages": [{"role": "user", "content": [one, {"type": "text", "text": "What?"}]}]}
+                 for one in ({"type": "file", "file": file}, part)]  # fmt: skip
+        answers = [client.post("/v1/chat/completions", json=body).json() for body in asked]
+        assert answers[0]["choices"] == answers[1]["choices"] and answers[0]["usage"]["prompt_tokens"] > 10
+        item = {"role": "user", "content": [{"type": "input_file", **file}, {"type": "input_text", "text": "What?"}]}
+        response = client.post("/v1/responses", json={"input": [item], "max_output_tokens": 6, "seed": 1}).json()
+        assert response["usage"]["input_tokens"] == answers[0]["usage"]["prompt_tokens"]
+    many = {"role": "user", "content": [{"type": "file", "file": files[0][0]}] * 17}
+    assert client.post("/v1/chat/completions", json={**ASK, "messages": [many]}).status_code == 413
+    for wrong in ({"file_id": "file_1"}, {"file_data": "data:application/pdf;base64,AAAA"}, {"file_data": "AAAA"}, 5):
+        lost = {"role": "user", "content": [{"type": "file", "file": wrong}]}
+        assert client.post("/v1/chat/completions", json={**ASK, "messages": [lost]}).status_code == 400
+
+
 def test_stop_texts_end_the_answer_and_are_no_part_of_it(client: httpx.Client) -> None:
     whole = client.post("/v1/chat/completions", json={**ASK, "max_tokens": 12}).json()["choices"][0]["message"][
         "content"
