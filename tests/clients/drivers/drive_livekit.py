@@ -28,9 +28,14 @@ async def answer(generation: llm.GenerationCreatedEvent) -> tuple[str, bytes]:
 async def spoken(session: Any) -> tuple[str, bytes]:
     begun: asyncio.Queue[llm.GenerationCreatedEvent] = asyncio.Queue()
     session.on("generation_created", begun.put_nowait)
-    for block in common.blocks(common.question_pcm(), silence_s=2):
+
+    async def send(block: bytes) -> None:
         session.push_audio(rtc.AudioFrame(block, common.RATE_HZ, 1, len(block) // 2))
-    return await answer(await begun.get())
+
+    speaking = asyncio.create_task(common.microphone(send))
+    told = await answer(await begun.get())
+    speaking.cancel()
+    return told
 
 
 async def typed(session: Any) -> tuple[str, bytes]:
@@ -44,13 +49,13 @@ async def main() -> None:
     async with aiohttp.ClientSession() as http:
         given: dict[str, Any] = {"base_url": f"{common.URL}/v1", "api_key": common.KEY, "http_session": http}
         model = openai.realtime.RealtimeModel(model="nano", **given)
-        for turn in (spoken, typed):
+        for turn, check in ((spoken, common.check_heard), (typed, common.check_text)):
             session = model.session()
             errors: list[Any] = []
             session.on("error", errors.append)
             text, sound = await turn(session)
             assert not errors, errors
-            common.check_text(text)
+            check(text)
             common.check_sound(sound)
             await session.aclose()
         await model.aclose()

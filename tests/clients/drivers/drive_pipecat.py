@@ -71,7 +71,7 @@ async def talk(frames: list[Frame]) -> None:
 
 
 async def main() -> None:
-    blocks = common.blocks(common.question_pcm(), silence_s=2)
+    blocks = common.blocks(common.question_pcm())
     await talk([InputAudioRawFrame(block, common.RATE_HZ, 1) for block in blocks])
     await talk([LLMContextFrame(LLMContext([{"role": "user", "content": common.QUESTION}]))])
 

@@ -28,6 +28,9 @@ const plain = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, " ").trim();
 
 export const checkText = (text, expected = ANSWER) => assert.equal(plain(text), expected);
 
+/** An answer to the spoken question; drivers/common.py says why no more is asked. */
+export const checkHeard = (text) => assert(plain(text).startsWith("nine plus nine is"), text);
+
 /** Sound that may be a sentence: 1 to 5 s, and loud enough to be heard. */
 export function checkSound(pcm) {
   assert.equal(pcm.length % 2, 0, "half a sample");
