@@ -6,6 +6,7 @@ The other clients are driven by ``nox -s clients``.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from base64 import b64encode
@@ -31,6 +32,32 @@ def test_the_openai_client_passes_its_driver() -> None:
     command = [sys.executable, str(CLIENTS / "rig.py"), "--", sys.executable, str(CLIENTS / "drivers/drive_openai.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.startswith("openai "), done.stdout + done.stderr
+
+
+def sources(client: str) -> str:
+    """What is driven for a client of the README's table: its driver, and what that uses."""
+    package = client.removesuffix(" (npm)")
+    if client.endswith("(npm)"):
+        found = [p.parent for p in CLIENTS.glob("node/*/package.json") if f'"{package}"' in p.read_text()]
+        return "".join(path.read_text() for path in (found[0] / "drive.mjs", CLIENTS / "node" / "common.mjs"))
+    found = [
+        p for p in CLIENTS.glob("requirements/*.txt") if re.search(rf"^{package}(\[\w+\])?==", p.read_text(), re.M)
+    ]
+    drivers = CLIENTS / "drivers"
+    return (drivers / f"drive_{found[0].stem.replace('-', '_')}.py").read_text() + (drivers / "common.py").read_text()
+
+
+def test_the_table_of_clients_is_what_is_driven() -> None:
+    """Every client has a row, and every name in a row is one that its driver writes."""
+    readme = (CLIENTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| `(.+?)`", readme[readme.index("| client | how |") :], re.MULTILINE)
+    assert len(rows) == len([*CLIENTS.glob("requirements/*.txt"), *CLIENTS.glob("node/*/package.json")])
+    for client, call in rows:
+        written = sources(client)
+        names = re.findall(r"--[\w-]+|\w+(?==)|\w+(?=\()|\w+(?=: )", re.sub(r'"[^"]*"', '""', call))
+        assert names and all(name in written for name in names), (client, names)
+        for path in re.findall(r"8000(/[\w/-]+)", call):
+            assert path in written, (client, path)
 
 
 TYPED: TypeAdapter[Any] = TypeAdapter(Annotated[RealtimeServerEvent, Field(discriminator="type")])

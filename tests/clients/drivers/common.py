@@ -33,8 +33,8 @@ def check_text(text: str, expected: str = ANSWER) -> None:
 
 
 def check_heard(text: str) -> None:
-    """An answer to the spoken question. nano may sum it wrongly after a long silence, and how much silence a turn ends in
-    depends on how soon a loaded machine judges it."""
+    """An answer to the spoken question. nano may sum it wrongly after a long silence, and how much silence a turn ends
+    in depends on how soon a loaded machine judges it."""
     assert plain(text).startswith("nine plus nine is"), f"the answer is {text!r}, which is not to {QUESTION!r}"
 
 
