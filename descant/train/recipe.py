@@ -38,6 +38,7 @@ class Stage:
     muon: float = 0.0  # the rate of matrices as a multiple of lr, with Muon's steps; 0: AdamW for everything
     ema: float = 0.0  # decay of the averaged weights; 0: none
     seed: int = 1
+    threads: int = 1  # of its process, for a stage that runs when the other lanes are done
     save_every: int = 200
     log_every: int = 20
     options: Mapping[str, Any] | None = None

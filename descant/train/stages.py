@@ -70,7 +70,8 @@ def run_all(path: Path, runs: Path, lanes: int, threads: int = 1) -> None:
                 ready = all(is_finished(runs, need) for need in stage.needs)
                 if ready and stage.lane not in busy and len(running) < lanes:
                     command = [sys.executable, "-m", "descant.train", str(path), "--stage", name, "--runs", str(runs)]
-                    running[name] = subprocess.Popen([*command, "--threads", str(threads)])
+                    own = str(max(threads, stage.threads))
+                    running[name] = subprocess.Popen([*command, "--threads", own])
                     busy.add(stage.lane)
                     waiting.remove(name)
             time.sleep(0.2)

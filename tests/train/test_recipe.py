@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import descant
+from descant.train import stages
 from descant.train.examples import Example
 from descant.train.loop import Run, StageContext, Task, save_modules
 from descant.train.nano import domain, refusals, scenes, spoken, tones, wide, wording
@@ -23,7 +24,8 @@ from descant.train.stages import find_task
 from descant.train.tasks import hearing
 from descant.train.tasks.setting import bank_of, examples_of
 
-RECIPE = read_recipe(Path(__file__).parents[2] / "recipes" / "nano.yaml")
+PATH = Path(__file__).parents[2] / "recipes" / "nano.yaml"
+RECIPE = read_recipe(PATH)
 SMALL = {  # options that make a stage's data small
     "spoken": {"train": 160, "test": 20}, "features": {"train": 300, "test": 20},
     "speech": {"teacher": "tones", "phrases": 8, "words": 8, "sentences": 8},
@@ -33,17 +35,17 @@ SMALL = {  # options that make a stage's data small
 
 def tiny(recipe: Recipe) -> Recipe:
     """The same stages with smaller ears, two steps of four examples each."""
-    stages = {}
+    made = {}
     for name, stage in recipe.stages.items():
         options = {**(stage.options or {}), **SMALL.get(name, {})}
         if stage.task == "thinker":
             options["evaluated"] = 0
         if stage.task in ("codec", "dit", "vocoder"):
             options["crop_frames"] = 24
-        stages[name] = replace(stage, steps=min(stage.steps, 2), batch=min(stage.batch, 4), options=options or None)
+        made[name] = replace(stage, steps=min(stage.steps, 2), batch=min(stage.batch, 4), options=options or None)
     audio = replace(recipe.model.thinker.audio, encoder_layers=1, d_model=48, encoder_ffn_dim=64)
     thinker = replace(recipe.model.thinker, audio=audio)
-    return replace(recipe, model=replace(recipe.model, thinker=thinker), stages=stages)
+    return replace(recipe, model=replace(recipe.model, thinker=thinker), stages=made)
 
 
 def say(text: str, voice: str) -> np.ndarray:
@@ -136,3 +138,29 @@ def test_the_recipe_fits_its_plan() -> None:
     order = RECIPE.order()
     assert order.index("joint") < order.index("speaking") < order.index("assemble")
     assert all(isinstance(stage, Stage) and stage.task for stage in RECIPE.stages.values())
+
+
+def test_every_stage_runs_after_what_it_needs_and_with_its_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner of the whole recipe, with processes that are finished at once."""
+    begun: dict[str, str] = {}
+
+    class Finished:
+        returncode = 0
+
+        def __init__(self, command: list[str]) -> None:
+            name = command[command.index("--stage") + 1]
+            assert all((tmp_path / need / "final.json").exists() for need in RECIPE.stage(name).needs)
+            begun[name] = command[command.index("--threads") + 1]
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "final.json").write_text("{}")
+
+        def poll(self) -> int:
+            return 0
+
+    monkeypatch.setattr(stages.subprocess, "Popen", Finished)
+    monkeypatch.setattr(stages.time, "sleep", lambda seconds: None)
+    stages.run_all(PATH, tmp_path, lanes=2)
+    assert begun == {name: str(stage.threads) for name, stage in RECIPE.stages.items()}
+    assert begun["speaking"] == "2"
