@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import threading
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from descant.checks import check_plain, check_type, is_finite_number
@@ -63,6 +66,7 @@ __all__ = ["Answer", "Limits", "LiveSession", "Omni", "load"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Whose pages of the cache an answer may share, where its options name no tenant: set by who serves many.
 TENANT: ContextVar[str] = ContextVar("tenant", default="")
+log = logging.getLogger(__name__)
 STEP_MODES = (None, "off", "graphs", "compile")
 
 
@@ -82,7 +86,8 @@ def load(
     dtype: None is that of the files, float32 on a CPU. device: None is the CPU. limits: how much is served at once;
     None: the defaults of ``Limits``, or on a GPU what its memory holds (``descant inspect --plan``), which is logged.
     budget: how much media may cost. step_mode: how decode steps run, "off" (eagerly), as CUDA "graphs", or "compile"
-    (torch.compile); None: graphs where there is CUDA. progress: draw a bar meanwhile.
+    (torch.compile); None: graphs where there is CUDA. where steps are graphs, they are
+    captured here (``Omni.warm_up``). progress: draw a bar meanwhile.
     Raises OptionError (unknown name or option), ConfigError, WeightsError.
     """
     if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
@@ -99,7 +104,9 @@ def load(
     checkpoint = load_checkpoint(name, dtype and DTYPES[dtype], device, progress, check_tokenizer, planner)
     if planner is not None and planner.plan is not None:
         limits = limits or planner.plan.limits
-    return Omni(checkpoint, latency, limits, budget=budget, step_mode=step_mode)
+    omni = Omni(checkpoint, latency, limits, budget=budget, step_mode=step_mode)
+    omni.warm_up(progress)
+    return omni
 
 
 def check_tokenizer(folder: Path, config: OmniConfig) -> None:
@@ -155,6 +162,22 @@ class Omni:
         cfg = checkpoint.config.thinker
         self.builder = PromptBuilder(self.models.tokenizer, checkpoint.inputs, cfg, budget or Budget())
         self.engine = Engine(self.models, limits, step_mode)
+
+    def warm_up(self, progress: bool = False) -> None:
+        """Capture decode steps, where they are replayed as graphs, and answer once in silence, so that every kernel has
+        been there; before the first answer, and elsewhere nothing. progress: draw a bar meanwhile."""
+        steps = self.engine.warm_up()
+        left = next(steps, None)
+        if left is None:
+            return
+        begin = time.perf_counter()
+        console = Console(stderr=True, quiet=not progress)
+        for _ in track(steps, "warming up", total=left, console=console, transient=True):
+            pass
+        spoken = self.models.talker is not None
+        for _ in self.speak("Hello.", seed=0) if spoken else self.chat("Hello.", max_tokens=4, seed=0, speech=False):
+            pass
+        log.info("warmed up: %d decode steps in %.1f s", left + 1, time.perf_counter() - begin)
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Take no new request, and wait until all that was asked is answered; then ``close`` cuts nobody off.

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import count
@@ -228,6 +228,14 @@ class Engine:
             self._thread = thread
             THREADS[thread] = weakref.ref(self.worker)
             weakref.finalize(self, halt, self.worker, thread)
+
+    def warm_up(self) -> Iterator[int]:
+        """Make, before the engine starts, the decode steps that answers will need; yields how many are left. Nothing
+        where steps are not replayed as graphs."""
+        if self._thread is not None:
+            raise RuntimeError("the engine has started: its steps belong to its thread")
+        stores = self.worker.stages.stores
+        yield from self.worker.stages.steps.warm_up(stores.thinker, stores.talker, self.limits.sessions)
 
     def check_process(self) -> None:
         """SessionError in a forked child of the process in which the engine works: its thread is not there."""

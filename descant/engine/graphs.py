@@ -11,7 +11,7 @@ Axes: B rows, E width of what is read, V ids, P pages of the longest row.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -26,6 +26,7 @@ from descant.model.thinker import Thinker
 from descant.nn.attention import grouped_attention
 from descant.nn.cache import Cache, keys_values
 from descant.nn.pages import PADDING_PAGE, PagedBatch, PageStore, PageTable
+from descant.types import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ StepMode = Literal["off", "graphs", "compile"]
 Forward = Callable[[Tensor, Tensor | None, Tensor, Cache], tuple[Tensor, ...]]
 StepRun = Callable[[], tuple[Tensor, ...]]
 
+CHEAP_DRAWS = frozenset({DrawKind.GREEDY, DrawKind.WINDOW, DrawKind.PLAIN})  # those that sort nothing
+WARM_PAGES = 64  # of each row, 1,024 tokens: longer steps are captured when they have been asked for often
 CAPTURE_AFTER = 8  # eager steps of a bucket before it is captured: a short answer is over before that has paid
 MIN_BUCKET_PAGES = 8
 WARM_UP_RUNS = 3  # runs before a capture, so that libraries have their workspaces; as torch's documentation advises
@@ -86,19 +89,13 @@ class StaticCache:
 
 
 class Bucket(NamedTuple):
-    """The shape of a static step: its rows and the pages of each, and the costliest kind of draw that it makes."""
+    """The shape of a static step: its rows, and the pages of each."""
 
     rows: int
     pages: int
-    kind: DrawKind
-
-    @property
-    def needs(self) -> Needs:
-        """The work of its draws: all kinds up to ``kind``, and whatever a row may have."""
-        return Needs(frozenset(kind for kind in DrawKind if kind <= self.kind))
 
     def __str__(self) -> str:
-        return f"{self.rows} rows, {self.pages} pages, {self.kind.name.lower()} draws"
+        return f"{self.rows} rows, {self.pages} pages"
 
 
 class StepBuffers:
@@ -108,8 +105,10 @@ class StepBuffers:
     past and its pages; states (B, 1, E). A row that nobody has repeats the first, so that it writes what that writes.
     """
 
-    def __init__(self, forward: Forward, store: PageStore, draws: DrawTable, bucket: Bucket, states: Tensor | None):
-        self.forward = forward
+    def __init__(self, step: DecodeStep, store: PageStore, bucket: Bucket, states: Tensor | None):
+        draws = step.draws
+        self.forward = step.forward
+        self.needs = Needs(step.kinds)
         self.size = store.size
         self.bucket = bucket
         self.layers = list(store.layers)  # not the store: it may be forgotten with them
@@ -155,7 +154,7 @@ class StepBuffers:
         mask = torch.cat((self.offsets[:-1] < lengths, torch.ones_like(write, dtype=torch.bool)), dim=1)
         past = StaticCache(self.layers, read.flatten(), write.flatten(), mask[:, None, None])
         outputs = self.forward(tokens, self.states, positions, past)
-        return *outputs, draw(outputs[-1], self.words[:, 2:ROW_WORDS], self.seen, self.banned, self.bucket.needs)
+        return *outputs, draw(outputs[-1], self.words[:, 2:ROW_WORDS], self.seen, self.banned, self.needs)
 
 
 def words_of_row(row: StepRow, draws: DrawTable) -> list[int]:
@@ -172,13 +171,14 @@ class DecodeStep:
     """The step of one decoder over one store: eager, or static in buckets that are made when they have been asked for
     often enough. It belongs to one engine, and runs on one thread.
 
-    eager_buckets: why a bucket could not be made.
+    kinds: of draws that static steps make; others are drawn behind them. eager_buckets: why a bucket could not be made.
     """
 
-    def __init__(self, forward: Forward, draws: DrawTable, mode: StepMode):
+    def __init__(self, forward: Forward, draws: DrawTable, mode: StepMode, kinds: frozenset[DrawKind] = CHEAP_DRAWS):
         self.forward = forward
         self.draws = draws
         self.mode = mode
+        self.kinds = kinds
         self.eager_buckets: dict[Bucket, str] = {}
         self._made: dict[Bucket, tuple[StepBuffers, StepRun]] = {}
         self._asked: dict[Bucket, int] = {}
@@ -194,11 +194,25 @@ class DecodeStep:
             row.table.reserve(row.table.length + 1)
             self.draws.row(row.sampler)
         pages = max(MIN_BUCKET_PAGES, upward(max(len(row.table.pages) for row in rows)))
-        bucket = Bucket(upward(len(rows)), pages, max(sampler.kind for sampler in samplers))
+        bucket = Bucket(upward(len(rows)), pages)
+        self._forget_outgrown(rows[0].table.store)
         self._asked[bucket] = self._asked.get(bucket, 0) + 1
-        if self._asked[bucket] <= CAPTURE_AFTER or bucket in self.eager_buckets:
+        soon = self._asked[bucket] <= CAPTURE_AFTER and bucket not in self._made
+        if soon or bucket in self.eager_buckets:
             return self.eager(rows, extras)
         return self.static(rows, extras, bucket)
+
+    def warm(self, bucket: Bucket, store: PageStore, width: int | None) -> None:
+        """Make a bucket before anybody asks for it. width: of the states that are read (None: there are none)."""
+        if bucket in self._made or bucket in self.eager_buckets:
+            return
+        state = None if width is None else store.layers[0].new_zeros(width)
+        table = PageTable(store)
+        table.reserve(1)
+        reason = self._make(bucket, [StepRow(table, 0, 0, Sampler(Sampling()), state)])
+        table.free()
+        if reason is not None:
+            self._give_up(bucket, reason)
 
     def eager(self, rows: Sequence[StepRow], extras: Extras | None) -> Stepped:
         """The step in the shapes that it has."""
@@ -211,29 +225,36 @@ class DecodeStep:
 
     def static(self, rows: Sequence[StepRow], extras: Extras | None, bucket: Bucket) -> Stepped:
         """The step in its bucket. One that cannot be made is eager from then on; the others stay as they are."""
-        self._forget_outgrown(rows[0].table.store)
-        if bucket not in self._made:
-            buffers = StepBuffers(self.forward, rows[0].table.store, self.draws, bucket, rows[0].state)
-            buffers.fill(rows, self.draws)
-            try:
-                run = STEP_COMPILERS[self.mode](buffers.run)
-                run()
-            except RuntimeError as error:
-                graph_pool.cache_clear()  # a capture that failed leaves its pool in disorder: the next takes another
-                stepped = self.eager(rows, extras)  # raises by itself where the input is at fault
-                reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                self.eager_buckets[bucket] = reason
-                log.warning("decode steps of %s stay eager: %s", bucket, reason)
-                return stepped
-            self._made[bucket] = buffers, run
+        if bucket not in self._made and (reason := self._make(bucket, rows)) is not None:
+            stepped = self.eager(rows, extras)  # raises by itself where the input is at fault
+            self._give_up(bucket, reason)
+            return stepped
         buffers, run = self._made[bucket]
         buffers.fill(rows, self.draws)
         # copies: the next step writes where these are
         *outputs, ids = (out[: len(rows)].clone() for out in run())
-        if extras is not None:  # what few ask for is not part of what was captured
+        needs = Needs.of([row.sampler for row in rows])
+        if extras is not None or not needs.kinds <= self.kinds:  # what few ask for is not part of what was captured
             words = buffers.words[: len(rows), 2:ROW_WORDS]
-            ids = draw(outputs[-1], words, self.draws.seen, self.draws.banned, bucket.needs, extras)
+            ids = draw(outputs[-1], words, self.draws.seen, self.draws.banned, needs, extras)
         return Stepped(tuple(outputs), ids)
+
+    def _make(self, bucket: Bucket, rows: Sequence[StepRow]) -> str | None:
+        """Make a bucket; returns why it cannot be made, or None."""
+        buffers = StepBuffers(self, rows[0].table.store, bucket, rows[0].state)
+        buffers.fill(rows, self.draws)
+        try:
+            run = STEP_COMPILERS[self.mode](buffers.run)
+            run()
+        except RuntimeError as error:
+            graph_pool.cache_clear()  # a capture that failed leaves its pool in disorder: the next takes another
+            return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        self._made[bucket] = buffers, run
+        return None
+
+    def _give_up(self, bucket: Bucket, reason: str) -> None:
+        self.eager_buckets[bucket] = reason
+        log.warning("decode steps of %s stay eager: %s", bucket, reason)
 
     def _forget_outgrown(self, store: PageStore) -> None:
         """Let go of what was made, if the store or the table of draws has grown: its tensors are new ones."""
@@ -247,6 +268,11 @@ class DecodeStep:
 def upward(count: int) -> int:
     """The next power of two."""
     return 1 << (count - 1).bit_length()
+
+
+def bucket_pages(most: int) -> list[int]:
+    """The pages of buckets up to ``most``, which is one of them."""
+    return [1 << n for n in range(MIN_BUCKET_PAGES.bit_length() - 1, most.bit_length())]
 
 
 @cache
@@ -299,10 +325,27 @@ class DecodeSteps:
             assert talker is not None and states is not None
             return (talker(step_row(talker, tokens, states), positions, past)[:, -1],)
 
+        self.width = thinker.cfg.text.hidden_size
         ids = 0 if talker is None else talker.cfg.decoder.vocab_size
         texts = DrawTable(thinker.cfg.text.vocab_size, thinker.device, rows)
         self.thinker = DecodeStep(think, texts, mode)  # reply states (B, E), logits (B, V)
-        self.talker = DecodeStep(sing, DrawTable(ids, thinker.device, rows), mode)  # logits (B, C)
+        codes = DrawTable(ids, thinker.device, rows)
+        self.talker = DecodeStep(sing, codes, mode, CHEAP_DRAWS - {DrawKind.PLAIN})  # logits (B, C)
+
+    def warm_up(self, thinker: PageStore, talker: PageStore | None, sessions: int) -> Iterator[int]:
+        """Make the buckets of up to so many sessions and WARM_PAGES over the stores, the largest first, so that smaller
+        ones find their memory; yields how many are left. None where steps are not replayed."""
+        if self.mode != "graphs":
+            return
+        sizes = [1 << n for n in range(upward(sessions).bit_length())]
+        steps = [(self.thinker, thinker, None)] + ([] if talker is None else [(self.talker, talker, self.width)])
+        work = [(step, Bucket(rows, pages), store, width)
+                for rows in reversed(sizes) for pages in reversed(bucket_pages(WARM_PAGES))
+                for step, store, width in steps if pages <= upward(store.limit)]  # fmt: skip
+        for left, (step, bucket, store, width) in zip(reversed(range(len(work))), work, strict=True):
+            with torch.inference_mode():
+                step.warm(bucket, store, width)
+            yield left
 
     @property
     def faults(self) -> tuple[str, ...]:

@@ -44,14 +44,17 @@ class Stores:
     talker: PageStore | None
 
 
-def new_stores(models: Models, tokens: int, talker_tokens: int, page: int = PAGE_TOKENS) -> Stores:
-    """Empty stores with room for so many tokens of the Thinker and of the Talker; they grow as they are used."""
+def new_stores(
+    models: Models, tokens: int, talker_tokens: int, page: int = PAGE_TOKENS, *, whole: bool | None = None
+) -> Stores:
+    """Empty stores with room for so many tokens of the Thinker and of the Talker; they grow as they are used, or have
+    their whole size at once (None: on a GPU)."""
 
     def store(decoder: Decoder, room: int) -> PageStore:
         cfg = decoder.cfg
         like = decoder.embed_tokens.weight
         size = cfg.num_hidden_layers, cfg.num_key_value_heads, cfg.head_dim
-        return PageStore(*size, size=page, limit=-(-room // page), like=like)
+        return PageStore(*size, size=page, limit=-(-room // page), like=like, whole=whole)
 
     talker = None if models.talker is None else store(models.talker.decoder, talker_tokens)
     return Stores(store(models.thinker.decoder, tokens), talker)

@@ -25,14 +25,18 @@ PADDING_PAGE = 0  # the page that nobody owns: zeros, read where a shorter sessi
 class PageStore:
     """The store: per layer keys and values (slots, 2, H, D), a slot being one token of one page.
 
-    limit: pages that may be in use at once, the padding page not counted. The tensors grow by doubling up to it.
+    limit: pages that may be in use at once, the padding page not counted. The tensors grow by doubling up to it; if
+    whole (None: on a GPU, whose graphs keep addresses) they have its size from the start.
     """
 
-    def __init__(self, layers: int, heads: int, dim: int, *, size: int, limit: int, like: Tensor):
+    def __init__(
+        self, layers: int, heads: int, dim: int, *, size: int, limit: int, like: Tensor, whole: bool | None = None
+    ):
         self.size, self.limit = size, limit
-        self.layers = [like.new_zeros(2 * size, 2, heads, dim) for _ in range(layers)]
-        self._counts = [1, 0]  # references to each page
-        self._free = [1]  # a heap, so that neighbours are lent together and a lone session's past is one slice
+        pages = limit + 1 if (like.is_cuda if whole is None else whole) else 2
+        self.layers = [like.new_zeros(pages * size, 2, heads, dim) for _ in range(layers)]
+        self._counts = [1] + [0] * (pages - 1)  # references to each page
+        self._free = list(range(1, pages))  # a heap: neighbours are lent together, and a lone past is one slice
         self._known: OrderedDict[bytes, int] = OrderedDict()  # key -> page, one reference each; oldest first
 
     @property

@@ -203,7 +203,7 @@ def test_the_engine_says_which_steps_are_eager_and_why(monkeypatch: pytest.Monke
     answer = engine.submit(request := rig.request())
     finish(engine)
     same(taken(answer), request)
-    assert engine.step_faults[0] == "thinker, 1 rows, 8 pages, greedy draws: RuntimeError: no graph today"
+    assert engine.step_faults[0] == "thinker, 1 rows, 8 pages: RuntimeError: no graph today"
     assert engine.ledger().eager_buckets == len(engine.step_faults) and engine.ledger().idle
 
 
