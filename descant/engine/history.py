@@ -64,6 +64,18 @@ class History:
         self.replies.pop(key, None)
         return Arrangement(tuple(self.order))
 
+    def copy(self, other: History, formatter: TurnFormatter) -> Arrangement:
+        """All messages of another conversation that are still held, its answers by their texts. Raises SessionError
+        where there are messages already."""
+        if self.order:
+            raise SessionError("something was said in this session already; begin with another's messages before that")
+        held = [key for key in other.order if key in other.replies or key in other.given]
+        entries = tuple(Entry(key, other._tokens_of(key, formatter)) for key in held)
+        for entry in entries:
+            entry.tokens.hash_media()
+            self.put(entry, len(self.order))
+        return Arrangement(tuple(self.order), entries)
+
     def reply(self, key: int) -> GivenReply:
         """An answer. Raises OptionError."""
         if key not in self.replies:

@@ -156,7 +156,8 @@ class LiveSession:
             clock = perf_counter()
             settings = self._settings(max_tokens, voice, tools, speech=speech)
             system = self._own_system(instructions, tools)
-            turn = None if go_on and self._turn.empty and self._can_go_on(instructions) else self._finish_turn
+            goes_on = go_on and self._turn.empty and (self._history.order or instructions or self._instructions)
+            turn = None if goes_on else self._finish_turn
             answer = self._engine.ask(self._number, turn, settings, clock, system)
             answer.owner = self
             if turn is not None and (forgotten := round(self._turn.forgotten_s)):
@@ -226,6 +227,15 @@ class LiveSession:
             self._instructions = instructions
             self._tools = tools
             self._engine.arrange(self._number, Arrangement(tuple(self._history.order), system=system))
+
+    def begin_with(self, other: LiveSession) -> None:
+        """Begin with all that was said in another session of the same engine, under the same keys. SessionError: that
+        one is being answered, or something was said here already."""
+        with other._lock, self._lock:
+            self._check_open()
+            if other._last is not None and not other._last.over:
+                raise SessionError("the other session is being answered; begin with it when that has ended")
+            self._engine.arrange(self._number, self._history.copy(other._history, self._formatter))
 
     def cancel(self) -> None:
         """Stop the answer that is being made, if any: none of its events comes any more. What it wrote so far stays in
@@ -353,10 +363,6 @@ class LiveSession:
                 "shorten them"
             )
         return system
-
-    def _can_go_on(self, instructions: str | None) -> bool:
-        """True if there is something to answer without a new turn."""
-        return bool(self._history.order or instructions or self._instructions)
 
     def _finish_turn(self) -> Entry:
         """The turn that was being made, as a message of the conversation."""

@@ -187,10 +187,10 @@ class RealtimeTalk:
         async with self._opening:
             return self.live or await self._open()
 
-    async def _open(self) -> LiveSession:
+    async def _open(self, *, spoken: bool = False) -> LiveSession:
         config = self.config
         omni = self.state.omni
-        self.may_speak = config.spoken and omni.speaks
+        self.may_speak = (spoken or config.spoken) and omni.speaks
         options: AnswerOptions = {"speech": self.may_speak}
         if self.may_speak:
             options["voice"] = self.state.voice(config.voice)
@@ -216,9 +216,6 @@ class RealtimeTalk:
         if self.live is not None:
             if after.type != before.type:
                 raise RequestError(400, "session_begun", "the type is that of the first input; open another session")
-            if after.spoken and not before.spoken and not self.may_speak:
-                message = "the session began with text alone; ask for audio before the first input, or open another"
-                raise RequestError(400, "session_begun", message, param="session.output_modalities")
             told = ("instructions", "tools", "tool_choice")
             if any(vars(after)[name] != vars(before)[name] for name in told):
                 await asyncio.to_thread(self.live.instruct, after.instructions, use)
@@ -226,6 +223,20 @@ class RealtimeTalk:
         if after.audio.input != before.audio.input:
             self.input.reset()
         await self.send("session.updated", {"session": self.record()})
+
+    async def speak_up(self) -> None:
+        """The session began with text alone, and is to speak from now on: another takes its place, with all that was
+        said. Raises RequestError in the middle of a turn."""
+        before = self.live
+        if before is None or self.may_speak:
+            return
+        if self.input.turn.seconds or self.responses.active is not None:
+            message = "sound can be asked for between turns: the session began with text alone"
+            raise RequestError(400, "invalid_state", message, param="session.output_modalities")
+        async with self._opening:
+            after = await self._open(spoken=True)
+            await asyncio.to_thread(after.begin_with, before)
+            await asyncio.to_thread(before.close)
 
     async def finish(self, event: dict[str, Any]) -> None:
         """The older protocol's word for the end: the answer that is being made is made to its end."""

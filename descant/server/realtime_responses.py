@@ -88,6 +88,8 @@ class RealtimeResponses:
             raise RequestError(400, "conversation_already_has_active_response", message)
         if not terms.kept and len(self.beside) >= BESIDE_MOST:
             raise RequestError(429, "too_many_responses", f"{BESIDE_MOST} answers are being made beside the talk")
+        if terms.spoken:
+            await talk.speak_up()
         live = await talk.session()
         voice = talk.state.voice(terms.voice) if terms.spoken else None
         options = {"max_tokens": terms.most_tokens, "voice": voice, "speech": terms.spoken, "tools": use}
@@ -132,9 +134,6 @@ class RealtimeResponses:
             raise voice_fixed()
         form = out.format if "format" in (named.get("output") or {}) else config.audio.output.format
         spoken = "audio" in (wish.output_modalities or config.output_modalities) and self.talk.state.omni.speaks
-        if spoken and not self.talk.may_speak:
-            message = "the session began with text alone; ask for audio before the first input, or open another"
-            raise RequestError(400, "session_begun", message, param="response.output_modalities")
         most = config.most_tokens if wish.max_output_tokens is None else wish.max_output_tokens
         use = None
         if wish.tools is not None or wish.tool_choice is not None:

@@ -82,7 +82,7 @@ def test_whatever_is_changed_and_when_the_answers_are_those_of_what_stands_there
         answer = live.respond(go_on=True, instructions=once, speech=spoken)
         before = written.system if once is None else FORMATTER.system(once, speech=True)
         prompt = concatenate([before, *written.chain()[1:], FORMATTER.opening()])
-        settings = live._settings(None, None, speech=spoken)
+        settings = live._settings(None, None, None, speech=spoken)
         settings = type(settings)(**{**vars(settings), "seed": turn})
         stages = stages_for(MODELS)
         alone = stages.open(Request(prompt, settings))
@@ -113,7 +113,7 @@ def test_an_answer_beside_the_conversation_leaves_it_as_it_is() -> None:
     prompt = [FORMATTER.message("user", user(words).content) for words in ("hello", "and now?")]
     chain = [FORMATTER.system("be brief", speech=True), *prompt, FORMATTER.opening()]
     stages = stages_for(MODELS)
-    alone = stages.open(Request(concatenate(chain), live._settings(None, None, speech=True)))
+    alone = stages.open(Request(concatenate(chain), live._settings(None, None, None, speech=True)))
     events = list(run(stages, alone))
     same_answer(served(engine, beside[0]), (alone, events))
     assert isinstance(served(engine, beside[1])[1][-1], Finished)
@@ -158,3 +158,29 @@ def test_what_is_not_there_is_told() -> None:
     with pytest.raises(SessionError, match="not held any more"):
         live.respond_beside([7])
     assert live.insert(user("still here"))
+
+
+def test_a_session_begins_with_all_that_was_said_in_another() -> None:
+    engine = Engine(MODELS)
+    before = LiveSession(engine, FORMATTER, terms(spoken=False))
+    first = before.insert(user("hello"))
+    made, _ = served(engine, before.respond(go_on=True))
+    before.push_audio(media.noise(20000), 16000)
+    before.commit()
+    gone = before.insert(user("never mind"))
+    before.remove(gone)
+    after = LiveSession(engine, FORMATTER, terms())
+    after.begin_with(before)
+    before.close()
+    after.remove(first)
+    while engine.worker.step():
+        pass
+    turn = FORMATTER.turn()
+    turn.push_audio(media.noise(20000), 16000)
+    assert made is not None
+    said = assistant(MODELS.tokenizer.decode(made.text.ids))
+    chain = [Written().system, FORMATTER.message("assistant", said.content), turn.finish(generate=False)]
+    (slot,) = engine.worker.slots.values()
+    same_pasts(slot.session.context, concatenate(chain))
+    with pytest.raises(SessionError):
+        after.begin_with(before)

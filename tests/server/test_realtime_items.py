@@ -404,3 +404,27 @@ def test_the_coding_stays_in_the_middle_of_a_turn(talk: TypedTalk) -> None:
     talk.say("input_audio_buffer.commit")
     talk.update({"audio": {"input": {"format": {"type": "audio/pcmu"}}}})
     assert talk.answer()
+
+
+def test_a_talk_of_text_begins_to_speak(talk: TypedTalk, server: Running) -> None:
+    """With all that was said: the words are those that they would be, and the sound is there."""
+    talk.update({**TEXT_BY_HAND, "instructions": "be kind"})
+    talk.push(LOUD)
+    talk.say("input_audio_buffer.commit")
+    item = talk.until("conversation.item.done")[-1]["item"]["id"]
+    first = talk.answer()
+    talk.create("user", "aloud")
+    talk.say("response.create", response={"output_modalities": ["audio"]})
+    events = talk.until("response.done")
+    assert "response.output_audio.delta" in kinds(events)
+    with server.omni.session(instructions="be kind", seed=1) as live:
+        live.push_audio((LOUD * 32767).astype("<i2"), RATE_HZ)
+        live.commit()
+        live.insert(assistant(first))
+        live.insert(user("aloud"))
+        wanted = "".join(e.text for e in live.respond(go_on=True, max_tokens=8) if isinstance(e, TextDelta))
+    assert wanted == "".join(e["delta"] for e in events if e["type"] == "response.output_audio_transcript.delta")
+    talk.say("conversation.item.delete", item_id=item)
+    talk.until("conversation.item.deleted")
+    talk.answer()
+    assert server.omni.engine.ledger().live_sessions == 1
