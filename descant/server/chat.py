@@ -55,7 +55,7 @@ def read_wish(state: ServerState, body: ChatBody) -> ChatWish:
     spoken = "audio" in (body.modalities or ["text"])
     if spoken and body.audio is None:
         raise OptionError("modalities name audio; say how it is to sound: audio: {voice, format}")
-    video_sound = (body.mm_processor_kwargs or {}).get("use_audio_in_video", True) is not False
+    video_sound = body.mm_processor_kwargs is None or body.mm_processor_kwargs.use_audio_in_video
     messages = messages_of(body.messages, state.spoken.text, video_sound=video_sound)
     voice = None
     if spoken and body.audio is not None:

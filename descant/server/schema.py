@@ -45,6 +45,12 @@ class StreamOptions(Body):
     include_usage: bool = False
 
 
+class ProcessorWish(Body):
+    """How media are read. use_audio_in_video: a video's sound too, if it has one."""
+
+    use_audio_in_video: bool = True
+
+
 class ChatBody(Body):
     """POST /v1/chat/completions. ``messages`` are read by ``server.conversation``, tools by ``server.tools``.
 
@@ -77,7 +83,7 @@ class ChatBody(Body):
     parallel_tool_calls: bool | None = None
     functions: list[Any] | None = None
     response_format: dict[str, Any] | None = None
-    mm_processor_kwargs: dict[str, Any] | None = None
+    mm_processor_kwargs: ProcessorWish | None = None
     user: Name | None = None
 
 

@@ -205,6 +205,7 @@ def test_usage_counts_what_was_heard_and_said(client: httpx.Client) -> None:
         {"stop": ["a"] * 5},
         {"max_completion_tokens": 0},
         {"response_format": "json"},
+        {"mm_processor_kwargs": {"use_audio_in_video": "no"}},
         {"response_format": {}},
         {"stream_options": {"include_usage": "yes"}, "stream": True},
     ],
