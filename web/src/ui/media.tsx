@@ -19,14 +19,16 @@ export function MediumView({ medium, remove }: { medium: Medium; remove?: () => 
   const address = useAddress(medium.blob);
   const name = medium.name || t("preview");
   return (
-    <figure class={`medium ${medium.kind}`}>
+    <figure class={`medium ${medium.kind} ${medium.name ? "" : "seen"}`}>
       {address && medium.kind === "image" && <img src={address} alt={name} />}
       {address && medium.kind === "video" && <video src={address} controls preload="metadata" aria-label={name} />}
       {address && medium.kind === "sound" && <audio src={address} controls preload="metadata" aria-label={name} />}
-      <figcaption>
-        <span class="name" dir="auto">{name}</span>
-        <span>{bytes(medium.blob.size)}</span>
-      </figcaption>
+      {medium.name && (
+        <figcaption>
+          <span class="name" dir="auto">{name}</span>
+          <span>{bytes(medium.blob.size)}</span>
+        </figcaption>
+      )}
       {remove && (
         <button type="button" class="remove" aria-label={t("removeFile", { name })} onClick={remove}>
           <Icon name="close" />

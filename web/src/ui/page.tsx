@@ -89,8 +89,17 @@ function Transcript() {
   const atEnd = useRef(true);
   const { turns, id } = conversation.value;
   useEffect(() => {
-    if (atEnd.current && element.current) element.current.scrollTop = element.current.scrollHeight;
-  }, [turns]);
+    const shown = element.current;
+    const column = shown?.firstElementChild;
+    if (!shown || !column) return undefined;
+    // whatever grows, be it text or a picture that is loaded late, the end stays in sight
+    const watch = new ResizeObserver(() => {
+      if (atEnd.current) shown.scrollTop = shown.scrollHeight;
+    });
+    watch.observe(column);
+    watch.observe(shown);
+    return () => watch.disconnect();
+  }, []);
   useEffect(() => {
     atEnd.current = true;
   }, [id]);
