@@ -26,7 +26,6 @@ class CardLine:
     goal: str = ""
 
 
-
 def answered(engine: Engine, asked: Sequence[Request], tenant: str = "") -> list[Finished]:
     """All at once; their ends. The clock of each starts now. tenant: whose pages may be shared."""
     begin = time.perf_counter()

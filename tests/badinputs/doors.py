@@ -15,7 +15,9 @@ ROUTES = [("GET", "/v1/models"), ("POST", CHAT), ("POST", "/v1/responses"), ("PO
           ("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/debug"), ("POST", "/v1/realtime/client_secrets")]  # fmt: skip
 
 
-def kept_out(name: str, headers: dict[str, str], right: tuple[int, ...], path: str = "/v1/models", case: str = "H1") -> Case:
+def kept_out(
+    name: str, headers: dict[str, str], right: tuple[int, ...], path: str = "/v1/models", case: str = "H1"
+) -> Case:
     return Case(case, name, Http(None, path, "GET", headers, key=False), right)
 
 
@@ -55,7 +57,10 @@ def append(pcm: bytes) -> str:
 
 MANUAL = session(audio={"input": {"turn_detection": None}})
 TEXT = session(output_modalities=["text"])
-ITEM = event("conversation.item.create", item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]})
+ITEM = event(
+    "conversation.item.create",
+    item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+)
 NOISE = (np.random.default_rng(0).standard_normal(24_000 * 15) * 3000).astype("<i2").tobytes()  # 15 s
 ERROR = ("invalid_json", "invalid_value", "unknown_event", "unsupported_item", "unsupported_part", "item_not_found", "invalid_base64",
          "invalid_state", "event_too_large", "url_not_allowed", "duplicate_key", "item_exists")  # fmt: skip

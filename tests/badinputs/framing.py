@@ -18,7 +18,9 @@ def post(common: bytes, *more: bytes, body: bytes = b"") -> list[bytes]:
     return [b"\r\n".join(lines) + body]
 
 
-def wire(case: str, name: str, *more: bytes, body: bytes = b"", right: tuple[int, ...] = (400,), slow: bool = False) -> Case:
+def wire(
+    case: str, name: str, *more: bytes, body: bytes = b"", right: tuple[int, ...] = (400,), slow: bool = False
+) -> Case:
     return Case(case, name, Wire(lambda common: post(common, *more, body=body)), right, slow=slow)
 
 
@@ -30,7 +32,9 @@ def endless(common: bytes) -> list[bytes]:
     return [*post(common, b"transfer-encoding: chunked"), *[b"10000\r\n" + b" " * 65536 + b"\r\n"] * 600]
 
 
-def header(case: str, name: str, headers: dict[str, str], right: tuple[int, ...], *codes: str, body: bytes = ASKED) -> Case:
+def header(
+    case: str, name: str, headers: dict[str, str], right: tuple[int, ...], *codes: str, body: bytes = ASKED
+) -> Case:
     return Case(case, name, Http(body, headers=headers), right, codes)
 
 

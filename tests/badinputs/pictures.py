@@ -25,7 +25,9 @@ def part(data: bytes, mime: str = "image/png") -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{b64encode(data).decode()}"}}
 
 
-def seen(case: str, name: str, make: Callable[[], bytes], right: tuple[int, ...] = REFUSED, mime: str = "image/png") -> Case:
+def seen(
+    case: str, name: str, make: Callable[[], bytes], right: tuple[int, ...] = REFUSED, mime: str = "image/png"
+) -> Case:
     """A case of one picture, which is made when it is sent."""
 
     def body() -> bytes:

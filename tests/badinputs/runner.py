@@ -74,7 +74,9 @@ class Server:
 
     def _write(self, sent: Wire) -> Answer:
         where = urlsplit(self.url)
-        common = f"host: {where.netloc}".encode() + (f"\r\nauthorization: Bearer {self.key}".encode() if self.key else b"")
+        common = f"host: {where.netloc}".encode() + (
+            f"\r\nauthorization: Bearer {self.key}".encode() if self.key else b""
+        )
         came = b""
         with socket.create_connection((where.hostname or "", where.port or 80), timeout=30) as plug:
             try:

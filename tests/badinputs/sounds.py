@@ -21,17 +21,23 @@ def heard(case: str, name: str, make: Callable[[], bytes], right: tuple[int, ...
 
     def body() -> bytes:
         data = b64encode(make()).decode()
-        sent = Http({"messages": said([{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}])}).data("tiny")
+        sent = Http({"messages": said([{"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}])}).data(
+            "tiny"
+        )
         assert sent is not None
         return sent
 
     return Case(case, name, Http(body), right)
 
 
-def header(channels: int = 1, rate: int = RATE, bits: int = 16, coding: int = 1, *, claim: int = 1000, body: int = 1000) -> bytes:
+def header(
+    channels: int = 1, rate: int = RATE, bits: int = 16, coding: int = 1, *, claim: int = 1000, body: int = 1000
+) -> bytes:
     """A WAV by its header; claim: the bytes of sound that it says it has."""
     fmt = struct.pack("<HHIIHH", coding, channels % 65536, rate, 0, 2, bits)
-    return b"RIFF\xff\xff\xff\x7fWAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", claim) + bytes(body)
+    return (
+        b"RIFF\xff\xff\xff\x7fWAVEfmt " + struct.pack("<I", 16) + fmt + b"data" + struct.pack("<I", claim) + bytes(body)
+    )
 
 
 def coded(form: str, codec: str, rate: int = RATE) -> Callable[[], bytes]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from descant.errors import OptionError
-from descant.train.nano import domain, phrases, pictures, prose, refusals, sayings, scenes, talks, videos, wording
+from descant.train.nano import domain, phrases, pictures, prose, refusals, sayings, scenes, talks, videos, wide, wording
 from descant.train.nano.domain import Split
 from descant.train.nano.wording import Asked
 from descant.types import Image, Part, Text
@@ -359,6 +359,15 @@ def test_rests_of_interrupted_answers_are_listed() -> None:
     listed = set(talks.resumed_replies())
     said = {t.reply for talk in drawn_talks(500) for t in talk.turns if t.kind == "resume"}
     assert said and said <= listed
+
+
+def test_a_talk_of_text_shows_nothing() -> None:
+    for seed in range(60):
+        example = wide.make_wide(wide.WideSource("train"), "talk:text", random.Random(seed))
+        messages = [*(turn.question for turn in example.before), example.question]
+        assert all(isinstance(part, Text) for message in messages for part in message.content)
+    with_pictures = [wide.make_wide(wide.WideSource("train"), "talk", random.Random(seed)) for seed in range(30)]
+    assert any(isinstance(p, Image) for e in with_pictures for t in e.before for p in t.question.content)
 
 
 def test_systems_are_short() -> None:

@@ -7,6 +7,7 @@ features; without one there are typed questions and silent pictures only.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from descant.errors import OptionError
@@ -18,7 +19,8 @@ from descant.types import READ_ALOUD, TRANSCRIBE, Clip, Image, Message, Part, Te
 
 TYPED_ALONE = (*wording.ASKING, "outside")
 SHOWN = ("where", "same", "compare", "change", "blank", "sound", "video")
-SPOKEN_TALKS = {"talk": 0.0, "talk:mixed": 0.5, "talk:spoken": 1.0}  # share of the turns that are spoken
+SPOKEN_TALKS = {"talk": 0.0, "talk:text": 0.0, "talk:mixed": 0.5, "talk:spoken": 1.0}  # share of turns spoken
+PICTURELESS = {**talks.SHARES, "picture": 0.0, "shown": 0.0}
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ def make_wide(source: WideSource, task: str, rng: random.Random) -> Example:
     """One example of a task.
 
     One of ``TYPED_ALONE``, "asked:TASK" (the same, spoken), "colour", "shape", "count", "describe" or one of ``SHOWN``
-    (about a medium; "aloud:TASK": asked aloud), "silence", "noise", "say", "write", "talk", "talk:mixed" or
-    "talk:spoken".
+    (about a medium; "aloud:TASK": asked aloud), "silence", "noise", "say", "write", "talk", "talk:text" (no
+    pictures), "talk:mixed" or "talk:spoken".
     """
     kind, _, name = task.partition(":")
     if task in TYPED_ALONE:
@@ -62,7 +64,7 @@ def make_wide(source: WideSource, task: str, rng: random.Random) -> Example:
         heard, spoken = source.sounds.draw_speech(rng.choice(("word", "word", "sentence", *TYPED_ALONE)), rng)
         return Example(task, user(heard, TRANSCRIBE), spoken.text, heard=spoken.text)
     if task in SPOKEN_TALKS:
-        return _talk(source, SPOKEN_TALKS[task], rng)
+        return _talk(source, SPOKEN_TALKS[task], PICTURELESS if task == "talk:text" else talks.SHARES, rng)
     raise OptionError(f"unknown task {task!r} in a mixture")
 
 
@@ -127,11 +129,11 @@ def text_to_say(rng: random.Random) -> str:
     return domain.as_sentence(words) if rng.random() < 0.6 else words
 
 
-def _talk(source: WideSource, spoken: float, rng: random.Random) -> Example:
+def _talk(source: WideSource, spoken: float, shares: Mapping[str, float], rng: random.Random) -> Example:
     def utter(task: str, rng: random.Random) -> tuple[Asked, Part]:
         return asked_part(source, task, rng, spoken=rng.random() < spoken)
 
-    return talks.draw_talk(utter, rng, source.split).example()
+    return talks.draw_talk(utter, rng, source.split, shares=shares).example()
 
 
 def wide_replies(split: domain.Split) -> list[str]:
