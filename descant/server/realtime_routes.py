@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -83,7 +84,7 @@ def add_call_routes(app: FastAPI, state: ServerState) -> None:
 
     @app.post("/v1/realtime/calls")
     async def call(request: Request) -> Response:
-        answer_call = calls_here()
+        answer_call = await asyncio.to_thread(calls_here)  # the first time it imports a lot
         offer, wish = await offer_of(request)
         session = (session_of_ticket(request.scope) or RealtimeSession()).updated(wish)
         if len(state.calls) >= MOST_CALLS:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 Detection = Literal["auto", "silero", "loudness"]
-RATE_HZ = 16_000
+NET_RATE_HZ = 16_000
 WINDOW_SAMPLES = 512
 CONTEXT_SAMPLES = 64
 STATE_SHAPE = (2, 1, 128)
@@ -55,12 +55,12 @@ def shared_model() -> onnxruntime.InferenceSession:
 class SileroScorer:
     """The judge of one microphone."""
 
-    frame_s = WINDOW_SAMPLES / RATE_HZ
+    frame_s = WINDOW_SAMPLES / NET_RATE_HZ
 
     def __init__(self, rate: int):
         self.size = round(rate * self.frame_s)
         self._model = shared_model()
-        self._resampler = None if rate == RATE_HZ else soxr.ResampleStream(rate, RATE_HZ, 1, "float32", "LQ")
+        self._resampler = None if rate == NET_RATE_HZ else soxr.ResampleStream(rate, NET_RATE_HZ, 1, "float32", "LQ")
         self._state = np.zeros(STATE_SHAPE, np.float32)
         self._sound = np.zeros(CONTEXT_SAMPLES, np.float32)  # the context, and what waits for a whole window
         self._score = 0.0
@@ -71,7 +71,7 @@ class SileroScorer:
         self._sound = np.concatenate([self._sound, sound])
         whole = CONTEXT_SAMPLES + WINDOW_SAMPLES
         while len(self._sound) >= whole:
-            inputs = {"input": self._sound[None, :whole], "state": self._state, "sr": np.array(RATE_HZ, np.int64)}
+            inputs = {"input": self._sound[None, :whole], "state": self._state, "sr": np.array(NET_RATE_HZ, np.int64)}
             probability, self._state = self._model.run(None, inputs)
             self._score = float(probability[0, 0])
             self._sound = self._sound[WINDOW_SAMPLES:]

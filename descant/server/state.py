@@ -18,7 +18,7 @@ from descant.omni import TENANT, Omni
 from descant.server.kept import KeptResponses
 from descant.server.page import read_page
 from descant.server.settings import ServerSettings
-from descant.server.silero import detector
+from descant.server.silero import NET_RATE_HZ, detector
 from descant.server.tickets import Tickets
 from descant.server.vad import TurnDetector, VadSettings
 from descant.types import Finished
@@ -165,6 +165,7 @@ class ServerState:
         async for _ in await omni.achat("hello", speech=omni.speaks, max_tokens=4, seed=0):
             pass
         self.decoder = await asyncio.to_thread(confinement)
+        await asyncio.to_thread(self.detector, NET_RATE_HZ, VadSettings())  # loads the network, if there is one
         self.loaded = omni
 
     def watch_lag(self) -> None:
