@@ -191,7 +191,7 @@ def listen(ear: Ear, spoken: Sequence[tuple[str, np.ndarray, int]]) -> float:
 MEASURES: Mapping[str, Callable[[Measuring], list[ResultLine]]] = {
     "first": lambda run: understanding(run.omni, run.count, run.seed, run.log),
     "words": lambda run: [measure_row(run, row, run.count) for row in wide.word_rows()],
-    "voices": lambda run: [measure_row(run, row, run.count) for row in wide.voice_rows()] + phrase_lines(run),
+    "voices": lambda run: [measure_row(run, row, run.count) for row in wide.voice_rows()] + person_phrase_lines(run),
     "grid": lambda run: [
         replace(measure_row(run, row, max(1, run.count // 6)), name=f"grid: voices {voice}, {condition}")
         for voice, condition, row in wide.grid_rows()
@@ -207,7 +207,7 @@ MEASURES: Mapping[str, Callable[[Measuring], list[ResultLine]]] = {
 PHRASE_BAR = 35.0  # percent of word error
 
 
-def phrase_lines(run: Measuring) -> list[ResultLine]:
+def person_phrase_lines(run: Measuring) -> list[ResultLine]:
     """Word error of a person's phrases, written down by the model; nothing where the recordings are not installed."""
     if not people.is_installed():
         return []
