@@ -83,6 +83,9 @@ def test_no_state_has_a_violation(name: str, chromium: Any, served: Running) -> 
     context.close()
 
 
+REFUSED = """() => {
+  navigator.mediaDevices.getUserMedia = async () => { throw new DOMException("x", "NotAllowedError"); };
+}"""
 ARABIC = "ما هو لون السماء؟ Blue, azul, 蓝色."
 
 
@@ -144,4 +147,25 @@ def test_settings_are_kept_and_a_link_brings_some(chromium: Any, served: Running
     with tab_of(context, served.url) as tab:
         assert tab.page.evaluate("document.documentElement.lang") == "ru"
         assert tab.page.evaluate("JSON.parse(localStorage['descant.settings']).silence") == 300
+    context.close()
+
+
+def test_no_violation_where_something_is_wrong(chromium: Any, served: Running) -> None:
+    context = chromium.new_context(viewport=WIDE, locale="en", reduced_motion="reduce")
+    with tab_of(context, served.url) as tab:
+        tab.ask("What can you do?")
+        tab.page.wait_for_selector("article.model .prose")
+        tab.page.wait_for_timeout(1200)
+        tab.page.keyboard.press("Escape")
+        tab.page.wait_for_selector("article.model .note")
+        check(tab)
+        tab.page.evaluate(REFUSED)
+        tab.page.click("button.talk")
+        tab.page.wait_for_selector(".message")
+        check(tab)
+        tab.page.route("**/v1/chat/completions", lambda route: route.abort())
+        tab.ask("What can you do?")
+        tab.page.wait_for_selector("article.model .fault")
+        check(tab)
+        tab.shot("failed")
     context.close()
