@@ -303,8 +303,8 @@ def test_a_false_start_costs_nothing(talk: TypedTalk, server: Running) -> None:
     talk.push(click)
     talk.push(SILENCE[:4800])
     talk.update({"audio": {"input": {"turn_detection": None}}})
-    talk.say("input_audio_buffer.clear")
-    talk.until("input_audio_buffer.cleared")
+    talk.say("input_audio_buffer.commit")
+    assert talk.error()["code"] == "input_audio_buffer_commit_empty"
     talk.push(LOUD)
     talk.say("input_audio_buffer.commit")
     said = talk.answer()
