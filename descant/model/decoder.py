@@ -12,7 +12,7 @@ from descant.config import DecoderConfig
 from descant.nn.attention import causal_mask, grouped_attention
 from descant.nn.cache import Cache, keys_values
 from descant.nn.fusion import Fusable, SwiGLU
-from descant.nn.linear import Linear
+from descant.nn.linear import Linear, adds_in_place
 from descant.nn.norm import RMSNorm
 from descant.nn.pages import PageStore, PageTable
 from descant.nn.rope import mrope, turn, turned
@@ -43,15 +43,15 @@ class Attention(Fusable):
     def fused_layers(self) -> Sequence[nn.Linear]:
         return self.q_proj, self.k_proj, self.v_proj
 
-    def forward(self, x: Tensor, step: Step, layer: int) -> Tensor:
+    def forward(self, x: Tensor, step: Step, layer: int, residual: Tensor) -> Tensor:
+        """residual + attention of x, both (B, T, D); see ``Linear.added_to``."""
         q, new = self.projected(x, step)
         if step.cache is None:
             causal = step.mask is None and x.shape[1] > 1
             seen = grouped_attention(q.transpose(1, 2), *keys_values(new), step.mask, causal=causal)
         else:
             seen = step.cache.attend(layer, q, new)
-        out: Tensor = self.o_proj(seen)
-        return out
+        return self.o_proj.added_to(residual, seen)
 
     def projected(self, x: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Queries (B, T, Hq, D), keys and values (B, T, 2, Hk, D); queries and keys turned to their positions."""
@@ -78,9 +78,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(cfg.hidden_size, cfg.rms_norm_eps)
 
     def forward(self, x: Tensor, step: Step, layer: int) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), step, layer)
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return out
+        x = self.self_attn(self.input_layernorm(x), step, layer, x)
+        return self.mlp.down_proj.added_to(x, self.mlp.inner(self.post_attention_layernorm(x)))
 
 
 def new_table(cfg: DecoderConfig, tokens: int, *, like: Tensor, page: int = 16) -> PageTable:
@@ -110,6 +109,7 @@ class Decoder(nn.Module):
         cos, sin = mrope(positions, self.cfg.head_dim, self.cfg.rope_theta, self.cfg.mrope_section)
         seen = None if cache is not None else causal_mask(x.shape[1], 0, mask, x.device)
         step = Step(cos.unsqueeze(2), sin.unsqueeze(2), seen, cache)
+        x = x.clone(memory_format=torch.contiguous_format) if adds_in_place(x) else x  # what came is the caller's
         for index, layer in enumerate(self.layers):
             x = layer(x, step, index)
         out: Tensor = self.norm(x)

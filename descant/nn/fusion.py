@@ -82,9 +82,14 @@ class SwiGLU(Fusable):
         return self.gate_proj, self.up_proj
 
     def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(self.inner(x))
+        return out
+
+    def inner(self, x: Tensor) -> Tensor:
+        """silu(gate(x)) * up(x)."""
         if self.fused is None:
             gate, up = self.gate_proj(x), self.up_proj(x)
         else:
             gate, up = self.fused(x).chunk(2, dim=-1)
-        out: Tensor = self.down_proj(F.silu(gate) * up)
-        return out
+        product: Tensor = F.silu(gate) * up
+        return product

@@ -69,6 +69,11 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     return multiply(x, weight, None)
 
 
+def adds_in_place(x: Tensor) -> bool:
+    """True where a sum is written over its first part: on a GPU, where each kernel costs, and without gradients."""
+    return x.device.type != "cpu" and not torch.is_grad_enabled()
+
+
 class Linear(nn.Linear, Preparable):
     """nn.Linear that can be packed for inference. Then it can no more learn, be saved, moved or cast."""
 
@@ -86,6 +91,15 @@ class Linear(nn.Linear, Preparable):
         if self.kernel is None:
             return F.linear(x, self.weight, self.bias)
         return self.kernel(x, self.bias)
+
+    def added_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """residual (..., N) + the output for x (..., D). Where ``adds_in_place`` says so, in ``residual`` itself,
+        which lies in one piece, by the product's own kernel; only a layer without a bias."""
+        if self.kernel is not None or self._parameters.get("bias") is not None or not adds_in_place(residual):
+            out: Tensor = residual + self(x)
+            return out
+        residual.view(-1, residual.shape[-1]).addmm_(x.flatten(0, -2), self.weight.t())
+        return residual
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         refuse_packed(self.kernel)

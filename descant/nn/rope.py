@@ -7,6 +7,7 @@ follows one of them. The vision encoder uses two (row, column).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate
 
 import torch
@@ -31,11 +32,19 @@ def frequency_axes(section: Sequence[int], device: torch.device | None = None) -
     return axes
 
 
+@cache  # and never let go: captured steps read them
+@torch.inference_mode(False)  # whoever asks first: a training step may be the next
+def followed_frequencies(
+    dim: int, theta: float, section: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """``frequency_axes`` and ``inverse_frequencies``, made once."""
+    return frequency_axes(section, device), inverse_frequencies(dim, theta, device)
+
+
 def mrope(positions: Tensor, head_dim: int, theta: float, section: Sequence[int]) -> tuple[Tensor, Tensor]:
     """cos and sin (B, T, head_dim) float32, for ``turn``, of TMRoPE ids positions (3, B, T); section sums to
     head_dim / 2."""
-    frequencies = inverse_frequencies(head_dim, theta, positions.device)
-    axes = frequency_axes(section, positions.device)
+    axes, frequencies = followed_frequencies(head_dim, theta, tuple(section), positions.device)
     followed = positions.index_select(0, axes).permute(1, 2, 0)  # (B, T, head_dim / 2)
     return _cos_sin(followed.float() * frequencies)
 
@@ -71,6 +80,5 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     The first half of sin is negative: so halves that change places need no other sign.
     """
-    wide = x.float()
-    first, second = wide.chunk(2, dim=-1)
-    return torch.addcmul(wide * cos, torch.cat((second, first), dim=-1), sin)
+    first, second = x.chunk(2, dim=-1)  # in x's own dtype: the products are computed in that of cos and sin
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
