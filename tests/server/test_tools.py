@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from descant.errors import DescantError
 from descant.inputs.template import render
 from descant.server.conversation import messages_of
+from descant.server.formats import read_schema
+from descant.server.responses import messages_of_input
+from descant.server.schema import ResponsesBody
 from descant.server.tools import read_tool_use
 from descant.tools import ToolUse
 from tests.badinputs.catalogue import ASK, CHAT
@@ -265,3 +271,31 @@ def test_parameters_that_are_nested_too_deep_are_refused(deep: Any) -> None:
         read_tool_use([{"type": "function", "name": "f", "parameters": {"a": deep}}])
     while deep:  # Python frees what is nested this deep only piece by piece
         deep = deep[0]
+
+
+WORDS = st.sampled_from(
+    "type function name parameters strict tools allowed_tools mode required auto role tool assistant user content "
+    "tool_calls tool_call_id id arguments call_id output message function_call function_call_output text file "
+    "file_data audio json_schema schema {} weather".split()
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400)
+@given(VALUES, VALUES, VALUES)
+def test_whatever_is_sent_is_read_or_refused(one: Any, other: Any, third: Any) -> None:
+    """JSON of the protocol's own words, put together at random, never meets an error that is not ours."""
+    rows = [row for row in (one, other, third) if isinstance(row, dict)]
+    for read in (
+        lambda: read_tool_use(one, other, third),
+        lambda: read_tool_use(rows, other),
+        lambda: messages_of(rows, lambda _: "said", video_sound=True),
+        lambda: messages_of_input(ResponsesBody(input=rows or "x")),
+        lambda: read_schema(one if isinstance(one, dict) else None, "response_format"),
+    ):
+        with suppress(DescantError):
+            read()
