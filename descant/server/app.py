@@ -21,6 +21,7 @@ from descant.errors import DescantError, RequestError
 from descant.omni import Omni, load
 from descant.server.chat import answers_of, read_wish, stream_completion, whole_completion
 from descant.server.errors import request_error, response_of
+from descant.server.fetch import fetch_media
 from descant.server.gate import Gate
 from descant.server.media import SERVER_BUDGET
 from descant.server.page import page_response
@@ -143,6 +144,7 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         body = await body_of(request, ChatBody)
+        await fetch_media(state.fetcher, body.messages)
         wish = await asyncio.to_thread(read_wish, state, body)
         if not body.stream:
             return JSONResponse(await unless_gone(request, whole_completion(state, wish)))
@@ -153,6 +155,7 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
     @app.post("/v1/responses")
     async def responses(request: Request) -> Response:
         body = await body_of(request, ResponsesBody)
+        await fetch_media(state.fetcher, body.input)
         begun = await begin_response(state, body)
         if body.stream:
             return event_stream(begun.events(state))

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from descant.errors import RequestError
 from descant.inputs.decoder import confinement
 from descant.omni import TENANT, Omni
+from descant.server.fetch import MediaFetcher
 from descant.server.kept import KeptResponses
 from descant.server.page import read_page
 from descant.server.settings import ServerSettings
@@ -135,6 +136,7 @@ class ServerState:
         self.created = int(time.time())
         self.loaded: Omni | None = None
         self.draining = False
+        self.fetcher = MediaFetcher(settings.media_hosts) if settings.media_hosts else None
         self.decoder = "none"  # what confines the process that reads media
         self._lag: asyncio.Task[None] | None = None
 
