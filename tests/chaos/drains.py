@@ -42,7 +42,8 @@ class Drained:
 
     def __str__(self) -> str:
         late = f"refused_after_signal={self.refused} answered_after_signal={self.answered}"
-        return f"complete={self.complete} dropped={self.dropped} stuck={self.stuck} {late} slowest_drain_s={self.slowest_s:.2f}"
+        ends = f"complete={self.complete} dropped={self.dropped} stuck={self.stuck}"
+        return f"{ends} {late} slowest_drain_s={self.slowest_s:.2f}"
 
 
 def drain(folder: Path, streams: int, seed: int, total: Drained) -> None:

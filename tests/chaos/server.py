@@ -1,7 +1,7 @@
 """Clients who leave at any moment, over HTTP and WebSocket: ``python -m tests.chaos.server --n 1000 --seed 1``.
 
-They leave before they have asked, in the middle of what they ask, while they wait, in the text, in the sound, at the end,
-and in a live talk: before the first word, while they speak, while they are answered. Some close, some are cut (RST).
+They leave before they have asked, in the middle of what they ask, while they wait, in the text, in the sound, at the
+end, and in a live talk: before the first word, while they speak, while they are answered. Some close, some are cut (RST).
 Prints what was left behind (nothing may be), the median and the worst time until the server was free, and how the
 process grew.
 """
@@ -38,7 +38,7 @@ ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hello there"}]
 ASKS = [
     ("/v1/chat/completions", {**ASK, "stream": True}),
     ("/v1/chat/completions", {**ASK, "max_tokens": 40}),
-    ("/v1/chat/completions", {**ASK, "stream": True, "modalities": ["text", "audio"], "audio": {"voice": "x", "format": "pcm16"}}),
+    ("/v1/chat/completions", {**ASK, "stream": True, "modalities": ["text", "audio"], "audio": {"format": "pcm16"}}),
     ("/v1/responses", {"input": "hello", "stream": True, "max_output_tokens": 200}),
     ("/v1/audio/speech", {"input": "hello there. " * 20, "voice": "x", "response_format": "pcm"}),
 ]  # fmt: skip
@@ -79,8 +79,9 @@ class Leaver:
         """A request, cut at any byte of it, or of its answer."""
         path, fields = self.rng.choice(ASKS)
         body = json.dumps(fields).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
-        sent = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+        lines = [f"POST {path} HTTP/1.1", "host: localhost", f"authorization: Bearer {KEY}"]
+        lines += ["content-type: application/json", f"content-length: {len(body)}", "", ""]
+        sent = "\r\n".join(lines).encode() + body
         phase = self.rng.choice(["asking", "waiting", "reading", "reading", "end"])
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as plug:
             plug.sendall(sent[: self.rng.randrange(len(sent))] if phase == "asking" else sent)
@@ -119,7 +120,7 @@ class Leaver:
         return [
             {"type": "session.update", "session": manual}, *say, {"type": "input_audio_buffer.commit"},
             {"type": "conversation.item.create", "item": item}, {"type": "response.create"}, *say,
-            self.rng.choice([{"type": "response.cancel"}, {"type": "input_audio_buffer.clear"}]), {"type": "response.create"},
+            {"type": self.rng.choice(["response.cancel", "input_audio_buffer.clear"])}, {"type": "response.create"},
         ]  # fmt: skip
 
 
