@@ -83,8 +83,8 @@ def resized(picture: Pillow.Image, size: tuple[int, int]) -> Pillow.Image:
 
 # What Pillow's readers raise on damaged files, and on files over Pillow's own ceiling (looser than ours).
 _DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
-    zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError,
+    struct.error, zlib.error,
 )  # fmt: skip
 Pillow.MAX_IMAGE_PIXELS = None  # the budget is looked at first
 

@@ -104,6 +104,24 @@ async def body_of(request: Request, kind: type[AnyBody]) -> AnyBody:
     return await asyncio.to_thread(read_body, data, kind)
 
 
+def told_body(kind: type[Body]) -> dict[str, Any]:
+    """A body as /openapi.json tells it; it is read by ``body_of``, whose refusals have our form."""
+    schema = kind.model_json_schema()
+    schema = inlined(schema, schema.pop("$defs", {}))
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def inlined(schema: Any, parts: dict[str, Any]) -> Any:
+    """A JSON schema with its parts where they are referred to, as it will stand inside of another document."""
+    if isinstance(schema, list):
+        return [inlined(one, parts) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return inlined(parts[schema["$ref"].removeprefix("#/$defs/")], parts)
+    return {key: inlined(value, parts) for key, value in schema.items()}
+
+
 def read_body(data: bytes, kind: type[AnyBody]) -> AnyBody:
     """JSON in UTF-8 -> a body. Raises RequestError."""
     given = strict_json(data)
@@ -141,7 +159,7 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
     add_audio_routes(app, state)
     add_realtime_routes(app, state)
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", openapi_extra=told_body(ChatBody))
     async def chat(request: Request) -> Response:
         body = await body_of(request, ChatBody)
         await fetch_media(state.fetcher, body.messages)
@@ -152,7 +170,7 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
         usage = body.stream_options is not None and body.stream_options.include_usage
         return event_stream(stream_completion(state, wish, begun, include_usage=usage))
 
-    @app.post("/v1/responses")
+    @app.post("/v1/responses", openapi_extra=told_body(ResponsesBody))
     async def responses(request: Request) -> Response:
         body = await body_of(request, ResponsesBody)
         await fetch_media(state.fetcher, body.input)
@@ -174,7 +192,7 @@ def add_routes(app: FastAPI, state: ServerState) -> None:
 def add_audio_routes(app: FastAPI, state: ServerState) -> None:
     """Routes that speak and write down."""
 
-    @app.post("/v1/audio/speech")
+    @app.post("/v1/audio/speech", openapi_extra=told_body(SpeechBody))
     async def speech(request: Request) -> Response:
         body = await body_of(request, SpeechBody)
         answer, media_type = await speech_of(state, body)

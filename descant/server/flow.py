@@ -35,10 +35,12 @@ class Metered:
                 message = await self.receive()
         except TimeoutError:
             raise RequestError(408, "request_timeout", "the body came too slowly") from None
+        if message["type"] == "http.disconnect":
+            raise RequestError(499, "client_closed", "the client left before its body had come")
         self.left -= len(message.get("body", b""))
         if self.left < 0:
             raise too_large(self.settings.body_bytes)
-        self.complete = message["type"] != "http.request" or not message.get("more_body", False)
+        self.complete = not message.get("more_body", False)
         return message
 
 
