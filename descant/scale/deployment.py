@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray import serve
@@ -35,8 +36,8 @@ class Replica:
 
     def __init__(self, settings: ServerSettings):
         place = serve.get_replica_context()
-        stores, self.tickets, salt = shared_stores(place.app_name, place.replica_id.unique_id)
-        share_salt(salt)
+        stores, self.tickets = shared_stores(place.app_name, place.replica_id.unique_id)
+        share_salt(salt_of(settings.api_keys))
         self.gate = make_app(settings, stores=stores)
         self.counted = (0.0, 0.0)  # under-runs and answers, when the autoscaler looked last
 
@@ -92,6 +93,11 @@ def ticket_in(scope: Scope) -> str:
     header: bytes = dict(scope["headers"]).get(b"authorization", b"")
     named = [name.removeprefix(KEY_PROTOCOL) for name in scope.get("subprotocols", ()) if name.startswith(KEY_PROTOCOL)]
     return header.partition(b" ")[2].strip().decode("latin-1") or "".join(named[:1])
+
+
+def salt_of(keys: Iterable[str]) -> bytes:
+    """The salt by which all replicas name tenants alike: who has not all keys does not know it."""
+    return hashlib.blake2s("\n".join(sorted(keys)).encode(), digest_size=16).digest()
 
 
 def deployment_of(settings: ServerSettings) -> serve.Deployment:

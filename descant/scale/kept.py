@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 NAMESPACE = "descant"
 RECORD_BYTES = 4096  # about what a response's record, or a ticket's session, takes beside its messages
 PATIENCE_S = 2.0  # seconds to wait for the actor's word; without one, a name counts as unknown
-AGAIN_S = 0.1  # seconds after which an unknown name is asked for once more: it may be on its way
+PAUSES_S = (0.0, 0.1, 0.4)  # seconds before an unknown name is asked for, again: it may be on its way
 
 
 class SharedShelf:
@@ -34,9 +34,9 @@ class SharedShelf:
         self.actor: Any = ray.remote(Shelf).options(num_cpus=0, get_if_exists=True, **options).remote()
 
     def ask(self, method: Any, key: Key) -> Any:
-        """Return what a method of the actor says of a key; asked twice if that is nothing. It blocks: for threads, not
+        """Return what a method of the actor says of a key; asked again if that is nothing. It blocks: for threads, not
         event loops."""
-        for pause_s in (0.0, AGAIN_S):
+        for pause_s in PAUSES_S:
             time.sleep(pause_s)
             try:
                 told = ray.get(method.remote(key), timeout=PATIENCE_S)
@@ -88,14 +88,15 @@ class SharedResponses(KeptResponses):
     ) -> None:
         earlier = record["previous_response_id"]
         size = sum(map(bytes_of_message, new)) + beside
-        value = KeptResponse(record, new, size)
+        value = ray.cloudpickle.dumps(KeptResponse(record, new, size))  # bytes: the actor imports nothing for them
         link = None if earlier is None else key_of(earlier)
         self._shelf.actor.keep.remote(key_of(record["id"]), value, size + RECORD_BYTES, KEPT_RESPONSE_S, link)
 
     def get(self, name: str) -> KeptResponse:
-        chain: list[KeptResponse] | None = self._shelf.ask(self._shelf.actor.get_chain, key_of(name))
-        if not chain:
+        told: list[bytes] | None = self._shelf.ask(self._shelf.actor.get_chain, key_of(name))
+        if not told:
             return super().get(name)  # which has none, and says so
+        chain: list[KeptResponse] = [ray.cloudpickle.loads(each) for each in told]
         messages = tuple(message for each in chain for message in each.messages)
         return KeptResponse(chain[-1].record, messages, chain[-1].size)
 
@@ -114,7 +115,7 @@ class SharedTickets(Tickets):
     def sell(self, session: RealtimeSession, seconds: float) -> str:
         value = super().sell(session, seconds)
         _, own = self.waiting.pop(value)
-        self._shelf.actor.keep.remote(ticket_key(value), own, RECORD_BYTES, seconds)
+        self._shelf.actor.keep.remote(ticket_key(value), ray.cloudpickle.dumps(own), RECORD_BYTES, seconds)
         return value
 
     async def fetch(self, value: str) -> None:
@@ -122,12 +123,12 @@ class SharedTickets(Tickets):
         if not value.startswith(PREFIX):
             return
         try:
-            session = await self._shelf.actor.take.remote(ticket_key(value))
+            told: bytes | None = await self._shelf.actor.take.remote(ticket_key(value))
         except ray.exceptions.RayError as error:
             log.warning("the store of the cluster does not answer: %s", type(error).__name__)
             return
-        if session is not None:
-            self.waiting[value] = (time.monotonic() + PATIENCE_S, session)
+        if told is not None:
+            self.waiting[value] = (time.monotonic() + PATIENCE_S, ray.cloudpickle.loads(told))
 
 
 def key_of(response: str) -> Key:
@@ -138,9 +139,8 @@ def ticket_key(value: str) -> Key:
     return "ticket", "", value
 
 
-def shared_stores(app: str, replica: str) -> tuple[ServerStores, SharedTickets, bytes]:
-    """The stores of a replica, the tickets among them, and the salt by which all replicas name tenants."""
+def shared_stores(app: str, replica: str) -> tuple[ServerStores, SharedTickets]:
+    """The stores of a replica, and the tickets among them."""
     shelf = SharedShelf(app)
     tickets = SharedTickets(shelf)
-    salt: bytes = ray.get(shelf.actor.get_salt.remote())
-    return ServerStores(SharedAnswers(shelf), SharedResponses(shelf), tickets, replica), tickets, salt
+    return ServerStores(SharedAnswers(shelf), SharedResponses(shelf), tickets, replica), tickets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -30,12 +29,8 @@ class Shelf:
 
     def __init__(self, most: int = MOST_THINGS, most_bytes: int = MOST_BYTES):
         self.most, self.most_bytes = most, most_bytes
-        self.salt = secrets.token_bytes(16)  # by which all replicas name tenants alike
         self.bytes = 0
         self._things: OrderedDict[Key, Thing] = OrderedDict()
-
-    def get_salt(self) -> bytes:
-        return self.salt
 
     def keep(self, key: Key, value: object, size: int, seconds: float, before: Key | None = None) -> None:
         """Keep a thing; a key that is known gets it in place of its own."""

@@ -134,7 +134,7 @@ def started() -> Iterator[Cluster]:
         cluster = Cluster(free.getsockname()[1])
     try:
         ray.init(
-            num_cpus=8, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False,
+            address="local", num_cpus=8, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False,
             logging_level="ERROR", _node_ip_address="127.0.0.1",
         )  # fmt: skip
         serve.start(http_options={"host": "127.0.0.1", "port": cluster.port})
