@@ -12,7 +12,7 @@ PAGE_SOURCES := $(wildcard web/*.json web/*.ts web/*.html web/src/* web/src/*/*)
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup page page-if-possible demo test lint parity eval-nano train-nano bench clean
+.PHONY: help setup page page-if-possible demo test fuzz lint parity eval-nano train-nano bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -58,6 +58,11 @@ demo: $(READY)  ## ask the embedded model four questions; answers are in out/dem
 test: lint page-if-possible  ## everything that must pass: lint, then all tests
 	@echo "running the tests with $(WORKERS) workers"
 	@$(ONE_THREAD) $(OFFLINE) $(PY) -m pytest tests -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+fuzz: $(READY)  ## longer: damaged media, requests by the schema, realtime talks beside a model; prints what was tried
+	@$(ONE_THREAD) $(OFFLINE) $(PY) -m tests.fuzz.door --n 50000
+	@$(ONE_THREAD) $(OFFLINE) $(PY) -m tests.fuzz.schema --n 5000
+	@$(ONE_THREAD) $(OFFLINE) $(PY) -m tests.fuzz.talk --programs 2000 --steps 50
 
 lint: $(READY)  ## ruff, and mypy --strict
 	@echo "ruff"
