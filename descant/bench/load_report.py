@@ -35,7 +35,7 @@ def load_table(route: str, levels: Levels) -> Table:
     title = f"{route}: p50/p95 in ms; dry: times that a player ran out of sound"
     table = Table(title=title, box=SIMPLE, pad_edge=False, collapse_padding=True)
     for name in LOAD_COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for level in levels:
         table.add_row(*(cell(form, level) for form in LOAD_COLUMNS.values()))
     return table

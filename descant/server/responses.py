@@ -156,7 +156,10 @@ class TextResponse:
         counts = self.finished.usage
         return {
             "input_tokens": counts.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": counts.prompt_tokens - counts.prefilled_tokens},
+            "input_tokens_details": {
+                "cached_tokens": counts.prompt_tokens - counts.prefilled_tokens,
+                "cache_write_tokens": 0,  # nothing is charged for being kept
+            },
             "output_tokens": counts.text_tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": counts.prompt_tokens + counts.text_tokens,

@@ -13,14 +13,17 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import numpy as np
 import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.realtime import RealtimeServerEvent
+from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import Field, TypeAdapter, ValidationError
 from websockets.sync.client import ClientConnection, connect
 
 from descant.weights.fetch import embedded
-from tests.badinputs.catalogue import PICTURE
+from tests.badinputs.catalogue import ASK, PICTURE
 from tests.inputs import media
 from tests.server.conftest import KEY, Running
 
@@ -61,6 +64,7 @@ def test_the_table_of_clients_is_what_is_driven() -> None:
 
 
 TYPED: TypeAdapter[Any] = TypeAdapter(Annotated[RealtimeServerEvent, Field(discriminator="type")])
+RESPONSE_EVENT: TypeAdapter[Any] = TypeAdapter(Annotated[ResponseStreamEvent, Field(discriminator="type")])
 RATE_HZ = 24_000
 TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 PCM = b64encode(
@@ -93,11 +97,18 @@ def talk(socket: ClientConnection, modality: str) -> list[dict[str, Any]]:
     if modality == "audio":
         say("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=100)
         events += told(socket, "conversation.item.truncated")
+    say("conversation.item.retrieve", item_id=item)
+    events += told(socket, "conversation.item.retrieved")
     content = [{"type": "input_text", "text": "What?"}, {"type": "input_image", "image_url": PICTURE}]
     say("conversation.item.create", item={"type": "message", "role": "user", "content": content})
     say("response.create", response={"max_output_tokens": 2000})
     events += told(socket, "response.content_part.added")
     say("response.cancel")
+    events += told(socket, "response.done")
+    say("conversation.item.delete", item_id=item)
+    events += told(socket, "conversation.item.deleted")
+    beside = {"conversation": "none", "input": [{"type": "message", "role": "user", "content": content[:1]}]}
+    say("response.create", response={**beside, "max_output_tokens": 4})
     events += told(socket, "response.done")
     say("input_audio_buffer.clear")
     events += told(socket, "input_audio_buffer.cleared")
@@ -155,3 +166,28 @@ def test_livekit_knows_its_answer_by_its_metadata(server: Running) -> None:
         events = told(socket, "response.done")
     assert [event["response"]["metadata"] for event in events if "response" in event] == [mine, mine]
     assert server.idle()
+
+
+def stream_of(client: httpx.Client, path: str, body: dict[str, Any]) -> list[Any]:
+    """The events of a stream, but for [DONE]."""
+    lines = client.post(path, json=body).text.split("\n")
+    return [json.loads(line[5:]) for line in lines if line.startswith("data:") and "[DONE]" not in line]
+
+
+def test_every_body_over_http_has_the_type_that_openai_gives_it(client: httpx.Client) -> None:
+    """openai 3.57.0, whose own client reads leniently: the same bodies, held to its types."""
+    chat = "/v1/chat/completions"
+    spoken = {**ASK, "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
+    counted = {"stream": True, "stream_options": {"include_usage": True}}
+    for asked in (ASK, spoken):
+        ChatCompletion.model_validate(client.post(chat, json=asked).json())
+        for chunk in stream_of(client, chat, {**asked, **counted}):
+            ChatCompletionChunk.model_validate(chunk)
+    given = {"input": "hello", "max_output_tokens": 6, "model": "tiny"}
+    Response.model_validate(client.post("/v1/responses", json=given).json())
+    events = stream_of(client, "/v1/responses", {**given, "stream": True})
+    for event in events:
+        RESPONSE_EVENT.validate_python(event)
+    assert events[0]["type"] == "response.created" and len(events) > 5
+    said = {"input": "hi", "voice": "alloy", "response_format": "pcm", "stream_format": "sse"}
+    assert stream_of(client, "/v1/audio/speech", said)[-1]["type"] == "speech.audio.done"
