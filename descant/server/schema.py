@@ -46,7 +46,7 @@ class StreamOptions(Body):
 
 
 class ProcessorWish(Body):
-    """How media are read. use_audio_in_video: a video's sound too, if it has one."""
+    """The reading of media. use_audio_in_video: a video's sound too, if it has one."""
 
     use_audio_in_video: bool = True
 
