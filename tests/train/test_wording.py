@@ -149,7 +149,8 @@ def test_refusals_are_varied_name_what_is_known_and_are_never_an_answer() -> Non
     for task in wording.ASKING:
         for seed in range(60):
             assert not refusals.is_honest(wording.draw_asked(task, random.Random(seed), "train").reply)
-    assert not any(refusals.is_honest(reply) for reply in [*domain.replies("train"), *scenes.scene_replies()])
+    known = {*domain.replies("train"), *scenes.scene_replies()} - {refusals.FIRST_REFUSAL}
+    assert not any(refusals.is_honest(reply) for reply in known)
 
 
 def test_no_question_of_the_domain_is_refused_in_training() -> None:

@@ -13,6 +13,7 @@ from descant.train.nano import domain, prose
 NOTHING_HEARD = "I heard nothing. Please say it again."
 NOISE_HEARD = "I heard only noise. Please say it again."
 NOTHING_SEEN = "I see nothing in the picture."
+FIRST_REFUSAL = "I do not know that yet."  # of the first wording (`phrases.CHAT`)
 NOT_SAID = "I have not said anything yet."
 
 # kind -> (reply, questions); {x}: a word of the kind's own list
@@ -106,4 +107,4 @@ def draw_outside(rng: random.Random, split: domain.Split, kind: str = "") -> tup
 
 def is_honest(answer: str) -> bool:
     """True if an answer says that nano does not know, heard nothing, or saw nothing."""
-    return domain.normalise_words(answer) in {domain.normalise_words(reply) for reply in ALL_REPLIES}
+    return domain.normalise_words(answer) in {domain.normalise_words(reply) for reply in (*ALL_REPLIES, FIRST_REFUSAL)}
