@@ -49,5 +49,6 @@ def set_up_logs() -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.raiseExceptions = False  # a full disk or a closed stderr stops no answer
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of every write to a client who has gone
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
