@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descant.engine.conversation import ids_within
@@ -51,6 +51,9 @@ def calls_of(told: list[Written]) -> list[tuple[str, str]]:
     return [(piece.name, piece.arguments) for piece in told if isinstance(piece, ToolCall)]
 
 
+LAW = settings(deadline=None, derandomize=True, database=None)
+
+
 # ---------------------------------------------------------------- what is found
 
 
@@ -62,12 +65,14 @@ def test_text_then_calls_then_text() -> None:
     assert len(set(ids)) == 2 and all(ids)
 
 
+@LAW
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
 def test_text_is_what_it_is_without_tools(text: str) -> None:
     """White space waits for what follows, and nothing of it is lost or told twice."""
     assert text_of(written(ENCODE(text))) == text_of(written(ENCODE(text), None)) == rig.TOKENIZER.decode(ENCODE(text))
 
 
+@LAW
 @given(st.lists(st.sampled_from([BEGIN, END, *ENCODE('{"name": "f"}\n ,x\xff'[:-1]), 999]), max_size=30), st.booleans())
 def test_whatever_ids_come_nothing_breaks(ids: list[int], cut: bool) -> None:
     told = written(ids, cut=cut)
@@ -83,6 +88,7 @@ JSON = st.recursive(
 )
 
 
+@LAW
 @given(st.dictionaries(st.text(), JSON, max_size=3), st.booleans())
 def test_arguments_come_out_as_they_went_in(arguments: dict[str, object], ascii_only: bool) -> None:
     body = json.dumps({"name": "f", "arguments": arguments}, ensure_ascii=ascii_only)
@@ -135,6 +141,7 @@ def test_special_ids_without_tools_are_no_calls() -> None:
 # ---------------------------------------------------------------- what stops it
 
 
+@LAW
 @given(st.text("aab <>é", max_size=30), st.lists(st.text("aab <>é", min_size=1, max_size=4), max_size=4), st.booleans())
 def test_an_answer_ends_where_a_stop_text_begins(text: str, stops: list[str], tools: bool) -> None:
     writing = Writing(rig.TOKENIZER, USE if tools else None, tuple(stops))

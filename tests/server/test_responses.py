@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descant.errors import RequestError
@@ -205,6 +205,7 @@ def held(store: KeptResponses) -> int:
     return sum(map(kept.bytes_of_message, messages.values())) + sum(one.size for one in kept_now)
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(0, 9)), max_size=30))
 def test_what_is_held_is_what_is_counted(steps: list[tuple[int, int, int]]) -> None:
     """Whoever goes on from whom, in whatever order they go: messages that are shared count once, and none is left."""

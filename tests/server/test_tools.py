@@ -285,7 +285,9 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault of it
+@settings(
+    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(VALUES, VALUES, VALUES)
 def test_whatever_is_sent_is_read_or_refused(one: Any, other: Any, third: Any) -> None:
     """JSON of the protocol's own words, put together at random, never meets an error that is not ours."""
