@@ -166,6 +166,7 @@ def test_no_violation_where_something_is_wrong(chromium: Any, served: Running) -
         tab.page.route("**/v1/chat/completions", lambda route: route.abort())
         tab.ask("What can you do?")
         tab.page.wait_for_selector("article.model .fault")
+        assert tab.page.inner_text("article.model .fault") == "No answer: the server cannot be reached"
         check(tab)
         tab.shot("failed")
     context.close()

@@ -34,6 +34,8 @@ function loudspeaker(): Promise<Player> {
 
 /** Why something failed, in words. */
 function why(error: unknown): string {
+  if (error instanceof Refusal && error.code === "unreachable") return t("unreachable");
+  if (error instanceof Refusal && error.code === "broken_off") return t("brokenOff");
   return error instanceof Error ? error.message : String(error);
 }
 

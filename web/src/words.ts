@@ -73,6 +73,8 @@ const TABLE = {
   stopped: ["Stopped", "Остановлено", "已停止"],
   failed: ["No answer: {why}", "Нет ответа: {why}", "未能回答：{why}"],
   broken: ["The page was closed in the middle of this answer.", "Страница закрылась посреди ответа.", "回答中途页面被关闭。"],
+  unreachable: ["the server cannot be reached", "сервер недоступен", "无法连接服务器"],
+  brokenOff: ["the answer broke off", "ответ оборвался", "回答中断"],
   loading: ["The model is being loaded.", "Модель загружается.", "正在加载模型。"],
   away: ["The server does not answer. Trying again.", "Сервер не отвечает. Пробую снова.", "服务器无响应，正在重试。"],
   lost: [

@@ -1,7 +1,7 @@
 import captureUrl from "./capture.worklet.ts?worker&url";
 import type { FromMicrophone } from "./messages";
 
-/** The microphone, echo cancelled, as cuts of 40 ms at RATE_HZ. */
+/** The microphone, echo cancelled, as cuts of 20 ms at RATE_HZ. */
 export class Microphone {
   private readonly stream: MediaStream;
   private readonly source: MediaStreamAudioSourceNode;
