@@ -149,9 +149,10 @@ class Tab:
         self.page.screenshot(path=SHOTS / f"{name}.png")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Callable[..., Any]]:
-    """Starts Chromium with flags; all are closed at the end."""
+    """Starts Chromium with flags; all are closed at the end, and the driver's event loop with them: tests of other
+    files may want one."""
     with playwright.sync_playwright() as driver:
         started = []
 
