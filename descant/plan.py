@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from descant.config import DecoderConfig, OmniConfig
 from descant.engine.limits import Limits
@@ -35,6 +36,7 @@ CONTEXT_BYTES = GIB_BYTES // 2  # estimate: CUDA's context, the workspaces of it
 GRAPH_BYTES = GIB_BYTES  # estimate: captured decode steps, which share one pool
 SESSION_TOKENS = 4096  # of each decoder: what a talk with pictures comes to hold
 MOST_SESSIONS = 64  # that one engine serves at once by its plan
+FEW_SESSIONS = 4  # fewer are worth the wait for encoders that are fetched
 CACHE_TOKENS = 16384  # of each session at most: memory beyond that is left to others
 PICTURE_SIDE = 1344  # pixels; a picture of 2,304 tokens, the largest that a plan is made for
 WINDOW_FRAMES = 72  # mel frames of the longest window that is vocoded at once
@@ -90,22 +92,25 @@ class Plan:
 def make_plan(config: OmniConfig, weights: Mapping[str, int], memory: int, decoding: Decoding | None = None) -> Plan:
     """The plan for ``memory`` bytes. weights: bytes of each part, by the first two words of its tensors' names.
 
-    All weights on the device; if no session fits so, the encoders wait in the host's memory. Quantised weights cannot
+    All weights on the device; if few sessions fit so, the encoders wait in the host's memory. Quantised weights cannot
     be loaded, so they are not planned with.
     """
     whole = Plan(memory, weights, {}, pass_bytes(config), token_bytes(config), codec_bytes(config, decoding), 0, 0)
-    for idle in ((), ENCODERS):
-        split = replace(
-            whole,
-            weights={name: size for name, size in weights.items() if name not in idle},
-            idle={name: size for name, size in weights.items() if name in idle},
-        )
-        session = SESSION_TOKENS * split.token_bytes + split.codec_bytes
-        sessions = min(MOST_SESSIONS, split.room // session)
-        if sessions > 0:
-            tokens = (split.room - sessions * split.codec_bytes) // split.token_bytes
-            return replace(split, sessions=sessions, tokens=min(tokens, sessions * CACHE_TOKENS))
-    return split
+    plans = [shared_out(whole, idle) for idle in ((), ENCODERS)]
+    return plans[0] if plans[0].sessions >= FEW_SESSIONS else max(plans, key=lambda plan: (plan.sessions, plan.room))
+
+
+def shared_out(whole: Plan, idle: Collection[str]) -> Plan:
+    """The plan with these parts on the host, and the sessions that it has room for."""
+    split = replace(
+        whole,
+        weights={name: size for name, size in whole.weights.items() if name not in idle},
+        idle={name: size for name, size in whole.weights.items() if name in idle},
+    )
+    session = SESSION_TOKENS * split.token_bytes + split.codec_bytes
+    sessions = max(0, min(MOST_SESSIONS, split.room // session))
+    tokens = (split.room - sessions * split.codec_bytes) // split.token_bytes
+    return replace(split, sessions=sessions, tokens=max(0, min(tokens, sessions * CACHE_TOKENS)))
 
 
 def token_bytes(config: OmniConfig) -> int:
@@ -166,7 +171,7 @@ def peak_bytes(run: Callable[[], object]) -> int:
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that operations make, until they are freed."""
+    """Counts the storages that operations make, until they are freed; a view of what was there before is none."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -176,9 +181,10 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, operation: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         made = operation(*args, **(kwargs or {}))
         for tensor in made if isinstance(made, list | tuple) else (made,):
-            if isinstance(tensor, Tensor):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in given:
                 self.meet(tensor.untyped_storage())
         return made
 

@@ -130,6 +130,17 @@ class RealtimeInput:
                 self.detector.stop()
             await self.end_turn()
 
+    async def settle(self) -> None:
+        """An answer is asked for and turns are told by hand: what waits is a turn, as if it had been committed. Less
+        than a turn is forgotten."""
+        async with self.busy:
+            if self.detection is not None or not self.turn.seconds:
+                return
+            if self.turn.seconds < SHORTEST_TURN_S:
+                await self._take_back()
+            else:
+                await self.end_turn()
+
     async def clear(self, event: dict[str, Any]) -> None:
         """Forget what came since the last turn."""
         async with self.busy:

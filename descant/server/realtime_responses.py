@@ -55,7 +55,10 @@ class RealtimeResponses:
     async def create(self, event: dict[str, Any]) -> None:
         """response.create."""
         given = self.talk.dialect.response(event.get("response") or {})
-        await self.begin(checked(ResponseWish, given, "response"))
+        wish = checked(ResponseWish, given, "response")
+        if wish.conversation != "none" and self.active is None:
+            await self.talk.input.settle()
+        await self.begin(wish)
 
     async def cancel(self, event: dict[str, Any]) -> None:
         """response.cancel: of the answer that is named, or of the conversation's."""

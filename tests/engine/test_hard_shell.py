@@ -326,8 +326,8 @@ def test_sound_that_is_not_numbers_never_leaves(monkeypatch: pytest.MonkeyPatch)
     engine = Engine(models)
     real = type(models.token2wav).step
 
-    def broken(self: object, states: object) -> object:
-        return [(samples * torch.nan, state) for samples, state in real(self, states)]  # type: ignore[arg-type]
+    def broken(self: object, *given: object) -> object:
+        return [(samples * torch.nan, state) for samples, state in real(self, *given)]  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(models.token2wav), "step", broken)
     engine.start()
