@@ -38,7 +38,7 @@ def test_the_openai_client_passes_its_driver() -> None:
 
 
 def sources(client: str) -> str:
-    """What is driven for a client of the README's table: its driver, and what that uses."""
+    """What is driven for a client of the table in docs/clients.md: its driver, and what that uses."""
     package = client.removesuffix(" (npm)")
     if client.endswith("(npm)"):
         found = [p.parent for p in CLIENTS.glob("node/*/package.json") if f'"{package}"' in p.read_text()]
@@ -52,7 +52,7 @@ def sources(client: str) -> str:
 
 def test_the_table_of_clients_is_what_is_driven() -> None:
     """Every client has a row, and every name in a row is one that its driver writes."""
-    readme = (CLIENTS.parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (CLIENTS.parents[1] / "docs" / "clients.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|]+) \| `(.+?)`", readme[readme.index("| client | how |") :], re.MULTILINE)
     assert len(rows) == len([*CLIENTS.glob("requirements/*.txt"), *CLIENTS.glob("node/*/package.json")])
     for client, call in rows:
