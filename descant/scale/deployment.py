@@ -26,7 +26,7 @@ HEALTH_EVERY_S = 2.0
 DRAIN_LOOK_S = 0.5  # between two looks of a replica that is to go at whether its last answer has ended
 NO_KEY = (
     "a cluster is reached from other machines: give a key, in the environment of every Ray node, "
-    "DESCANT_API_KEYS='[\"KEY\"]' (openssl rand -hex 16 makes one), or as api_keys of the application's args"
+    "DESCANT_API_KEYS=KEY (openssl rand -hex 16 makes one), or as api_keys of the application's args"
 )
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BeforeValidator, Field
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from descant.errors import OptionError
 from descant.server.silero import Detection
@@ -18,8 +25,18 @@ MIB_BYTES = 1 << 20  # bytes
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
+def listed(given: object) -> object:
+    """A list as an environment variable has it: "a, b", or JSON."""
+    if not isinstance(given, str):
+        return given
+    if given.strip().startswith("["):
+        return json.loads(given)
+    return [one for one in map(str.strip, given.split(",")) if one]
+
+
 # 16 printable ASCII characters or more: a key that could be guessed is no key (openssl rand -hex 16 makes one)
 ApiKey = Annotated[str, Field(min_length=16, pattern=r"^[!-~]+$")]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(listed)]
 
 
 class ServerSettings(BaseSettings):
@@ -41,9 +58,9 @@ class ServerSettings(BaseSettings):
     dtype: Dtype | None = None
     device: str | None = None
     latency: Latency = "balanced"
-    api_keys: tuple[ApiKey, ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(listed)] = ()
+    allowed_hosts: Names = ()
+    allowed_origins: Names = ()
     body_bytes: int = Field(32 * MIB_BYTES, ge=1024)
     drain_s: float = Field(30.0, ge=0)
     idle_s: float = Field(300.0, gt=0)
@@ -58,7 +75,7 @@ class ServerSettings(BaseSettings):
     body_s: float = Field(60.0, gt=0)
     slow_reader_s: float = Field(30.0, gt=0)
     request_s: float = Field(600.0, gt=0)
-    media_hosts: tuple[str, ...] = ()
+    media_hosts: Names = ()
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
@@ -105,7 +122,7 @@ def read_settings(config: Path | None, flags: Mapping[str, object]) -> ServerSet
         raise OptionError(f"the server's settings are wrong: {error}") from None
     if not settings.is_loopback and not settings.api_keys:
         raise OptionError(
-            f"--host {settings.host} lets other machines in, and there is no key: give DESCANT_API_KEYS='[\"KEY\"]' "
+            f"--host {settings.host} lets other machines in, and there is no key: give DESCANT_API_KEYS=KEY "
             "(openssl rand -hex 16 makes one), or listen on 127.0.0.1"
         )
     if (settings.tls_certificate is None) != (settings.tls_key is None):

@@ -83,7 +83,8 @@ TALKS = [
     wrong("I5", "nothing to commit", MANUAL, event("input_audio_buffer.commit"), wants=("input_audio_buffer_commit_empty",)),
     *[wrong("I6", f"sound that is {name}", MANUAL, event("input_audio_buffer.append", audio=value)) for name, value in
       {"no base64": "***", "a number": 5, "nothing": None, "half a sample": "AA==", "an address": "http://127.0.0.1/"}.items()],
-    ends("I7", "an event of 17 MiB", event("x", y="z" * (17 << 20)), closed=(1009,)),
+    # 1006: the end of the connection overtook the word of it, while the client was still sending
+    ends("I7", "an event of 17 MiB", event("x", y="z" * (17 << 20)), closed=(1009, 1006)),
     wrong("I7", "a control event of 2 MiB", session(instructions="x" * (2 << 20))),
     Case("I8", "over 300 s of sound", Talk(lambda: (MANUAL, *[append(NOISE)] * 21), ("input_audio_buffer_full", "buffer_full", *ERROR)), slow=True),
     Case("I10", "300 empty appends", Talk((MANUAL, *[append(b"")] * 300, event("input_audio_buffer.commit")), ("input_audio_buffer_commit_empty",))),

@@ -221,3 +221,15 @@ def test_other_machines_need_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path: An
     assert read_settings(file, {"model": "flag"}).model == "flag" and settings.address == "http://0.0.0.0:9000"
     with pytest.raises(OptionError, match="no file"):
         read_settings(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize("typed", [f"{KEY}, {KEY[::-1]}", json.dumps([KEY, KEY[::-1]])])
+def test_a_list_in_the_environment_is_typed_as_people_do(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    monkeypatch.setenv("DESCANT_API_KEYS", typed)
+    monkeypatch.setenv("DESCANT_ALLOWED_HOSTS", "one.example,two.example")
+    settings = read_settings(None, {})
+    assert settings.api_keys == (KEY, KEY[::-1]) and settings.allowed_hosts == ("one.example", "two.example")
+    for wrong in ("[not json", "short", '["short"]', f"{KEY},short"):
+        monkeypatch.setenv("DESCANT_API_KEYS", wrong)
+        with pytest.raises(OptionError, match="wrong"):
+            read_settings(None, {})
