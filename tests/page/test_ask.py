@@ -104,13 +104,14 @@ def test_a_question_is_edited_and_an_answer_made_again(tab: Tab) -> None:
     tab.ask("What is seven plus five?")
     tab.answer()
     tab.page.click("article.model button[aria-label='Answer again']")
+    tab.page.wait_for_selector("article.model[aria-busy='true']")  # the first answer has made room for the second
     assert tab.answer() == "Seven plus five is twelve."
     tab.page.hover("article.user")
     tab.page.click("article.user button[aria-label='Edit and ask again']")
     tab.page.fill(".editor textarea", "What day comes after Monday?")
     tab.page.press(".editor textarea", "Enter")
-    tab.page.wait_for_function("() => document.querySelector('.bubble')?.textContent.includes('Monday')")
-    assert tab.answer() == "After Monday comes Tuesday."
+    assert tab.answered("After Monday comes Tuesday.")
+    tab.answer()
     assert len(tab.kept()) == 2
 
 
