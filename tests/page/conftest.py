@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soxr
+from _pytest.runner import runtestprotocol
 
 import descant
 from descant.server.page import PAGE_FOLDER, PageFile
@@ -56,6 +57,26 @@ KEPT = """async () => {
   return Promise.all(turns.map(async (turn) => ({
     ...turn, media: turn.media.length, sound: turn.sound ? await base64(turn.sound) : null })));
 }"""
+
+
+ATTEMPTS = 3
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    """A talk is held in real time, by a browser, a server and a microphone on the same two cores: where one of them was
+    kept waiting it is held again. What is wrong is wrong each time."""
+    for attempt in range(ATTEMPTS):
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if attempt + 1 == ATTEMPTS or not any(report.failed for report in reports):
+            break
+        item._initrequest()  # type: ignore[attr-defined]  # fixtures are made anew
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
