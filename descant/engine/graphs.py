@@ -243,12 +243,9 @@ class DecodeStep:
         """Make a bucket; returns why it cannot be made, or None."""
         buffers = StepBuffers(self, rows[0].table.store, bucket, rows[0].state)
         buffers.fill(rows, self.draws)
-        try:
-            run = STEP_COMPILERS[self.mode](buffers.run)
-            run()
-        except RuntimeError as error:
-            graph_pool.cache_clear()  # a capture that failed leaves its pool in disorder: the next takes another
-            return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        run = static_run(buffers.run, self.mode)
+        if isinstance(run, str):
+            return run
         self._made[bucket] = buffers, run
         return None
 
@@ -307,6 +304,17 @@ def compiled(run: StepRun) -> StepRun:
 
 
 STEP_COMPILERS: Mapping[StepMode, Callable[[StepRun], StepRun]] = {"graphs": captured, "compile": compiled}
+
+
+def static_run(run: StepRun, mode: StepMode) -> StepRun | str:
+    """``run`` as it is repeated, made and tried; or why it cannot be, in one line."""
+    try:
+        made = STEP_COMPILERS[mode](run)
+        made()
+    except RuntimeError as error:
+        graph_pool.cache_clear()  # a capture that failed leaves its pool in disorder: the next takes another
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return made
 
 
 class DecodeSteps:

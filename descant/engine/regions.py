@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from descant.engine.graphs import CAPTURE_AFTER, STEP_COMPILERS, StepMode, StepRun, graph_pool, upward
+from descant.engine.graphs import CAPTURE_AFTER, StepMode, StepRun, static_run, upward
 from descant.nn.regions import Region
 
 log = logging.getLogger(__name__)
@@ -57,14 +57,11 @@ class GraphRegions:
         """The region as a graph, captured when it is first asked for; one that cannot be is eager from then on."""
         if key not in self._made:
             buffers = [x.clone() for x in inputs]
-            try:
-                made = STEP_COMPILERS[self.mode](lambda: region(*buffers))
-                made()
-            except RuntimeError as error:
-                graph_pool.cache_clear()  # a capture that failed leaves its pool in disorder: the next takes another
+            made = static_run(lambda: region(*buffers), self.mode)
+            if isinstance(made, str):
                 outputs = region(*inputs)  # raises by itself where the input is at fault
-                self.eager[key] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                log.warning("a region of the codec stays eager: %s", self.eager[key])
+                self.eager[key] = made
+                log.warning("a region of the codec stays eager: %s", made)
                 return outputs
             self._made[key] = MadeRegion(buffers, made, region)
         found = self._made[key]

@@ -9,7 +9,7 @@ Axes: C codes, T mel frames, M mel bins, D width, W samples; G is 2 with guidanc
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -266,30 +266,6 @@ class Token2Wav(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.dit.text_embed.codec_embed.weight.device
-
-
-def window_geometries(codec: Token2Wav, decoding: Decoding) -> frozenset[Hashable]:
-    """The geometries of all windows that a stream of any length can come to have with one setting: those of a stream
-    that goes on, until nothing changes any more, and at each of them those of its end."""
-    per_block, steady = codec.codes_per_block, decoding.now + decoding.first
-    state = CodecState(codec_rows(codec, decoding), 0, decoding, VocoderState(torch.zeros(0, 0)), torch.zeros(0).long())
-    found: set[Hashable] = set()
-    while state.blocks <= steady:
-        upcoming = codec.upcoming_window(state)
-        most = upcoming.count + upcoming.ahead
-        ends = [(blocks, spare) for blocks in range(1, most + 1) for spare in (0, 1) if (blocks, spare) != (most, 0)]
-        plans = [(upcoming, most * per_block)]
-        plans += [(WindowPlan(blocks, 0, last=True), blocks * per_block - spare) for blocks, spare in ends]
-        for plan, count in plans:
-            found.add(codec.solver_window(replace(state, codes=torch.zeros(count).long()), plan).geometry)
-        state = replace(state, blocks=state.blocks + upcoming.count, past=())
-    return frozenset(found)
-
-
-def codec_rows(codec: Token2Wav, decoding: Decoding) -> Tensor:
-    """Rows like those of a prepared voice (G, D), of zeros."""
-    rows = torch.zeros(2, codec.cfg.dit.hidden_size)
-    return PreparedVoice("", 0, rows).for_decoding(decoding)
 
 
 def block_noise(seed: int, first_block: int, frames: int, block_size: int, bins: int) -> Tensor:

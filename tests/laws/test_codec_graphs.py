@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from descant.engine import graphs as graphs_module
 from descant.engine import regions as regions_module
 from descant.engine.regions import GraphRegions
 from descant.model import windows
-from descant.model.codec import CodecState, Token2Wav, decoding_for, window_geometries
+from descant.model.codec import CodecState, PreparedVoice, Token2Wav, WindowPlan, decoding_for
+from descant.model.vocoding import VocoderState
 from descant.model.windows import SolverWindow, solve_windows
 from descant.nn.prepare import prepare
 from descant.nn.regions import EagerRegions, Region
@@ -43,7 +45,7 @@ def no_gradients() -> Iterator[None]:
 
 @pytest.fixture
 def taped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regions_module, "STEP_COMPILERS", {"graphs": recorded})
+    monkeypatch.setattr(graphs_module, "STEP_COMPILERS", {"graphs": recorded})
     monkeypatch.setattr(regions_module, "CAPTURE_AFTER", 1)
 
 
@@ -93,7 +95,7 @@ def test_what_cannot_be_captured_is_eager_alone(net: Token2Wav, monkeypatch: pyt
             raise RuntimeError("not on this card")
         return made
 
-    monkeypatch.setattr(regions_module, "STEP_COMPILERS", {"graphs": picky})
+    monkeypatch.setattr(graphs_module, "STEP_COMPILERS", {"graphs": picky})
     graphs = GraphRegions("graphs")
     got = sung(net, [140], DIALS["low"], graphs)
     torch.testing.assert_close(got, sung(net, [140], DIALS["low"], EagerRegions()), rtol=1e-4, atol=1e-4)
@@ -122,6 +124,30 @@ def test_a_window_is_sealed(net: Token2Wav) -> None:
     sealed = SealedRegions([*net.parameters(), *net.buffers(), *kept])
     sung(net, [30, 17], DIALS["balanced"], sealed)  # type: ignore[arg-type]
     assert sealed.found == []
+
+
+def window_geometries(codec: Token2Wav, decoding: Decoding) -> frozenset[Hashable]:
+    """The geometries of all windows that a stream of any length can come to have with one setting: those of a stream
+    that goes on, until nothing changes any more, and at each of them those of its end."""
+    per_block, steady = codec.codes_per_block, decoding.now + decoding.first
+    state = CodecState(codec_rows(codec, decoding), 0, decoding, VocoderState(torch.zeros(0, 0)), torch.zeros(0).long())
+    found: set[Hashable] = set()
+    while state.blocks <= steady:
+        upcoming = codec.upcoming_window(state)
+        most = upcoming.count + upcoming.ahead
+        ends = [(blocks, spare) for blocks in range(1, most + 1) for spare in (0, 1) if (blocks, spare) != (most, 0)]
+        plans = [(upcoming, most * per_block)]
+        plans += [(WindowPlan(blocks, 0, last=True), blocks * per_block - spare) for blocks, spare in ends]
+        for plan, count in plans:
+            found.add(codec.solver_window(replace(state, codes=torch.zeros(count).long()), plan).geometry)
+        state = replace(state, blocks=state.blocks + upcoming.count, past=())
+    return frozenset(found)
+
+
+def codec_rows(codec: Token2Wav, decoding: Decoding) -> Tensor:
+    """Rows like those of a prepared voice (G, D), of zeros."""
+    rows = torch.zeros(2, codec.cfg.dit.hidden_size)
+    return PreparedVoice("", 0, rows).for_decoding(decoding)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
