@@ -11,6 +11,7 @@ from enum import IntEnum
 from torch import Tensor
 
 from descant.errors import OptionError
+from descant.nn.seeds import mix64
 from descant.types import Sampling
 
 BROKEN_ID = -1  # the id of a row that is not numbers
@@ -20,10 +21,6 @@ COLDEST_TEMPERATURE = 1e-6  # below it only the largest score is ever drawn, and
 SEED_END = 2**63  # seeds are 0 .. 2**63 - 1
 TOP_P_OFF = 2.0  # no sum of probabilities reaches it
 WINDOW_IDS = 64  # the largest top_k for which the best scores are looked for, and not all of them sorted
-
-# splitmix64 (Steele, Lea and Flood, 2014): an odd constant for the seed, one for the step, and the two of its mixer
-KEY_STEPS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
-KEY_MIXERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 class DrawKind(IntEnum):
@@ -47,11 +44,8 @@ def kind_of(sampling: Sampling) -> DrawKind:
 
 def noise_key(seed: int, step: int) -> int:
     """64 bits of (seed, step), as a signed whole number."""
-    z = (seed * KEY_STEPS[0] + (step + 1) * KEY_STEPS[1]) % 2**64
-    z = (z ^ z >> 30) * KEY_MIXERS[0] % 2**64
-    z = (z ^ z >> 27) * KEY_MIXERS[1] % 2**64
-    z ^= z >> 31
-    return z - 2**64 if z >> 63 else z
+    bits = mix64(seed, step)
+    return bits - 2**64 if bits >> 63 else bits
 
 
 def check_sampling(sampling: Sampling, stream: str) -> None:

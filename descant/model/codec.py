@@ -24,11 +24,11 @@ from descant.model.vocoding import VocoderState, vocode, vocoder_input
 from descant.model.vocos import Vocos
 from descant.model.windows import SolverWindow, solve_windows
 from descant.nn.regions import EAGER, Regions
+from descant.nn.seeds import mix64
 from descant.types import Decoding, Latency, Voice
 
 MEL_FRAME_S = 0.01  # 240 samples at 24 kHz
 NO_GUIDANCE = 1e-5  # below it the null branch is not computed (the reference's threshold)
-MASK_64_BITS = (1 << 64) - 1
 
 
 def decoding_for(latency: Latency, base: Decoding | None = None) -> Decoding:
@@ -276,14 +276,6 @@ def block_noise(seed: int, first_block: int, frames: int, block_size: int, bins:
     count = -(-frames // block_size)
     blocks = []
     for block in range(first_block, first_block + count):
-        generator = torch.Generator().manual_seed(mix_seed(seed, block))
+        generator = torch.Generator().manual_seed(mix64(seed, block) >> 1)
         blocks.append(torch.randn(block_size, bins, generator=generator))
     return torch.cat(blocks)[:frames] if blocks else torch.zeros(0, bins)
-
-
-def mix_seed(seed: int, block: int) -> int:
-    """One 63-bit number from two (the finaliser of splitmix64), so that neighbouring pairs share nothing."""
-    z = (seed * 0x9E3779B97F4A7C15 + (block + 1) * 0xD1B54A32D192ED03) & MASK_64_BITS
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64_BITS
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK_64_BITS
-    return (z ^ (z >> 31)) >> 1

@@ -264,12 +264,13 @@ class DiT(Preparable):
         self._schedules = {} if self._schedules is None else self._schedules
 
     def schedule_times(self, schedule: Hashable, t: Tensor) -> list[Tensor]:
-        """``times`` of all moments t of a solver's schedule; computed once for each schedule when prepared."""
-        kept = self._schedules
+        """``times`` of all moments t of a solver's schedule, from the CPU; computed once for each schedule when
+        prepared."""
+        kept, device = self._schedules, self.text_embed.codec_embed.weight.device
         if kept is None or torch.is_grad_enabled():
-            return self.times(t)
+            return self.times(t.to(device))
         if schedule not in kept:
-            kept[schedule] = self.times(t)
+            kept[schedule] = self.times(t.to(device))
             for oldest in list(kept)[:-MAX_SCHEDULES]:
                 del kept[oldest]
         return kept[schedule]

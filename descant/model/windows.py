@@ -81,7 +81,7 @@ def solve_together(dit: DiT, group: Sequence[SolverWindow], regions: Regions = E
     solve = SolveRegion(
         dit,
         times.tolist(),
-        dit.schedule_times((d.points, d.sway, d.solver), moments(times, d.solver).to(device)),
+        dit.schedule_times((d.points, d.sway, d.solver), moments(times, d.solver)),
         d.solver,
         first.keep,
         whole=first.frames is None,

@@ -89,7 +89,7 @@ def test_one_code_at_a_time(name: str, vocoder: str) -> None:
 def test_the_law_sees_noise_that_follows_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken on purpose: noise drawn in the order of windows instead of by absolute block."""
     draws = torch.Generator().manual_seed(0)
-    monkeypatch.setattr(codec, "mix_seed", lambda seed, block: int(torch.randint(1 << 30, (1,), generator=draws)))
+    monkeypatch.setattr(codec, "mix64", lambda seed, block: int(torch.randint(1 << 30, (1,), generator=draws)))
     ids = tiny_speech.codes(40)
     assert not torch.equal(decode([ids], QUICK), decode([ids], QUICK))
 
