@@ -8,13 +8,11 @@ turn to the first sound; what the server adds is told of each answer, so that a 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import socket
 import statistics
-import threading
 import time
 from base64 import b64encode
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,9 @@ from websockets.sync.client import ClientConnection, connect
 import descant
 from descant.config import OUTPUT_RATE_HZ as RATE_HZ
 from descant.inputs.audio_file import decode_wav
-from descant.server.app import make_app
-from descant.server.run import Server, config_of
 from descant.server.settings import ServerSettings
 from descant.types import Budget, Finished
+from tests.server.conftest import run
 
 QUESTION = Path(__file__).resolve().parents[1] / "descant" / "assets" / "demo" / "question.wav"
 RESULTS = Path(__file__).resolve().parent / "results" / "realtime.json"
@@ -72,32 +69,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--turns", type=int, default=50)
     turns: int = parser.parse_args().turns
-    omni = descant.load("nano")
-    settings = ServerSettings()
-    gate = make_app(settings, omni)
     own: list[float] = []
-    count = gate.state.figures.add
-
-    def remember(finished: Finished) -> None:
-        own.append(finished.timings.first_audio_s or 0.0)
-        count(finished)
-
-    gate.state.figures.add = remember  # type: ignore[method-assign]
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = Server(config_of(gate, settings))
-    server.gate = gate
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
-    thread.start()
-    while gate.state.loaded is None:
-        time.sleep(0.05)
     chunks = question()
     heard = []
-    for _ in range(turns):
-        with connect(f"ws://127.0.0.1:{listening.getsockname()[1]}/v1/realtime") as plug:
-            send(plug, "session.update", session=BY_HAND)
-            heard.append(turn(plug, chunks))
-    server.should_exit = True
-    thread.join()
+    with contextmanager(run)(descant.load("nano"), ServerSettings()) as running:
+        figures_kept = running.server.gate.state.figures
+        count = figures_kept.add
+
+        def remember(finished: Finished) -> None:
+            own.append(finished.timings.first_audio_s or 0.0)
+            count(finished)
+
+        figures_kept.add = remember  # type: ignore[method-assign]
+        for _ in range(turns):
+            with connect(f"ws{running.url.removeprefix('http')}/v1/realtime") as plug:
+                send(plug, "session.update", session=BY_HAND)
+                heard.append(turn(plug, chunks))
     added = [client - engine for client, engine in zip(heard, own, strict=True)]
     figures = {"turns": turns}
     for name, values in (("client", heard), ("engine", own), ("added", added)):

@@ -11,12 +11,11 @@ The picture goes to benchmarks/results/realtime-talk.svg, the trace to realtime-
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import socket
 import threading
 import time
 from base64 import b64decode, b64encode
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,9 @@ import descant
 from descant.bench.svg import FAINT, GOOD, PLAIN, SHORT, bar, document, text, upright
 from descant.config import OUTPUT_RATE_HZ as RATE_HZ
 from descant.engine.engine import Engine
-from descant.server.app import make_app
-from descant.server.run import Server, config_of
 from descant.server.settings import ServerSettings
 from descant.train.nano.speech_data import Flite
+from tests.server.conftest import run
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FIRST = SECOND = "what is six plus nine"  # nano knows single turns: only the same question fits what was said before
@@ -173,23 +171,15 @@ def record() -> Talk:
     worker = WatchedWorker(omni.models, omni.engine.limits, lambda: time.perf_counter() - begin[0], trace)
     omni.engine.worker = worker
     omni.engine._lock = worker.lock
-    settings = ServerSettings()
-    gate = make_app(settings, omni)
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = Server(config_of(gate, settings))
-    server.gate = gate
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), daemon=True)
-    thread.start()
-    while gate.state.loaded is None:
-        time.sleep(0.05)
-    with connect(f"ws://127.0.0.1:{listening.getsockname()[1]}/v1/realtime") as plug:
+    with (
+        contextmanager(run)(omni, ServerSettings()) as running,
+        connect(f"ws{running.url.removeprefix('http')}/v1/realtime") as plug,
+    ):
         client = Client(plug, talk, 0.0)
         trace.spans.clear()
         begin[0] = time.perf_counter()
         hold(client)
         late = client.begin - begin[0]
-    server.should_exit = True
-    thread.join()
     talk.spans = {lane: [(a - late, b - late) for a, b in spans] for lane, spans in trace.spans.items()}
     return talk
 

@@ -70,7 +70,25 @@ class ReaderWatch:
             self.begin()
 
 
-class GuardedHttp(H11Protocol):
+class WatchesReader(asyncio.Protocol):
+    """Watches who reads slowly, in both protocols; it comes before uvicorn's own in the order of classes."""
+
+    watch: ReaderWatch
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.watch.begin()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.watch.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.watch.end()
+        super().connection_lost(exc)
+
+
+class GuardedHttp(WatchesReader, H11Protocol):
     """HTTP/1.1."""
 
     wire = WireLimits()
@@ -136,21 +154,12 @@ class GuardedHttp(H11Protocol):
             self._linger_timer.cancel()
             self._linger_timer = None
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.watch.begin()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self.watch.end()
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_timers()
-        self.watch.end()
         super().connection_lost(exc)
 
 
-class GuardedSocket(WebSocketsSansIOProtocol):
+class GuardedSocket(WatchesReader, WebSocketsSansIOProtocol):
     """WebSocket."""
 
     wire = WireLimits()
@@ -163,18 +172,6 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body":  # a refusal is complete, which uvicorn does not note
             self.handshake_complete = True
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.watch.begin()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self.watch.end()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.watch.end()
-        super().connection_lost(exc)
 
 
 def protocols(limits: WireLimits) -> tuple[type[GuardedHttp], type[GuardedSocket]]:

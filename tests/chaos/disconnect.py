@@ -169,11 +169,10 @@ def slope(memory: list[tuple[int, float]]) -> float:
     return float(np.polyfit(*zip(*late, strict=True), 1)[0]) if len(late) > 1 else 0.0
 
 
-def run(count: int, seed: int, threads: int = 4) -> Left:
-    """``count`` visitors, from a few threads at once."""
-    engine = Engine(rig.models(), LIMITS)
-    engine.start()
-    tasks, files, memory = threading.active_count(), open_files(), list[tuple[int, float]]()
+def from_threads(visit: Callable[[int], object], count: int, threads: int) -> list[tuple[int, float]]:
+    """``visit`` of each number below ``count``, from a few threads at once; gives how many had been, and the KiB of the
+    process then, of every fifth. Raises what one of them raised, which ends all."""
+    memory = list[tuple[int, float]]()
     todo = iter(range(count))
     lock, failed = threading.Lock(), list[BaseException]()
 
@@ -184,7 +183,7 @@ def run(count: int, seed: int, threads: int = 4) -> Left:
                     number = next(todo, None)
                 if number is None:
                     return
-                Visitor(engine, random.Random(f"{seed}/{number}")).visit()
+                visit(number)
                 if number % 5 == 0:
                     memory.append((number, resident_kib()))
         except BaseException as error:
@@ -197,6 +196,15 @@ def run(count: int, seed: int, threads: int = 4) -> Left:
         worker.join()
     if failed:
         raise failed[0]
+    return memory
+
+
+def run(count: int, seed: int, threads: int = 4) -> Left:
+    """``count`` visitors, from a few threads at once."""
+    engine = Engine(rig.models(), LIMITS)
+    engine.start()
+    tasks, files = threading.active_count(), open_files()
+    memory = from_threads(lambda n: Visitor(engine, random.Random(f"{seed}/{n}")).visit(), count, threads)
     for _ in range(500):
         gc.collect()
         if engine.ledger().idle:

@@ -17,7 +17,6 @@ import socket
 import statistics
 import struct
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from websockets.sync.client import connect
 import descant
 from descant.server.settings import ServerSettings
 from tests import tiny
-from tests.chaos.disconnect import open_files, resident_kib, slope, slots
+from tests.chaos.disconnect import from_threads, open_files, slope, slots
 from tests.server.conftest import KEY, Running
 from tests.server.conftest import run as served
 
@@ -141,29 +140,7 @@ def run(count: int, seed: int, threads: int = 4) -> Remains:
     Leaver(server, random.Random("warm")).ask()
     server.idle()
     loop_tasks, files = tasks_of(server), open_files()
-    memory: list[tuple[int, float]] = []
-    todo, lock, failed = iter(range(count)), threading.Lock(), list[BaseException]()
-
-    def work() -> None:
-        try:
-            while not failed:
-                with lock:
-                    number = next(todo, None)
-                if number is None:
-                    return
-                Leaver(server, random.Random(f"{seed}/{number}")).visit()
-                if number % 5 == 0:
-                    memory.append((number, resident_kib()))
-        except BaseException as error:
-            failed.append(error)
-
-    workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if failed:
-        raise failed[0]
+    memory = from_threads(lambda n: Leaver(server, random.Random(f"{seed}/{n}")).visit(), count, threads)
     left = after(server, loop_tasks, files, memory)
     running.close()
     return left
