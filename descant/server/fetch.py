@@ -106,6 +106,7 @@ class MediaFetcher:
     ):
         self.hosts = hosts
         self.network = PinnedNetwork(network or httpcore.AnyIOBackend(), look_up)
+        self.tls = httpx.create_ssl_context(trust_env=False)  # once: it reads all authorities
         self._all = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._of_one: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(FETCHES_OF_ONE))
 
@@ -148,8 +149,7 @@ class MediaFetcher:
 
     async def _fetch(self, address: str) -> bytes:
         """Follow an address to its bytes."""
-        tls = httpx.create_ssl_context(trust_env=False)
-        pool = httpcore.AsyncConnectionPool(network_backend=self.network, ssl_context=tls)
+        pool = httpcore.AsyncConnectionPool(network_backend=self.network, ssl_context=self.tls)
         url = self._checked(address)
         async with pool:
             for _ in range(REDIRECTS_MOST + 1):
