@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 import re
 import time
@@ -21,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from descant.errors import RequestError
 from descant.omni import TENANT
-from descant.server.errors import INTERNAL, body_of_error, response_of
+from descant.server.errors import INTERNAL, response_of
 from descant.server.flow import Metered, Paced, too_large
 from descant.server.logs import REQUEST
 from descant.server.settings import LOOPBACK_NAMES
@@ -135,10 +134,7 @@ class Gate:
             status, code = refusal.status, refusal.code
             self.state.figures.rejects.labels(code).inc()
             await receive()  # the client's wish to connect
-            body = json.dumps(body_of_error(refusal)).encode()
-            head = [(b"content-type", b"application/json"), *encoded(refusal.headers)]
-            await send({"type": "websocket.http.response.start", "status": status, "headers": head})
-            await send({"type": "websocket.http.response.body", "body": body})
+            await response_of(refusal)(scope, receive, send)
         record = {"id": REQUEST.get(), "method": "SOCKET", "path": scope["path"][:80], "status": status}
         record |= {"ms": round(1000 * (time.perf_counter() - begin), 1)} | ({"code": code} if code else {})
         log.info("socket", extra={"record": record})
@@ -234,10 +230,6 @@ def is_preflight(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     """True for a browser's question whether a page of another origin may ask."""
     asks = b"origin" in headers and b"access-control-request-method" in headers
     return scope["type"] == "http" and scope["method"] == "OPTIONS" and asks
-
-
-def encoded(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
 
 
 def is_name(host: str) -> bool:
