@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from descant.server.tools import wrong
+from descant.server.errors import wrong
 
 FILE_PARTS = ("file", "input_file")
 MEDIA_TYPES_READ = ("image", "audio", "video")

@@ -8,6 +8,7 @@ from typing import Any
 from descant.errors import OptionError, RequestError
 from descant.inputs.messages import read_messages
 from descant.server.attachments import with_attachments
+from descant.server.errors import wrong
 from descant.server.media import check_counts, media_of
 from descant.server.schema import MAX_PARTS
 from descant.server.tools import read_call
@@ -66,7 +67,7 @@ def result_of(call: object, content: object, where: str) -> ToolResult:
             raise RequestError(400, "unsupported_part", f"{where}: the result of a call is text here", param=where)
         content = "".join(part.text for part in texts if isinstance(part, Text))
     if not isinstance(content, str) or not isinstance(call, str):
-        raise RequestError(400, "invalid_value", f"{where}: a result is a string, with the id of its call", param=where)
+        raise wrong(f"{where}: a result is a string, with the id of its call", where)
     return ToolResult(content, call)
 
 
@@ -76,7 +77,7 @@ def message_of(row: Mapping[str, Any], where: str, spoken: SpokenBefore, *, vide
     audio = row.get("audio")
     calls = row.get("tool_calls")
     if calls is not None and (row.get("role") != "assistant" or not isinstance(calls, list)):
-        raise RequestError(400, "invalid_value", f"{where}.tool_calls is a list of the assistant's calls", param=where)
+        raise wrong(f"{where}.tool_calls is a list of the assistant's calls", where)
     if calls:
         rest = {key: value for key, value in row.items() if key != "tool_calls"}
         rest["content"] = content or (None if audio else "")
@@ -97,7 +98,7 @@ def message_of(row: Mapping[str, Any], where: str, spoken: SpokenBefore, *, vide
         role_only = read_messages([{"role": row.get("role"), "content": ""}])[0]
         return Message(role_only.role, tuple(parts))
     if not isinstance(content, str):
-        raise RequestError(400, "invalid_value", f"{where}.content is no string and no list of parts", param=where)
+        raise wrong(f"{where}.content is no string and no list of parts", where)
     return read_messages([{"role": row.get("role"), "content": content}])[0]
 
 
@@ -105,11 +106,11 @@ def part_of(part: object, where: str, *, video_sound: bool) -> Part:
     """One content part. Raises RequestError."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(part, Mapping) or not isinstance(kind, str):
-        raise RequestError(400, "invalid_value", f"{where} is no object with a type", param=where)
+        raise wrong(f"{where} is no object with a type", where)
     if kind in ("text", "input_text", "output_text", "refusal"):
         text = part.get("refusal" if kind == "refusal" else "text")
         if not isinstance(text, str):
-            raise RequestError(400, "invalid_value", f"{where}.text is no string", param=where)
+            raise wrong(f"{where}.text is no string", where)
         return Text(text)
     if kind == "input_audio":
         body = part.get("input_audio")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from descant.errors import RequestError
+from descant.server.errors import wrong
 from descant.server.realtime_session import AudioIn, Format, RealtimeSession, ServerVad, SessionAudio, deep_merged
 
 ServerEvent = tuple[str, dict[str, Any]]
@@ -111,8 +111,7 @@ def with_rate(side: Any) -> Any:
 def newer_modalities(given: Any) -> list[str]:
     """["audio"] or ["text"]. Raises RequestError."""
     if not isinstance(given, list) or "text" not in given or not all(one in ("text", "audio") for one in given):
-        message = 'modalities: ["text"] or ["text", "audio"]'
-        raise RequestError(400, "invalid_value", message, param="session.modalities")
+        raise wrong('modalities: ["text"] or ["text", "audio"]', "session.modalities")
     return ["audio"] if "audio" in given else ["text"]
 
 

@@ -40,6 +40,11 @@ def response_of(error: RequestError) -> JSONResponse:
     return JSONResponse(body_of_error(error), error.status, error.headers)
 
 
+def wrong(message: str, param: str) -> RequestError:
+    """The refusal of a field."""
+    return RequestError(400, "invalid_value", message, param=param)
+
+
 def request_error(error: BaseException) -> RequestError:
     """The error that a client is told."""
     if isinstance(error, RequestError):

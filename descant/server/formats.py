@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from descant.server.tools import wrong
+from descant.server.errors import wrong
 
 ANY_OBJECT = {"type": "object"}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from descant.errors import RequestError
 from descant.inputs.limits import HEAD_BYTES, sniff
+from descant.server.errors import wrong
 from descant.server.strict import strict_base64
 from descant.types import Budget, MediaKind
 
@@ -42,7 +43,7 @@ _NOT_MEDIA = ("text/html", "application/javascript", "text/javascript", "image/s
 def media_of(given: object, where: str, kind: MediaKind) -> bytes:
     """The bytes of a data URL, of bare base64, or of an address that was fetched. Raises RequestError."""
     if not isinstance(given, str) or not given:
-        raise RequestError(400, "invalid_value", f"{where} has no data", param=where)
+        raise wrong(f"{where} has no data", where)
     data = FETCHED.get({}).get(given)
     if data is None:
         data = strict_base64(_base64_of(given, where), SERVER_BUDGET.bytes_for(kind), where)

@@ -21,7 +21,7 @@ from descant.engine.live import LiveSession
 from descant.errors import DescantError, RequestError
 from descant.server.chat import sampling_of
 from descant.server.dialects import Dialect
-from descant.server.errors import body_of_error, request_error
+from descant.server.errors import body_of_error, request_error, wrong
 from descant.server.realtime_channel import Channel, Played
 from descant.server.realtime_input import LARGE_CHARACTERS, RealtimeInput
 from descant.server.realtime_items import MAX_ITEMS, Items, TalkItem, item_record, message_of_item, without_media
@@ -206,7 +206,7 @@ class RealtimeTalk:
         """session.update."""
         given = event.get("session")
         if not isinstance(given, dict):
-            raise RequestError(400, "invalid_value", "session.update has no session", param="session")
+            raise wrong("session.update has no session", "session")
         before = self.config
         after = before.updated(self.dialect.session(given))
         use = read_tool_use(after.tools, after.tool_choice, None, "session.")
@@ -298,7 +298,7 @@ class RealtimeTalk:
         if content[0].get("type") != "output_audio" or item.key is None or self.live is None:
             raise RequestError(400, "item_not_found", "only spoken answers can be truncated", param="item_id")
         if not isinstance(heard_ms, int) or isinstance(heard_ms, bool) or heard_ms < 0:
-            raise RequestError(400, "invalid_value", "audio_end_ms is milliseconds, 0 or more", param="audio_end_ms")
+            raise wrong("audio_end_ms is milliseconds, 0 or more", "audio_end_ms")
         await self.cut(item, heard_ms)
 
     async def clear_output(self, event: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from descant.errors import RequestError
 from descant.server.conversation import result_of
+from descant.server.errors import wrong
 from descant.server.media import media_of
 from descant.server.realtime_session import new_id
 from descant.server.schema import MAX_ID_CHARACTERS, MAX_PARTS
@@ -85,11 +86,11 @@ class Items:
 def item_record(given: object) -> dict[str, Any]:
     """A client's item, with an id. Raises RequestError."""
     if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
-        raise RequestError(400, "invalid_value", "item is an object with a type", param="item")
+        raise wrong("item is an object with a type", "item")
     name = given.get("id") or new_id("item")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_ID_CHARACTERS or not name.isprintable():
         message = f"an id is a string of 1 to {MAX_ID_CHARACTERS} printable characters"
-        raise RequestError(400, "invalid_value", message, param="item.id")
+        raise wrong(message, "item.id")
     return {"object": "realtime.item", **given, "id": name, "status": "completed"}
 
 
@@ -107,14 +108,12 @@ def message_of_item(record: Mapping[str, Any], coding: SoundCoding, where: str =
             raise RequestError(400, "unsupported_item", message, param=f"{where}.type")
     role = record.get("role")
     if role not in ITEM_ROLES:
-        message = f"role is one of {', '.join(ITEM_ROLES)}"
-        raise RequestError(400, "invalid_value", message, param=f"{where}.role")
+        raise wrong(f"role is one of {', '.join(ITEM_ROLES)}", f"{where}.role")
     content = record.get("content")
     if isinstance(content, str):
         content = [{"type": "input_text", "text": content}]
     if not isinstance(content, list) or not 0 < len(content) <= MAX_PARTS:
-        message = f"content is a list of 1 to {MAX_PARTS} parts"
-        raise RequestError(400, "invalid_value", message, param=f"{where}.content")
+        raise wrong(f"content is a list of 1 to {MAX_PARTS} parts", f"{where}.content")
     parts = [item_part(part, coding, f"{where}.content[{n}]") for n, part in enumerate(content)]
     return Message(ITEM_ROLES[role], tuple(parts))
 
@@ -122,7 +121,7 @@ def message_of_item(record: Mapping[str, Any], coding: SoundCoding, where: str =
 def item_part(part: object, coding: SoundCoding, where: str) -> Part:
     """A content part. Raises RequestError."""
     if not isinstance(part, Mapping):
-        raise RequestError(400, "invalid_value", f"{where} is no object with a type", param=where)
+        raise wrong(f"{where} is no object with a type", where)
     match part.get("type"):
         case "input_text" | "output_text" | "text":
             return Text(string_of(part.get("text"), f"{where}.text"))
@@ -139,7 +138,7 @@ def item_part(part: object, coding: SoundCoding, where: str) -> Part:
 def string_of(value: object, where: str) -> str:
     """A text. Raises RequestError."""
     if not isinstance(value, str):
-        raise RequestError(400, "invalid_value", f"{where} is no string", param=where)
+        raise wrong(f"{where} is no string", where)
     return value
 
 

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from descant.errors import RequestError
 from descant.server.dialects import DIALECTS, Dialect
+from descant.server.errors import wrong
 from descant.server.realtime import RealtimeTalk
 from descant.server.realtime_channel import SocketChannel
 from descant.server.realtime_session import RealtimeSession, SessionPart, checked, new_id
@@ -128,9 +129,9 @@ async def offer_of(request: Request) -> tuple[str, dict[str, Any]]:
     else:
         raise RequestError(415, "unsupported_content_type", "send application/sdp, or a form of sdp and session")
     if not isinstance(offer, str) or not 0 < len(offer) <= SDP_BYTES:
-        raise RequestError(400, "invalid_value", f"sdp is an offer of at most {SDP_BYTES:,} bytes", param="sdp")
+        raise wrong(f"sdp is an offer of at most {SDP_BYTES:,} bytes", "sdp")
     if not isinstance(session, dict):
-        raise RequestError(400, "invalid_value", "session is a JSON object", param="session")
+        raise wrong("session is a JSON object", "session")
     return offer, session
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from descant.config import OUTPUT_RATE_HZ
 from descant.errors import RequestError
+from descant.server.errors import wrong
 from descant.server.schema import MAX_ID_CHARACTERS, VoiceId
 from descant.server.strict import strict_json
 from descant.server.voice_formats import SoundCoding
@@ -156,8 +157,7 @@ class RealtimeSession(SessionPart):
         after: RealtimeSession = checked(RealtimeSession, merged, "session")
         out = after.audio.output
         if out.format.type == "audio/pcm" and out.format.rate != OUTPUT_RATE_HZ:
-            message = f"output: audio/pcm is of {OUTPUT_RATE_HZ} Hz here"
-            raise RequestError(400, "invalid_value", message, param="session.audio.output.format")
+            raise wrong(f"output: audio/pcm is of {OUTPUT_RATE_HZ} Hz here", "session.audio.output.format")
         return after
 
     def record(self, name: str, model: str, expires_at: int) -> dict[str, Any]:
@@ -175,9 +175,9 @@ def checked(kind: type[Any], given: object, where: str) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join([where, *map(str, first["loc"])])
-        raise RequestError(400, "invalid_value", f"{place}: {first['msg']}", param=place) from None
+        raise wrong(f"{place}: {first['msg']}", place) from None
     except RecursionError:
-        raise RequestError(400, "invalid_value", f"{where} is nested too deep", param=where) from None
+        raise wrong(f"{where} is nested too deep", where) from None
 
 
 def deep_merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

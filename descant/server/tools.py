@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from descant.errors import RequestError
+from descant.server.errors import wrong
 from descant.tools import Tool, ToolCall, ToolUse
 
 HOW_CHOSEN = 'tool_choice: "auto", "none", "required", or {"type": "function", "name": ...}'
@@ -112,8 +112,3 @@ def call_item(call: ToolCall, status: str = "completed", item: str | None = None
         "name": call.name,
         "arguments": call.arguments,
     }
-
-
-def wrong(message: str, param: str) -> RequestError:
-    """The refusal of a field."""
-    return RequestError(400, "invalid_value", message, param=param)

@@ -13,13 +13,12 @@ from pydantic import ConfigDict, Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from descant.engine.answer import Answer
-from descant.errors import RequestError
+from descant.server.errors import wrong
 from descant.server.media import check_format
 from descant.server.schema import Body, Name
 from descant.server.spoken import chance_record
 from descant.server.sse import sse
 from descant.server.state import ServerState
-from descant.server.tools import wrong
 from descant.types import TRANSCRIBE, AnswerOptions, Audio, Finished, TextDelta, TokenChance, Usage, user
 
 LISTS = ("include", "timestamp_granularities")  # fields that stand several times, with [] behind the name or without
@@ -100,7 +99,7 @@ async def begin_transcription(state: ServerState, form: FormData) -> FileTranscr
     """The writing of a form's recording, begun. Raises RequestError, OptionError and MediaError."""
     file = form.get("file")
     if not isinstance(file, UploadFile):
-        raise RequestError(400, "invalid_value", "send the recording as the form's field file", param="file")
+        raise wrong("send the recording as the form's field file", "file")
     fields = read_form(form)
     if fields.response_format in ("srt", "vtt", "diarized_json"):
         raise wrong(NO_TIMES, "response_format")

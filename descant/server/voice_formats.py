@@ -13,8 +13,8 @@ import numpy.typing as npt
 import soxr
 
 from descant.config import OUTPUT_RATE_HZ
-from descant.errors import RequestError
 from descant.pcm import to_pcm16
+from descant.server.errors import wrong
 from descant.server.strict import strict_base64
 from descant.server.tempo import Tempo
 
@@ -51,13 +51,12 @@ class SoundCoding:
     def decoded(self, given: object) -> SoundArray:
         """Base64 -> samples (W,) float32 at ``rate``. Raises RequestError."""
         if not isinstance(given, str):
-            raise RequestError(400, "invalid_value", "audio is base64 of at most 15 MiB", param="audio")
+            raise wrong("audio is base64 of at most 15 MiB", "audio")
         data = strict_base64(given, MAX_AUDIO_BYTES, "audio")
         if self.kind in LEVELS:
             return LEVELS[self.kind][np.frombuffer(data, np.uint8)]
         if len(data) % 2:
-            message = "audio ends in half a sample; cut between samples"
-            raise RequestError(400, "invalid_value", message, param="audio")
+            raise wrong("audio ends in half a sample; cut between samples", "audio")
         return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
     def encoded(self, samples: SoundArray) -> str:

@@ -24,9 +24,9 @@ from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamError
 
 from descant.config import OUTPUT_RATE_HZ
-from descant.errors import RequestError
 from descant.pcm import to_pcm16
 from descant.server.dialects import DIALECTS
+from descant.server.errors import wrong
 from descant.server.realtime import RealtimeTalk
 from descant.server.realtime_answer import RealtimeAnswer
 from descant.server.realtime_channel import Played
@@ -252,7 +252,7 @@ async def answer_call(state: ServerState, offer: str, session: RealtimeSession) 
         await peer.setLocalDescription(await peer.createAnswer())
     except WRONG_SDP:
         await channel.close()
-        raise RequestError(400, "invalid_value", "the offer is no SDP that can be answered", param="sdp") from None
+        raise wrong("the offer is no SDP that can be answered", "sdp") from None
     talk = RealtimeTalk(channel, state, DIALECTS["openai"], session)
     channel.line.talk = talk
     name = new_id(f"rtc_{state.replica}" if state.replica else "rtc")
