@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import generate_latest
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -27,7 +26,7 @@ from descant.server.media import SERVER_BUDGET
 from descant.server.page import page_response
 from descant.server.realtime_routes import add_realtime_routes
 from descant.server.responses import begin_response
-from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody
+from descant.server.schema import Body, ChatBody, ResponsesBody, SpeechBody, checked
 from descant.server.settings import ServerSettings
 from descant.server.speech import speak_bytes, speak_events, speech_of
 from descant.server.sse import guarded
@@ -124,15 +123,7 @@ def inlined(schema: Any, parts: dict[str, Any]) -> Any:
 
 def read_body(data: bytes, kind: type[AnyBody]) -> AnyBody:
     """JSON in UTF-8 -> a body. Raises RequestError."""
-    given = strict_json(data)
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RequestError(
-            400, "invalid_value", f"{place or 'the body'}: {first['msg']}", param=place or None
-        ) from None
+    return checked(kind, strict_json(data))
 
 
 async def unless_gone(request: Request, made: Awaitable[Made]) -> Made:

@@ -40,8 +40,8 @@ def response_of(error: RequestError) -> JSONResponse:
     return JSONResponse(body_of_error(error), error.status, error.headers)
 
 
-def wrong(message: str, param: str) -> RequestError:
-    """The refusal of a field."""
+def wrong(message: str, param: str | None) -> RequestError:
+    """The refusal of a field (None: of the whole body)."""
     return RequestError(400, "invalid_value", message, param=param)
 
 

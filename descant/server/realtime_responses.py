@@ -15,7 +15,8 @@ from descant.errors import DescantError, RequestError
 from descant.server.errors import body_of_error, request_error
 from descant.server.realtime_answer import AnswerTerms, RealtimeAnswer
 from descant.server.realtime_items import MAX_ITEMS, item_record, message_of_item
-from descant.server.realtime_session import MAX_INSTRUCTIONS, Modalities, SessionAudio, SessionPart, checked
+from descant.server.realtime_session import MAX_INSTRUCTIONS, Modalities, SessionAudio, SessionPart
+from descant.server.schema import checked
 from descant.server.tools import read_tool_use
 from descant.tools import ToolUse
 from descant.types import Message, Text

@@ -20,7 +20,8 @@ from descant.server.dialects import DIALECTS, Dialect
 from descant.server.errors import wrong
 from descant.server.realtime import RealtimeTalk
 from descant.server.realtime_channel import SocketChannel
-from descant.server.realtime_session import RealtimeSession, SessionPart, checked, new_id
+from descant.server.realtime_session import RealtimeSession, SessionPart, new_id
+from descant.server.schema import checked
 from descant.server.state import ServerState
 
 SDP_BYTES = 64 << 10
@@ -48,7 +49,7 @@ def add_realtime_routes(app: FastAPI, state: ServerState) -> None:
 
     @app.post("/v1/realtime/client_secrets")
     async def client_secrets(request: Request) -> Response:
-        wish: TicketWish = checked(TicketWish, await json_of(request), "body")
+        wish = checked(TicketWish, await json_of(request), "body")
         session = RealtimeSession().updated(wish.session)
         seconds = wish.expires_after.seconds
         value = state.tickets.sell(session, seconds)

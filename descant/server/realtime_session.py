@@ -9,12 +9,12 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from descant.config import OUTPUT_RATE_HZ
 from descant.errors import RequestError
 from descant.server.errors import wrong
-from descant.server.schema import MAX_ID_CHARACTERS, VoiceId
+from descant.server.schema import MAX_ID_CHARACTERS, VoiceId, checked
 from descant.server.strict import strict_json
 from descant.server.voice_formats import SoundCoding
 
@@ -154,7 +154,7 @@ class RealtimeSession(SessionPart):
         detection = merged.get("audio", {}).get("input", {}) if isinstance(merged.get("audio"), dict) else {}
         if isinstance(detection, dict) and isinstance(turn := detection.get("turn_detection"), dict):
             turn.setdefault("type", "server_vad")
-        after: RealtimeSession = checked(RealtimeSession, merged, "session")
+        after = checked(RealtimeSession, merged, "session")
         out = after.audio.output
         if out.format.type == "audio/pcm" and out.format.rate != OUTPUT_RATE_HZ:
             raise wrong(f"output: audio/pcm is of {OUTPUT_RATE_HZ} Hz here", "session.audio.output.format")
@@ -166,18 +166,6 @@ class RealtimeSession(SessionPart):
         if self.type == "transcription":
             fields = {"type": self.type, "audio": {"input": fields["audio"]["input"]}}
         return {"id": name, "object": "realtime.session", "model": model, "expires_at": expires_at, **fields}
-
-
-def checked(kind: type[Any], given: object, where: str) -> Any:
-    """An object of the protocol, checked. Raises RequestError with the first field that is wrong."""
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join([where, *map(str, first["loc"])])
-        raise wrong(f"{place}: {first['msg']}", place) from None
-    except RecursionError:
-        raise wrong(f"{where} is nested too deep", where) from None
 
 
 def deep_merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from descant.server.encode import SoundFormat
+from descant.server.errors import wrong
 from descant.types import Latency
 
+Model = TypeVar("Model", bound=BaseModel)
 MAX_MESSAGES = 512
 MAX_PARTS = 64  # of one message
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
 MAX_ID_CHARACTERS = 256
+
+
+def checked(kind: type[Model], given: object, where: str = "") -> Model:
+    """An object of the protocol, from what a client sent. where: the field that it is; "": it is the body. Raises
+    RequestError with the first field that is wrong."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join([*filter(None, [where]), *map(str, first["loc"])])
+        raise wrong(f"{place or 'the body'}: {first['msg']}", place or None) from None
+    except RecursionError:
+        raise wrong(f"{where or 'the body'} is nested too deep", where or None) from None
 
 
 class Body(BaseModel):

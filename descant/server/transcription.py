@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 from starlette.datastructures import FormData, UploadFile
 
 from descant.engine.answer import Answer
 from descant.server.errors import wrong
 from descant.server.media import check_format
-from descant.server.schema import Body, Name
+from descant.server.schema import Body, Name, checked
 from descant.server.spoken import chance_record
 from descant.server.sse import sse
 from descant.server.state import ServerState
@@ -127,12 +127,7 @@ def read_form(form: FormData) -> TranscriptionForm:
             given.setdefault(name, []).append(value)
         else:
             given[name] = value
-    try:
-        return TranscriptionForm.model_validate(given)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise wrong(f"{place}: {first['msg']}", place) from None
+    return checked(TranscriptionForm, given)
 
 
 def usage_tokens(usage: Usage) -> Mapping[str, Any]:
