@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import time
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import descant
 from descant.server.page import PAGE_FOLDER, PageFile
 from descant.server.settings import ServerSettings
 from descant.weights.fetch import embedded
-from tests.page.talks import TAP, TAPPED
+from tests.page.talks import TAP, TAPPED, pairs
 from tests.server.conftest import Running, run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -159,6 +160,16 @@ class Tab:
     def kept(self) -> list[dict[str, Any]]:
         self.page.wait_for_timeout(600)  # what is written soon is written then
         return list(self.page.evaluate(KEPT))
+
+    def whole(self, right: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A question and its answer that is right, once one was heard to its end: a question that is said again may
+        have cut the first."""
+        end = time.monotonic() + 2 * PATIENCE_MS / 1000
+        while True:
+            for question, answer in pairs(self.kept()):
+                if answer["text"] == right and "ended" in answer["trace"] and "heard" not in answer:
+                    return question, answer
+            assert time.monotonic() < end, self.kept()
 
     def wait_state(self, word: str) -> None:
         self.page.wait_for_function(

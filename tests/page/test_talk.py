@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from descant.evals.speech import WhisperEar
-from tests.page.talks import ANSWER, QUESTION, again, pairs, played
+from tests.page.talks import ANSWER, QUESTION, again, played
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +24,9 @@ def test_a_spoken_question_is_answered_aloud_and_in_text(talk_of: Any, say: Call
         tab.wait_state("Speaking")
         tab.shot("speaking")
         assert tab.answered(ANSWER)
+        question, answer = tab.whole(ANSWER)
         tab.wait_state("Listening")
         tab.page.click("button.end")
-        question, answer = next(pair for pair in pairs(tab.kept()) if pair[1]["text"] == ANSWER)
         assert question["spoken"] and question["sound"] and "heard" not in answer  # all of it was
         heard = WhisperEar().hear(*played(tab.page)).lower()
         assert re.search("(seven|7) plus (five|5)", heard), heard
