@@ -11,9 +11,8 @@ from descant import omni as omnis
 from descant.evals import wide
 from descant.train.nano import domain, refusals, talks, wording
 from descant.train.nano.questions import QUESTION_RATE_HZ
-from descant.train.nano.spoken import say_clip
 from descant.train.nano.wording import Asked
-from descant.types import Audio, Finished, Part, Text
+from descant.types import Audio, Finished, Part
 
 UNINTERRUPTED = {**talks.SHARES, "resume": 0.0}
 TURN_BARS = {"typed": 95.0, "spoken": 85.0}
@@ -23,14 +22,10 @@ def utter(spoken: bool) -> talks.Utter:
     """Questions of the test split, typed, or said by a voice of training."""
 
     def ask(task: str, rng: random.Random) -> tuple[Asked, Part]:
-        fixing, _, fixed = task.partition(":")
-        if fixing == "fix":
-            asked = talks.draw_fix(fixed, rng, "test")
-        else:
-            asked = wording.draw_asked(task, rng, "test")
         if not spoken:
-            return asked, Text(wording.typed_out(asked.words, rng))
-        return asked, Audio(say_clip(asked.words, str(rng.choice(wide.PLAIN_SPEAKERS))), QUESTION_RATE_HZ)
+            return talks.type_question(task, rng, "test")
+        asked = talks.draw_question(task, rng, "test")
+        return asked, Audio(wide.voiced(asked.words, rng), QUESTION_RATE_HZ)
 
     return ask
 
@@ -83,7 +78,7 @@ def cost(omni: omnis.Omni, count: int, seed: int) -> tuple[float, float, float]:
         rng = random.Random(f"cost/{seed}/{number}")
         asked = wording.draw_asked(rng.choice(wording.ASKING), rng, "test")
         with omni.session(seed=0) as session:
-            session.push_audio(say_clip(asked.words, str(rng.choice(wide.PLAIN_SPEAKERS))), QUESTION_RATE_HZ)
+            session.push_audio(wide.voiced(asked.words, rng), QUESTION_RATE_HZ)
             timings = next(event.timings for event in session.respond() if isinstance(event, Finished))
         if timings.first_audio_s is not None and timings.rtf is not None:
             firsts.append(timings.first_audio_s)

@@ -22,6 +22,7 @@ from descant.train.nano import (
     refusals,
     scenes,
     sounds,
+    talks,
     videos,
     voices,
     wide,
@@ -29,7 +30,7 @@ from descant.train.nano import (
 )
 from descant.train.nano.questions import QUESTION_RATE_HZ
 from descant.train.nano.spoken import noise_alone, say_clip, silent
-from descant.types import READ_ALOUD, TRANSCRIBE, Audio, Clip, Image, Part, Text, Video, user
+from descant.types import READ_ALOUD, TRANSCRIBE, Audio, Clip, Image, Text, Video, user
 
 Sound = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 TEST_SOURCE = wide.WideSource("test")
@@ -70,10 +71,15 @@ def typed(task: str, rng: random.Random) -> EvalItem:
     return EvalItem(task, made.question, made.reply, honest=task in ("outside", "blank"))
 
 
+def voiced(words: str, rng: random.Random, speakers: Sequence[voices.Speaker] = PLAIN_SPEAKERS) -> np.ndarray:
+    """The words by one of the speakers, at ``QUESTION_RATE_HZ``."""
+    return say_clip(words, str(rng.choice(speakers)))
+
+
 def said(task: str, speakers: Sequence[voices.Speaker], rng: random.Random, done: Sound | None = None) -> EvalItem:
     """A question, spoken by one of the speakers, through a microphone if one is given."""
     asked = wording.draw_asked(task, rng, "test")
-    samples = say_clip(asked.words, str(rng.choice(list(speakers))))
+    samples = voiced(asked.words, rng, speakers)
     if done is not None:
         heard = microphone.at_level(samples, -24.0)
         samples = np.clip(done(heard, np.random.default_rng(rng.randrange(2**31))), -1, 1).astype(np.float32)
@@ -84,7 +90,7 @@ def aloud(task: str, rng: random.Random) -> EvalItem:
     """A picture, asked about aloud."""
     item = typed(task, rng)
     asked = wording.draw_asked(task, rng, "test")
-    speech = Audio(say_clip(asked.words, str(rng.choice(PLAIN_SPEAKERS))), QUESTION_RATE_HZ)
+    speech = Audio(voiced(asked.words, rng), QUESTION_RATE_HZ)
     return replace(item, question=replaced(item.question, lambda part: speech if isinstance(part, Text) else part))
 
 
@@ -92,7 +98,7 @@ def heard(task: str, rng: random.Random) -> EvalItem:
     """One of ten sounds, asked about in text."""
     kind = rng.choice(sounds.SOUND_KINDS)
     samples = sounds.make_sound(kind, np.random.default_rng(rng.randrange(2**31)), rng.uniform(1.2, 2.0))
-    asked = Text(wording.typed_out(wording.draw_asked("sound", rng, "test").words, rng))
+    _, asked = talks.type_question("sound", rng, "test")
     return EvalItem(task, user(Audio(samples, QUESTION_RATE_HZ), asked), domain.sound_reply(kind))
 
 
@@ -106,14 +112,14 @@ def beeped(task: str, rng: random.Random) -> EvalItem:
             rng.shuffle(order)
         frames = frames[order]
     clip = Clip(frames.reshape(-1, 56, 56, 3), videos.VIDEO_FPS, videos.sound(film))
-    asked: Part = Text(wording.typed_out(wording.draw_asked("video", rng, "test").words, rng))
+    _, asked = talks.type_question("video", rng, "test")
     return EvalItem("video", user(Video(clip, True), asked), domain.video_reply(int(film.beep_s), film.answer))
 
 
 def counted(task: str, rng: random.Random) -> EvalItem:
     """Counting to nine, every number equally often."""
     scene = scenes.draw_scene(rng, "test")
-    asked = Text(wording.typed_out(wording.draw_asked("count", rng, "test").words, rng))
+    _, asked = talks.type_question("count", rng, "test")
     shown = Image(pictures.render_scene(scene))
     return EvalItem("count", user(shown, asked), domain.picture_reply("count", scene.colour, scene.shape, scene.count))
 

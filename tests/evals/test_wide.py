@@ -64,7 +64,6 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Knower:
 
     monkeypatch.setattr(tasks.TaskRow, "items", remember)
     monkeypatch.setattr(wide, "say_clip", silence)
-    monkeypatch.setattr(talking, "say_clip", silence)
     monkeypatch.setattr(wide, "has_engine", lambda speakers: True)
     monkeypatch.setattr(people, "is_installed", lambda: True)
     monkeypatch.setattr(people, "recording", lambda name: np.full(800, 0.1, np.float32))

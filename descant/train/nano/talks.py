@@ -16,7 +16,7 @@ from descant.train.examples import Example, PastTurn
 from descant.train.nano import domain, pictures, refusals, sayings, scenes, wording
 from descant.train.nano.domain import Split
 from descant.train.nano.wording import Asked
-from descant.types import Image, Message, Part, user
+from descant.types import Image, Message, Part, Text, user
 
 Utter = Callable[[str, random.Random], tuple[Asked, Part]]  # a task -> a question of it, and the part that asks it
 
@@ -230,3 +230,15 @@ def draw_fix(task: str, rng: random.Random, split: Split) -> Asked:
     """A question that corrects the one before."""
     asked = wording.draw_asked(task, rng, split)
     return replace(asked, words=rng.choice(sayings.WAYS_FIX).format(q=asked.words))
+
+
+def draw_question(task: str, rng: random.Random, split: Split) -> Asked:
+    """The question that an ``Utter`` is asked for: of a task, or "fix:TASK"."""
+    fixing, _, fixed = task.partition(":")
+    return draw_fix(fixed, rng, split) if fixing == "fix" else wording.draw_asked(task, rng, split)
+
+
+def type_question(task: str, rng: random.Random, split: Split) -> tuple[Asked, Part]:
+    """The same, typed."""
+    asked = draw_question(task, rng, split)
+    return asked, Text(wording.typed_out(asked.words, rng))

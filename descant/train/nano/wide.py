@@ -15,7 +15,7 @@ from descant.train.examples import Example
 from descant.train.nano import domain, pictures, prose, refusals, scenes, sounds, talks, videos, wording
 from descant.train.nano.spoken import Bank
 from descant.train.nano.wording import Asked
-from descant.types import READ_ALOUD, TRANSCRIBE, Clip, Image, Message, Part, Text, Video, user
+from descant.types import READ_ALOUD, TRANSCRIBE, Clip, Image, Message, Part, Video, user
 
 TYPED_ALONE = (*wording.ASKING, "outside")
 SHOWN = ("where", "same", "compare", "change", "blank", "sound", "video")
@@ -70,12 +70,10 @@ def make_wide(source: WideSource, task: str, rng: random.Random) -> Example:
 
 def asked_part(source: WideSource, task: str, rng: random.Random, spoken: bool) -> tuple[Asked, Part]:
     """A question, typed, or spoken from the bank."""
-    fixing, _, fixed = task.partition(":")
     if not spoken:
-        draw = talks.draw_fix if fixing == "fix" else wording.draw_asked
-        asked = draw(fixed or task, rng, source.split)
-        return asked, Text(wording.typed_out(asked.words, rng))
-    heard, clip = source.sounds.draw_speech(fixed or task, rng)  # a correction is spoken as the new question alone
+        return talks.type_question(task, rng, source.split)
+    told = task.removeprefix("fix:")  # a correction is spoken as the new question alone
+    heard, clip = source.sounds.draw_speech(told, rng)
     return Asked(clip.task, clip.core, clip.text, clip.reply), heard
 
 
