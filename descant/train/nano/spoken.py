@@ -171,10 +171,19 @@ class Bank:
         for number, clip in enumerate(store.clips):
             kind = str(clip.about["kind"])
             if kind == "speech":
-                kind += f":{self.spoken[clip.about['clip']].task}"
+                kind += f":{self.said(number).task}"
             elif kind == "sound":
                 kind += f":{clip.about['sound']}"
             self.places.setdefault(kind, []).append(number)
+
+    def said(self, number: int) -> SpokenQuestion:
+        """The spoken question that sound ``number``, which is speech, says."""
+        clip: int = self.store.clips[number].about["clip"]
+        return self.spoken[clip]
+
+    def speech(self) -> list[int]:
+        """The numbers of the sounds that are speech, in order."""
+        return [number for number, clip in enumerate(self.store.clips) if clip.about["kind"] == "speech"]
 
     def draw(self, kind: str, rng: random.Random) -> tuple[CachedAudio, int]:
         """A sound of a kind (see ``places``), and its number. OptionError: the bank has none."""
@@ -186,7 +195,7 @@ class Bank:
     def draw_speech(self, task: str, rng: random.Random) -> tuple[CachedAudio, SpokenQuestion]:
         """A spoken question of a task."""
         heard, number = self.draw(f"speech:{task}", rng)
-        return heard, self.spoken[self.store.clips[number].about["clip"]]
+        return heard, self.said(number)
 
     def draw_film(self, rng: random.Random) -> tuple[CachedVideo, videos.DrawnVideo]:
         """A video with its beep."""

@@ -6,7 +6,7 @@ Audio: the characters of what is said (CTC) and the kind of a sound. Vision: col
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,16 @@ def ctc_loss(head: nn.Module, rows: Sequence[Tensor], letters: Sequence[Sequence
     wanted = torch.tensor([c for classes in letters for c in classes])
     sizes = torch.tensor([len(classes) for classes in letters])
     return F.ctc_loss(logits, wanted, lengths, sizes, zero_infinity=True)
+
+
+def character_errors(head: nn.Module, heard: Iterable[tuple[Tensor, str]]) -> float:
+    """Character errors per character. heard: rows of each clip (T, D), and the words that it says."""
+    wrong = count = 0
+    for rows, said in heard:
+        text = domain.normalise_words(said)
+        wrong += edit_distance(read_off(head(rows).argmax(-1).tolist()), text)
+        count += len(text)
+    return wrong / max(1, count)
 
 
 @dataclass(frozen=True)
@@ -129,13 +139,9 @@ class HearingTask(Task[list[HeardClip]]):
 
     def hear(self, clips: Clips, limit: int) -> float:
         """Character errors per character on the first clips of a set."""
-        errors = letters = 0
-        for i in range(min(limit, len(clips))):
-            rows = self.encoder([log_mel(clips[i], self.desk.inputs)])[0]
-            text = domain.normalise_words(clips.spoken[i].text)
-            errors += edit_distance(read_off(self.letters(rows).argmax(-1).tolist()), text)
-            letters += len(text)
-        return errors / letters
+        numbers = range(min(limit, len(clips)))
+        heard = ((self.encoder([log_mel(clips[i], self.desk.inputs)])[0], clips.spoken[i].text) for i in numbers)
+        return character_errors(self.letters, heard)
 
     def evaluate(self) -> Metrics:
         rng = np.random.default_rng([self.stage.seed, 2**40])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +20,12 @@ from descant.inputs.audio import log_mel
 from descant.model.audio import AudioEncoder
 from descant.train.ears import FeaturePlan, compute_features
 from descant.train.loop import Metrics, StageContext, Task, load_module, save_modules
-from descant.train.nano import domain
 from descant.train.nano.domain import Split
 from descant.train.nano.inputs import inputs_for
-from descant.train.nano.questions import Clips, SpokenQuestion
-from descant.train.nano.spoken import Bank, HeardSounds
+from descant.train.nano.questions import Clips
+from descant.train.nano.spoken import HeardSounds
 from descant.train.recipe import read_dataclass
-from descant.train.scoring import edit_distance
-from descant.train.tasks.encoders import LETTERS, ctc_loss, read_off, spell
+from descant.train.tasks.encoders import LETTERS, character_errors, ctc_loss, spell
 from descant.train.tasks.setting import bank_of, new_thinker
 from descant.train.whisper import PACKAGE, encoder_weights, whisper_file
 
@@ -112,11 +109,7 @@ class LettersTask(Task[list[int]]):
         torch.manual_seed(self.stage.seed)
         self.letters = nn.Linear(self.ears.cfg.output_dim, len(LETTERS) + 1)
         self.modules = {"thinker": nn.ModuleDict({"audio": self.ears}), "letters": self.letters}
-        self.clips = [n for n in range(len(bank.store)) if self._said(bank, n) is not None]
-
-    def _said(self, bank: Bank, number: int) -> SpokenQuestion | None:
-        about = bank.store.clips[number].about
-        return bank.spoken[about["clip"]] if about["kind"] == "speech" else None
+        self.clips = bank.speech()
 
     def batch(self, step: int) -> list[int]:
         drawn = np.random.default_rng([self.stage.seed, step]).integers(len(self.clips), size=self.stage.batch)
@@ -124,26 +117,12 @@ class LettersTask(Task[list[int]]):
 
     def loss(self, batch: list[int], rng: torch.Generator) -> tuple[Tensor, Metrics]:
         rows = self.ears.project([self.bank.store[n] for n in batch])
-        wanted = [spell(self._text(self.bank, n)) for n in batch]
+        wanted = [spell(self.bank.said(n).text) for n in batch]
         loss = ctc_loss(self.letters, rows, wanted)
         return loss, {"ctc": float(loss.detach()), "units": sum(map(len, rows)) / 25}
 
-    def _text(self, bank: Bank, number: int) -> str:
-        said = self._said(bank, number)
-        assert said is not None
-        return said.text
-
     def evaluate(self) -> Metrics:
         """Character errors per character on held-out clips, distorted as in training."""
-        numbers = [n for n in range(len(self.held_out.store)) if self._said(self.held_out, n) is not None]
-        return {"cer": self.errors(numbers[: self.options.evaluated])}
-
-    def errors(self, numbers: Sequence[int]) -> float:
-        """Character errors per character on these sounds of the held-out bank."""
-        wrong = count = 0
-        for number in numbers:
-            rows = self.ears.project([self.held_out.store[number]])[0]
-            text = domain.normalise_words(self._text(self.held_out, number))
-            wrong += edit_distance(read_off(self.letters(rows).argmax(-1).tolist()), text)
-            count += len(text)
-        return wrong / max(1, count)
+        numbers = self.held_out.speech()[: self.options.evaluated]
+        rows = ((self.ears.project([self.held_out.store[n]])[0], self.held_out.said(n).text) for n in numbers)
+        return {"cer": character_errors(self.letters, rows)}
