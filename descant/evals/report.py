@@ -135,8 +135,7 @@ def understanding(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[Res
         if row.control:
             lines.append(control(row.name, value, row.chance, count))
         else:
-            met = None if row.bar is None else value >= row.bar
-            lines.append(ResultLine(row.name, value, row.chance, row.bar, met, count))
+            lines.append(judged_line(row.name, value, row.chance, row.bar, count))
         log(f"{row.name}: {value:.1f} %")
         if row.name in tasks.SHUFFLED:
             mixes = [share_right(tasks.mislabelled(row, items, seed + i), said) for i in range(1, SHUFFLED_SETS + 1)]
@@ -160,13 +159,10 @@ def speaking(omni: omnis.Omni, count: int, seed: int, log: Log) -> list[ResultLi
     for ear in (WhisperEar(), SphinxEar()):
         own, floor = (listen(ear, heard) for heard in (spoken, truth))
         above = own - floor
-        judged = ear.name == WhisperEar.name
+        bar = SPEECH_BAR_POINTS if ear.name == WhisperEar.name else None
         name = f"spoken answers: word error above the floor ({ear.name})"
         note = f"own {own:.1f} %, floor on the teacher's true voice {floor:.1f} %"
-        met = above <= SPEECH_BAR_POINTS if judged else None
-        lines.append(
-            ResultLine(name, above, None, SPEECH_BAR_POINTS if judged else None, met, count, below=True, note=note)
-        )
+        lines.append(judged_line(name, above, None, bar, count, below=True, note=note))
         log(f"{name}: {above:.1f} points ({note})")
     return lines
 
