@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,15 +34,14 @@ SPOKEN_SHARES = {
 HEARD_SHARES = {"speech": 0.8, "sound": 0.07, "video": 0.06, "silence": 0.03, "noise": 0.04}
 
 
-def plan_spoken(count: int, seed: int, split: Split, speakers: Sequence[voices.Speaker] = ()) -> list[SpokenQuestion]:
-    """The words and speakers of ``count`` clips; speakers: take turns among these, in place of those of training."""
+def plan_spoken(count: int, seed: int, split: Split) -> list[SpokenQuestion]:
+    """The words and speakers of ``count`` clips."""
     clips = []
     for i in range(count):
         rng = random.Random(f"spoken/{seed}/{split}/{i}")
         task = rng.choices(list(SPOKEN_SHARES), list(SPOKEN_SHARES.values()))[0]
         asked = wording.draw_asked(task, rng, split)
-        speaker = speakers[i % len(speakers)] if speakers else voices.draw_speaker(rng)
-        clips.append(SpokenQuestion(task, asked.words, asked.reply, str(speaker), asked.core))
+        clips.append(SpokenQuestion(task, asked.words, asked.reply, str(voices.draw_speaker(rng)), asked.core))
     return clips
 
 

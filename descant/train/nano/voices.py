@@ -80,8 +80,8 @@ OTHER_SYNTHETIC = (  # makers that train, in voices that do not
 NATURAL_UNMET = (Speaker("festival", "ked"), Speaker("festival", "slt-hts"))  # a maker that never trains
 
 
-def draw_speaker(rng: random.Random, plain: bool = False) -> Speaker:
-    """A speaker of training. plain: as the voice is, for rows that measure the voices of training."""
+def draw_speaker(rng: random.Random) -> Speaker:
+    """A speaker of training."""
     engine = rng.choices(("flite", "espeak", "pico"), (0.4, 0.35, 0.25))[0]
     if engine == "flite":
         voice = rng.choice(TRAINING_FLITE)
@@ -89,8 +89,6 @@ def draw_speaker(rng: random.Random, plain: bool = False) -> Speaker:
         voice = "en-US"
     else:
         voice = f"{rng.choice(TRAINING_ACCENTS)}+{rng.choice(TRAINING_TIMBRES)}"
-    if plain:
-        return Speaker(engine, voice)
     pace = round(rng.uniform(0.75, 1.3), 2)
     return Speaker(engine, voice, pace, round(rng.uniform(0.75, 1.35), 2), round(rng.uniform(0.86, 1.16), 2))
 
