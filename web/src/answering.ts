@@ -106,8 +106,7 @@ export class Answering {
     this.written = true;
     this.trace.written = performance.now();
     this.endSound();
-    const sound = this.received ? { sound: wavOf(joined(...this.sound)) } : {};
-    updateTurn(this.turn.id, { state: "done", trace: { ...this.trace }, ...sound });
+    this.keep("done");
     if (this.silent) this.ears.over();
   }
 
@@ -134,8 +133,13 @@ export class Answering {
   /** How many characters were heard, as the page or the server says. */
   markHeard(heard: number): void {
     const cut = heard < this.text.length ? { heard } : {};
+    this.keep("stopped", cut);
+  }
+
+  /** What came of it, once no more comes: its state, its sound, its times. */
+  private keep(state: Turn["state"], cut: Partial<Turn> = {}): void {
     const sound = this.received ? { sound: wavOf(joined(...this.sound)) } : {};
-    updateTurn(this.turn.id, { state: "stopped", trace: { ...this.trace }, ...sound, ...cut });
+    updateTurn(this.turn.id, { state, trace: { ...this.trace }, ...sound, ...cut });
   }
 
   fail(why: string): void {

@@ -2,7 +2,7 @@
 import { Answering } from "./answering";
 import { Capture } from "./capture";
 import { levels } from "./audio/levels";
-import { base64Of, pcmBase64, samplesOf, wavOf } from "./audio/pcm";
+import { blobBase64, pcmBase64, samplesOf, wavOf } from "./audio/pcm";
 import type { Player } from "./audio/player";
 import type { FromMicrophone } from "./audio/messages";
 import type { Eye } from "./eye";
@@ -204,7 +204,7 @@ export class LiveTalk {
     const frame = await this.eye.frame();
     if (!frame || !this.hearing) return;
     const { turn } = this.hearing;
-    const image = base64Of(new Uint8Array(await frame.arrayBuffer()));
+    const image = await blobBase64(frame);
     this.socket.send({ type: "input_image_buffer.append", image });
     if (!turn.media.length) {
       turn.media = [{ kind: "image", blob: frame, name: "" }];

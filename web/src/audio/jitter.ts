@@ -1,4 +1,4 @@
-import { Resampler } from "./resample";
+import { joined, Resampler } from "./resample";
 
 export const RATE_HZ = 24_000; // of the protocols' sound
 const AGAIN_S = 0.12; // of sound that must be there after an under-run, doubled each time
@@ -96,19 +96,12 @@ export class JitterBuffer {
   /** Have so many frames ready, if the sound is there. */
   private fill(frames: number): void {
     while (this.ready.length < frames && this.queue.length > 0) {
-      this.take(this.resampler.push(this.queue.shift()!));
+      this.ready = joined(this.ready, this.resampler.push(this.queue.shift()!));
     }
     if (this.ready.length < frames && this.ended && !this.flushed) {
       this.flushed = true;
-      this.take(this.resampler.flush());
+      this.ready = joined(this.ready, this.resampler.flush());
     }
-  }
-
-  private take(more: Float32Array): void {
-    const whole = new Float32Array(this.ready.length + more.length);
-    whole.set(this.ready);
-    whole.set(more, this.ready.length);
-    this.ready = whole;
   }
 
   private fade(block: Float32Array): boolean {

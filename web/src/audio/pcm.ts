@@ -24,6 +24,10 @@ export function base64Of(bytes: Uint8Array): string {
   return btoa(text);
 }
 
+export async function blobBase64(blob: Blob): Promise<string> {
+  return base64Of(new Uint8Array(await blob.arrayBuffer()));
+}
+
 export function bytesOf(base64: string): Uint8Array<ArrayBuffer> {
   const text = atob(base64);
   const bytes = new Uint8Array(text.length);

@@ -1,5 +1,5 @@
 /** Turns as the protocols write them down. */
-import { base64Of, pcmBase64, readWav } from "../audio/pcm";
+import { blobBase64, pcmBase64, readWav } from "../audio/pcm";
 import { type Medium, said, type Turn } from "../store/model";
 import type { ChatMessage, ChatPart } from "./chat";
 import type { Item, ItemPart } from "./realtime";
@@ -7,12 +7,7 @@ import type { Item, ItemPart } from "./realtime";
 const SOUND_FORMATS: Record<string, string> = { "audio/mpeg": "mp3", "audio/flac": "flac", "audio/ogg": "ogg" };
 
 export async function dataUrl(blob: Blob): Promise<string> {
-  const bytes = new Uint8Array(await blob.arrayBuffer());
-  return `data:${blob.type || "application/octet-stream"};base64,${base64Of(bytes)}`;
-}
-
-async function bare(blob: Blob): Promise<string> {
-  return base64Of(new Uint8Array(await blob.arrayBuffer()));
+  return `data:${blob.type || "application/octet-stream"};base64,${await blobBase64(blob)}`;
 }
 
 async function chatPart(medium: Medium): Promise<ChatPart> {
@@ -20,7 +15,7 @@ async function chatPart(medium: Medium): Promise<ChatPart> {
   if (medium.kind === "image") return { type: "image_url", image_url: { url: await dataUrl(blob) } };
   if (medium.kind === "video") return { type: "video_url", video_url: { url: await dataUrl(blob) } };
   const format = SOUND_FORMATS[blob.type] ?? "wav"; // the server looks at the bytes, not at this word
-  return { type: "input_audio", input_audio: { data: await bare(blob), format } };
+  return { type: "input_audio", input_audio: { data: await blobBase64(blob), format } };
 }
 
 /** The messages of /v1/chat/completions. A spoken question goes as it was said. */

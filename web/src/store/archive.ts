@@ -1,5 +1,5 @@
 /** One conversation as one file: JSON, with sound and pictures in base64. */
-import { base64Of, bytesOf } from "../audio/pcm";
+import { blobBase64, bytesOf } from "../audio/pcm";
 import type { Conversation, Medium, MediaKind, Turn } from "./model";
 
 const FORMAT = "descant-conversation";
@@ -17,7 +17,7 @@ type PackedTurn = Omit<Turn, "media" | "sound" | "trace"> & {
 };
 
 async function packed(blob: Blob): Promise<PackedBlob> {
-  return { type: blob.type, base64: base64Of(new Uint8Array(await blob.arrayBuffer())) };
+  return { type: blob.type, base64: await blobBase64(blob) };
 }
 
 export async function pack(conversation: Conversation): Promise<Blob> {
