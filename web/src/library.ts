@@ -1,7 +1,7 @@
 /** The conversations that are kept: open, rename, delete, export, import. */
 import { effect } from "@preact/signals";
 import { leave } from "./app";
-import { conversation, keepIn, rename, saveNow, say, server, summaries } from "./state";
+import { conversation, keepIn, listAgain, rename, saveNow, say, server } from "./state";
 import { pack, unpack } from "./store/archive";
 import { Database } from "./store/database";
 import { type Conversation, newConversation, titleOf } from "./store/model";
@@ -21,7 +21,7 @@ export async function openLibrary(): Promise<void> {
   }
   keepIn(database);
   database.watch((id) => void changedElsewhere(id));
-  summaries.value = await database.list();
+  await listAgain();
   const kept = sessionStorage.getItem(OPEN_KEY);
   const found = kept ? await database.get(kept) : undefined;
   if (found && conversation.value.turns.length === 0) show(mended(found));
@@ -49,7 +49,7 @@ function mended(kept: Conversation): Conversation {
 
 async function changedElsewhere(id: string): Promise<void> {
   if (!database) return;
-  summaries.value = await database.list();
+  await listAgain();
   const kept = await database.get(id);
   const mine = conversation.value;
   const isMaking = mine.turns.some((turn) => turn.state === "making");
@@ -75,17 +75,13 @@ export async function renameChat(id: string, title: string): Promise<void> {
   const found = await database?.get(id);
   if (!database || !found) return;
   await database.put({ ...found, title });
-  summaries.value = await database.list();
+  await listAgain();
 }
 
 export async function deleteChat(id: string): Promise<void> {
-  if (id === conversation.value.id) {
-    await leave();
-    await saveNow();
-    show(newConversation());
-  }
+  if (id === conversation.value.id) await newChat();
   await database?.delete(id);
-  if (database) summaries.value = await database.list();
+  await listAgain();
 }
 
 /** Give a file to the user. */
@@ -114,6 +110,6 @@ export async function importChat(file: File): Promise<void> {
   }
   await leave();
   await database?.put(made);
-  if (database) summaries.value = await database.list();
+  await listAgain();
   show(made);
 }

@@ -1,7 +1,7 @@
 /** What the page shows: signals that the parts of the screen read, and the few functions that change them. */
 import { computed, effect, signal } from "@preact/signals";
 import { Server } from "./protocol/chat";
-import type { Database, Summary } from "./store/database";
+import { type Database, type Summary, summaryOf } from "./store/database";
 import { type Conversation, newConversation, type Turn } from "./store/model";
 import { keepSettings, loadSettings, type Settings } from "./store/settings";
 import { chosen, type Word } from "./words";
@@ -100,7 +100,12 @@ function saveSoon(): void {
   timer ||= window.setTimeout(() => void saveNow(), SAVE_AFTER_MS);
 }
 
-/** Write what is not written yet. */
+/** Read the list of conversations anew. */
+export async function listAgain(): Promise<void> {
+  if (database) summaries.value = await database.list();
+}
+
+/** Write what is not written yet. The list changes in one line: to read it anew reads every conversation. */
 export async function saveNow(): Promise<void> {
   window.clearTimeout(timer);
   timer = 0;
@@ -108,5 +113,6 @@ export async function saveNow(): Promise<void> {
   unsaved = null;
   if (!kept || !database || kept.turns.length === 0) return;
   await database.put(kept);
-  summaries.value = await database.list();
+  const others = summaries.value.filter((one) => one.id !== kept.id);
+  summaries.value = [summaryOf(kept), ...others].sort((a, b) => b.updated - a.updated);
 }

@@ -12,6 +12,10 @@ export interface Summary {
   updated: number;
 }
 
+export function summaryOf(one: Conversation): Summary {
+  return { id: one.id, title: titleOf(one), updated: one.updated };
+}
+
 const CHANNEL = "descant";
 
 /** The table, and the news of other tabs that changed it. */
@@ -38,7 +42,7 @@ export class Database {
   /** All conversations, the latest first. */
   async list(): Promise<Summary[]> {
     const all = await this.db.getAllFromIndex("conversations", "updated");
-    return all.reverse().map((one) => ({ id: one.id, title: titleOf(one), updated: one.updated }));
+    return all.reverse().map(summaryOf);
   }
 
   get(id: string): Promise<Conversation | undefined> {
