@@ -12,37 +12,46 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from svg import FAINT, GOOD, INK, PLAIN, SHORT, document, text, upright
+from descant.bench.svg import FAINT, GOOD, INK, PLAIN, SHORT, document, path, text, upright
 
 PANEL_WIDTH, PANEL_HEIGHT, PANELS_A_ROW = 240, 150, 3
 CELL_WIDTH, CELL_HEIGHT, LEFT = 86, 34, 150
 PREFIX = "grid: voices "
 
 
-def loss_curves(runs: Path) -> dict[str, list[tuple[float, float]]]:
-    """Stage -> (minutes of its process, training loss), for each stage that learnt."""
+Points = list[tuple[float, float]]
+
+
+def loss_curves(runs: Path) -> dict[str, tuple[Points, Points]]:
+    """Stage -> (minutes of its process, loss) of training and of held-out examples, for each stage that learnt."""
     curves = {}
     for log in sorted(runs.glob("*/metrics.jsonl"), key=lambda path: path.stat().st_mtime):
         rows = [json.loads(line) for line in log.read_text().splitlines()]
-        if rows:
-            curves[log.parent.name] = [(row["seconds"] / 60, row["loss"]) for row in rows if row["loss"] > 0]
+        both = [
+            [(row["seconds"] / 60, row[key]) for row in rows if row.get(key, 0) > 0] for key in ("loss", "held_out")
+        ]
+        if both[0]:
+            curves[log.parent.name] = (both[0], both[1])
     return curves
 
 
-def panel(x: float, y: float, name: str, points: Sequence[tuple[float, float]]) -> list[str]:
-    """One stage: its loss on a logarithmic scale over its minutes."""
-    last = max(minute for minute, _ in points) or 1.0
-    logs = [math.log(loss) for _, loss in points]
+def panel(x: float, y: float, name: str, learnt: Points, held_out: Points) -> list[str]:
+    """One stage: its losses on a logarithmic scale over its minutes; held-out ones dashed."""
+    last = max(minute for minute, _ in learnt) or 1.0
+    logs = [math.log(loss) for _, loss in (*learnt, *held_out)]
     low, span = min(logs), (max(logs) - min(logs)) or 1.0
     wide, high = PANEL_WIDTH - 60, PANEL_HEIGHT - 60
-    places = [
-        (x + 40 + wide * minute / last, y + 30 + high * (1 - (log - low) / span))
-        for (minute, _), log in zip(points, logs, strict=True)
-    ]
-    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
+
+    def places(points: Points) -> Points:
+        return [
+            (x + 40 + wide * minute / last, y + 30 + high * (1 - (math.log(loss) - low) / span))
+            for minute, loss in points
+        ]
+
     return [
         text(x + 40, y + 18, name, size=13),
-        f'<polyline points="{line}" fill="none" stroke="{GOOD}" stroke-width="1.5"/>',
+        path(places(learnt), GOOD),
+        *([path(places(held_out), SHORT, dashed=True)] if held_out else []),
         upright(x + 40, y + 30, y + 30 + high, colour=FAINT),
         text(x + 36, y + 38, f"{math.exp(low + span):.2g}", anchor="end", colour=PLAIN, size=10),
         text(x + 36, y + 30 + high, f"{math.exp(low):.2g}", anchor="end", colour=PLAIN, size=10),
@@ -50,11 +59,11 @@ def panel(x: float, y: float, name: str, points: Sequence[tuple[float, float]]) 
     ]
 
 
-def curves_picture(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+def curves_picture(curves: Mapping[str, tuple[Points, Points]]) -> str:
     parts = []
-    for place, (name, points) in enumerate(curves.items()):
+    for place, (name, (learnt, held_out)) in enumerate(curves.items()):
         row, column = divmod(place, PANELS_A_ROW)
-        parts += panel(column * PANEL_WIDTH, row * PANEL_HEIGHT, name, points)
+        parts += panel(column * PANEL_WIDTH, row * PANEL_HEIGHT, name, learnt, held_out)
     height = PANEL_HEIGHT * -(-len(curves) // PANELS_A_ROW)
     return document(PANEL_WIDTH * PANELS_A_ROW, height, parts)
 

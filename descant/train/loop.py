@@ -27,6 +27,7 @@ from descant.train.recipe import Recipe, Stage
 
 Batch = TypeVar("Batch")
 Metrics = dict[str, float]
+HELD_OUT_STEP = 2**40  # in place of a step, for what is random about held-out examples: no training gets so far
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ class Task(ABC, Generic[Batch]):
     @abstractmethod
     def loss(self, batch: Batch, rng: torch.Generator) -> tuple[Tensor, Metrics]:
         """The loss to descend, and numbers to log; the metric "units" counts audio seconds or tokens."""
+
+    def held_out_batch(self) -> Batch | None:
+        """Examples that training never sees, always the same, for the curve of their loss; None: no curve.
+
+        Their loss must leave nothing behind in the task (``torch.is_grad_enabled()`` is false while it is taken).
+        """
+        return None
 
     def evaluate(self) -> Metrics:
         """Held-out figures of the current weights."""
@@ -174,6 +182,16 @@ class Run(Generic[Batch]):
         self.step += 1
         return {"loss": float(loss.detach()), "grad": float(norm), **metrics}
 
+    def held_out_loss(self) -> Metrics:
+        """The loss of the held-out examples where one is due at this step, else nothing."""
+        every = self.stage.held_out_every
+        batch = self.task.held_out_batch() if every and self.step % every == 0 else None
+        if batch is None:
+            return {}
+        with torch.no_grad():
+            loss, _ = self.task.loss(batch, generator(self.stage.seed, HELD_OUT_STEP))
+        return {"held_out": float(loss)}
+
     def state(self) -> dict[str, Any]:
         return {
             "step": self.step,
@@ -225,7 +243,8 @@ class Run(Generic[Batch]):
             if self.step % self.stage.log_every == 0 or self.step == goal:
                 now = time.perf_counter()
                 self.seconds += now - begun
-                self.log(_summary(window, now - begun, learning_rate(self.stage, self.step - 1)))
+                summary = _summary(window, now - begun, learning_rate(self.stage, self.step - 1))
+                self.log({**summary, **self.held_out_loss()})
                 window = []
                 begun = time.perf_counter()
             if self.step % self.stage.save_every == 0 or self.step == goal:

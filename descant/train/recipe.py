@@ -41,8 +41,16 @@ class Stage:
     threads: int = 1  # of its process, for a stage that runs when the other lanes are done
     save_every: int = 200
     log_every: int = 20
+    held_out_every: int = 0  # steps between losses of held-out examples; a multiple of log_every; 0: none
     options: Mapping[str, Any] | None = None
     name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.held_out_every % self.log_every:
+            raise ConfigError(
+                f"stage {self.name!r}: held_out_every is {self.held_out_every}; "
+                f"expected a multiple of log_every, which is {self.log_every}"
+            )
 
 
 @dataclass(frozen=True)

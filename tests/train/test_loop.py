@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from descant.errors import ConfigError, WeightsError
-from descant.train.loop import Metrics, Run, Task, generator, learning_rate, load_module, run_stage
+from descant.train.loop import HELD_OUT_STEP, Metrics, Run, Task, generator, learning_rate, load_module, run_stage
 from descant.train.recipe import Stage, read_dataclass
 
 STAGE = Stage(
@@ -71,6 +72,29 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path: Path, cut: int) -> N
     assert again.step == cut
     again.train()
     assert same(straight.state(), again.state())
+
+
+class Watched(Toy):
+    """With a held-out example, whose loss is noisy too."""
+
+    def held_out_batch(self) -> Tensor:
+        return torch.full((4, 6), 0.25)
+
+
+def test_the_held_out_curve_does_not_disturb_training(tmp_path: Path) -> None:
+    run = Run(Watched(), replace(STAGE, held_out_every=10), tmp_path / "watched")
+    run.train()
+    assert same(whole(tmp_path / "whole").state(), run.state())
+    rows = [json.loads(row) for row in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "held_out" in row] == [10, 20, 30, 40, 50, 60]
+    noise = torch.randn(4, 3, generator=generator(STAGE.seed, HELD_OUT_STEP))
+    out = run.task.modules["net"](torch.full((4, 6), 0.25)) + 0.5 + 0.1 * noise
+    assert rows[-1]["held_out"] == pytest.approx(float((out - 0.25).square().mean().detach()), abs=1e-6)
+
+
+def test_a_held_out_loss_that_would_never_be_logged_is_refused() -> None:
+    with pytest.raises(ConfigError, match="held_out_every is 7; expected a multiple of log_every, which is 5"):
+        replace(STAGE, held_out_every=7)
 
 
 def test_other_seed_gives_other_weights(tmp_path: Path) -> None:

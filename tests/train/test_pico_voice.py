@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from descant.train.loop import Metrics, StageContext, generator, load_module
+from descant.train.loop import Metrics, Run, StageContext, generator, load_module
 from descant.train.mel import normalised_mel
 from descant.train.recipe import Recipe
 from descant.train.scoring import collapse, edit_distance
-from descant.train.stages import run_one
+from descant.train.stages import find_task, run_one
 from descant.train.tasks.codec import CodecDecoder, load_codec
 from descant.train.tasks.dit import DiTTask
 from descant.train.tasks.talker import TalkerTask
@@ -113,6 +115,26 @@ def test_text_becomes_sound_that_can_be_read_back(talker: TalkerTask, dit: DiTTa
         errors += edit_distance(heard(talker, wave, vocoder), letters(talker, line))
         total += len(letters(talker, line))
     assert errors / total < 0.35
+
+
+@pytest.mark.parametrize("name", ["codec", "vocoder", "dit", "talker"])
+def test_held_out_examples_leave_a_task_as_it_was(recipe: Recipe, runs: Path, name: str, tmp_path: Path) -> None:
+    stage = replace(recipe.stage(name), held_out_every=recipe.stage(name).log_every)
+    task = find_task(stage.task)(StageContext(recipe, stage, runs))
+    assert task is not None
+    run = Run(task, stage, tmp_path)
+    run.step = 100 * stage.held_out_every
+    task.prepare(run.step)
+    before = copy.deepcopy({key: module.state_dict() for key, module in task.modules.items()})
+    assert run.held_out_loss()["held_out"] > 0
+    for key, module in task.modules.items():
+        assert all(torch.equal(value, before[key][entry]) for entry, value in module.state_dict().items())
+
+
+def test_held_out_stretches_are_of_held_out_lines(dit: DiTTask) -> None:
+    cuts = dit.crops.held_out(5)
+    assert len(cuts) == 5
+    assert all(dit.corpus.utterances[line][1].held_out and frames == 48 for line, _, frames in cuts)
 
 
 def heard(talker: TalkerTask, wave: Tensor, vocoder: VocoderTask) -> list[int]:

@@ -232,10 +232,16 @@ class Crops:
     """Random stretches of one length out of some utterances, on block boundaries; long utterances come more often."""
 
     def __init__(self, corpus: Corpus, numbers: Sequence[int], frames: int):
+        self.corpus = corpus
         self.frames = frames
         lengths = [(i, corpus.utterances[i][1].frames) for i in numbers]
         self.fitting = [(i, length) for i, length in lengths if length >= frames]
         self.starts = np.cumsum([0] + [(length - frames) // BLOCK_FRAMES + 1 for _, length in self.fitting])
+
+    def held_out(self, count: int) -> list[tuple[int, int, int]]:
+        """The beginnings of up to ``count`` held-out utterances that are long enough, as ``draw`` gives stretches."""
+        kept = self.corpus.select(held_out=True)
+        return [(i, 0, self.frames) for i in kept if self.corpus.utterances[i][1].frames >= self.frames][:count]
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
         """``count`` of (utterance, first frame, frames)."""

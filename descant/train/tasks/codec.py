@@ -117,6 +117,9 @@ class CodecTask(Task[tuple[Tensor, Tensor]]):
         rng = numpy_rng(self.stage.seed, step)
         return self._tensors(self.crops.draw(rng, self.stage.batch))
 
+    def held_out_batch(self) -> tuple[Tensor, Tensor] | None:
+        return self._tensors(cuts) if (cuts := self.crops.held_out(self.stage.batch)) else None
+
     def _tensors(self, cuts: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
         mel = np.stack([self.corpus.mel(*cut) for cut in cuts]).astype(np.float32)
         phones = np.stack([self.corpus.phones(*cut) for cut in cuts]).astype(np.int64)
@@ -151,9 +154,10 @@ class CodecTask(Task[tuple[Tensor, Tensor]]):
         flat = latents.detach().flatten(0, 1)
         codes = book.nearest(flat)
         chosen = book.lookup(codes).view_as(latents)
-        follow(book, flat, codes, options.decay)
-        if self.step % options.revive_every == 0:
-            revive(book, flat, options.revive_below, rng)
+        if torch.is_grad_enabled():  # held-out examples do not move it
+            follow(book, flat, codes, options.decay)
+            if self.step % options.revive_every == 0:
+                revive(book, flat, options.revive_below, rng)
         return latents + (chosen - latents).detach(), F.mse_loss(latents, chosen)
 
     def loss(self, batch: tuple[Tensor, Tensor], rng: torch.Generator) -> tuple[Tensor, Metrics]:

@@ -204,6 +204,9 @@ class SeeingTask(Task[list[Seen]]):
         size = self.stage.batch
         return [self._draw("train", step * size + i) for i in range(size)]
 
+    def held_out_batch(self) -> list[Seen]:
+        return [self._draw("test", i) for i in range(self.stage.batch)]
+
     def _draw(self, split: domain.Split, number: int) -> Seen:
         rng = random.Random(f"seeing/{self.stage.seed}/{split}/{number}")
         merge = self.desk.inputs.merge_size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from descant.train.loop import Metrics, StageContext, Task, load_module, save_mo
 from descant.train.nano.domain import Split
 from descant.train.nano.inputs import inputs_for
 from descant.train.nano.questions import Clips
-from descant.train.nano.spoken import HeardSounds
+from descant.train.nano.spoken import Bank, HeardSounds
 from descant.train.recipe import read_dataclass
 from descant.train.tasks.encoders import LETTERS, character_errors, ctc_loss, spell
 from descant.train.tasks.setting import bank_of, new_thinker
@@ -91,7 +92,15 @@ class LettersOptions:
     evaluated: int = 300
 
 
-class LettersTask(Task[list[int]]):
+SpelledClip = tuple[Tensor, str]  # the frozen ears' features (A, D) of a clip, and the text that it says
+
+
+def spelled_clips(bank: Bank, numbers: Sequence[int]) -> list[SpelledClip]:
+    """Spoken clips of a bank, by number."""
+    return [(bank.store[n], bank.said(n).text) for n in numbers]
+
+
+class LettersTask(Task[list[SpelledClip]]):
     """CTC on spoken questions over frozen features: only the projection and the head of letters learn."""
 
     def __init__(self, context: StageContext):
@@ -111,18 +120,20 @@ class LettersTask(Task[list[int]]):
         self.modules = {"thinker": nn.ModuleDict({"audio": self.ears}), "letters": self.letters}
         self.clips = bank.speech()
 
-    def batch(self, step: int) -> list[int]:
+    def batch(self, step: int) -> list[SpelledClip]:
         drawn = np.random.default_rng([self.stage.seed, step]).integers(len(self.clips), size=self.stage.batch)
-        return [self.clips[i] for i in drawn]
+        return spelled_clips(self.bank, [self.clips[i] for i in drawn])
 
-    def loss(self, batch: list[int], rng: torch.Generator) -> tuple[Tensor, Metrics]:
-        rows = self.ears.project([self.bank.store[n] for n in batch])
-        wanted = [spell(self.bank.said(n).text) for n in batch]
-        loss = ctc_loss(self.letters, rows, wanted)
+    def held_out_batch(self) -> list[SpelledClip]:
+        return spelled_clips(self.held_out, self.held_out.speech()[: self.stage.batch])
+
+    def loss(self, batch: list[SpelledClip], rng: torch.Generator) -> tuple[Tensor, Metrics]:
+        rows = self.ears.project([features for features, _ in batch])
+        loss = ctc_loss(self.letters, rows, [spell(text) for _, text in batch])
         return loss, {"ctc": float(loss.detach()), "units": sum(map(len, rows)) / 25}
 
     def evaluate(self) -> Metrics:
         """Character errors per character on held-out clips, distorted as in training."""
-        numbers = self.held_out.speech()[: self.options.evaluated]
-        rows = ((self.ears.project([self.held_out.store[n]])[0], self.held_out.said(n).text) for n in numbers)
+        clips = spelled_clips(self.held_out, self.held_out.speech()[: self.options.evaluated])
+        rows = ((self.ears.project([features])[0], text) for features, text in clips)
         return {"cer": character_errors(self.letters, rows)}

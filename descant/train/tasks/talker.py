@@ -168,6 +168,12 @@ class TalkerTask(Task[list[SpokenAnswer]]):
             dialogue = make_example(self.source, task, rng)
         return self.spoken(dialogue, self.spoken_by[dialogue.reply])
 
+    def held_out_batch(self) -> list[SpokenAnswer]:
+        """Lines that the corpus keeps to itself, as many of each kind."""
+        each = max(1, self.stage.batch // len(LINE_KINDS))
+        chosen = [self.corpus.select(held_out=True, kind=kind)[:each] for kind in LINE_KINDS]
+        return [self.read_aloud(line) for lines in chosen for line in lines]
+
     def read_aloud(self, line: int, asked: str = READ_ALOUD, plain: bool = False) -> SpokenAnswer:
         """A line of the corpus, said after ``asked``; ``plain``: in lower case, without its full stop."""
         text = self.corpus.utterances[line][1].text

@@ -106,6 +106,11 @@ class ThinkerTask(Task[list[TrainExample]]):
             encode_example(self.desk, draw_example(self.source, options.shares, self.stage.seed, n)) for n in numbers
         ]
 
+    def held_out_batch(self) -> list[TrainExample]:
+        shares = self.options.shares
+        numbers = range(self.stage.batch)
+        return [encode_example(self.desk, draw_example(self.held_out, shares, self.stage.seed, n)) for n in numbers]
+
     def loss(self, batch: list[TrainExample], rng: torch.Generator) -> tuple[Tensor, Metrics]:
         rows = self.thinker.embed([one.prompt for one in batch])
         losses, _ = reply_losses(self.thinker, rows, batch)

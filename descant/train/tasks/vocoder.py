@@ -74,6 +74,9 @@ class VocoderTask(Task[tuple[Tensor, Tensor]]):
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         return self._tensors(self.crops.draw(numpy_rng(self.stage.seed, step), self.stage.batch))
 
+    def held_out_batch(self) -> tuple[Tensor, Tensor] | None:
+        return self._tensors(cuts) if (cuts := self.crops.held_out(self.stage.batch)) else None
+
     def _tensors(self, cuts: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
         mel = np.stack([self.corpus.mel(*cut) for cut in cuts]).astype(np.float32)
         audio = np.stack([self.corpus.audio(*cut).reshape(-1) for cut in cuts]).astype(np.float32) / 32768
