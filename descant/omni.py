@@ -26,12 +26,12 @@ from descant.engine.engine import Engine
 from descant.engine.grammar import GrammarCompiler
 from descant.engine.graphs import StepMode
 from descant.engine.limits import Limits
-from descant.engine.live import LiveSession, SessionTerms
+from descant.engine.live import LiveSession
 from descant.engine.models import Models, codes_beyond_table, offloaded_encoders
 from descant.engine.options import check_options, stops_of
 from descant.engine.passages import READ_SHARE, passages
 from descant.engine.sampling import SEED_END, check_sampling, check_seed
-from descant.engine.session import AnswerSettings, Request
+from descant.engine.session import AnswerSettings, Request, SessionTerms
 from descant.engine.stages import NO_VOICE
 from descant.errors import OptionError, shortened
 from descant.inputs.prompt import PromptBuilder, check_text

@@ -110,6 +110,16 @@ class StubSession:
         self.messages = [*asked, assistant(self.omni.text)]
         return self.omni.chat(asked, **{**self.options, **options})
 
+    @property
+    def keys(self) -> tuple[int, ...]:
+        return tuple(range(len(self.messages)))
+
+    def remove(self, key: int) -> None:
+        del self.messages[key]
+
+    def begin_with(self, other: StubSession) -> None:
+        self.messages = list(other.messages)
+
     def cancel(self) -> None:
         pass
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descant.cli import chat, common
+from descant.cli import common, line_editor
 from descant.cli.errors import run
 from descant.cli.player import Player, WavWriter
+from descant.cli.shell import ChatShell
 from descant.errors import MESSAGE_CHARACTERS, DescantError, OptionError, readable
 from descant.files import check_output, open_output
 from descant.pcm import HEADER_BYTES
@@ -336,7 +337,7 @@ def test_no_prompt_off_a_terminal_and_no_endless_line(
 ) -> None:
     assert talk(monkeypatch, "Hello", options="--no-speech") == 0
     assert capsys.readouterr().out == "Seven plus five is twelve.\n"
-    assert talk(monkeypatch, "x" * (chat.MAX_LINE_CHARACTERS + 5), options="--no-speech") == 2
+    assert talk(monkeypatch, "x" * (line_editor.MAX_LINE_CHARACTERS + 5), options="--no-speech") == 2
     monkeypatch.setattr(sys, "stdin", None)
     assert run(["chat", "--no-speech"]) == 0
 
@@ -344,12 +345,12 @@ def test_no_prompt_off_a_terminal_and_no_endless_line(
 def test_completion_of_commands_voices_and_files(omni: StubOmni, tmp_path: Path) -> None:
     put("three.png", "two.wav")
     Path("tree").mkdir()
-    shell = chat.ChatShell(omni, None, False, None, {"speech": True}, omni.session())  # type: ignore[arg-type]
-    assert list(chat.completions(shell, "/im")) == ["/image "]
-    assert list(chat.completions(shell, "/voice R")) == ["Rex"]
-    assert list(chat.completions(shell, "/image t")) == ["three.png", "tree/", "two.wav"]
-    assert list(chat.completions(shell, f"/image {tmp_path}/th")) == [f"{tmp_path}/three.png"]
-    assert list(chat.completions(shell, "/image none/x")) == list(chat.completions(shell, "What")) == []
+    shell = ChatShell(omni, None, False, None, {"speech": True}, omni.session())  # type: ignore[arg-type]
+    assert list(line_editor.completions(shell, "/im")) == ["/image "]
+    assert list(line_editor.completions(shell, "/voice R")) == ["Rex"]
+    assert list(line_editor.completions(shell, "/image t")) == ["three.png", "tree/", "two.wav"]
+    assert list(line_editor.completions(shell, f"/image {tmp_path}/th")) == [f"{tmp_path}/three.png"]
+    assert list(line_editor.completions(shell, "/image none/x")) == list(line_editor.completions(shell, "What")) == []
 
 
 def test_a_saved_talk_keeps_what_was_attached(

@@ -30,9 +30,9 @@ from descant.bench.shapes import (
 from descant.config import InputsConfig
 from descant.engine.answer import Answer
 from descant.engine.engine import Engine
-from descant.engine.live import LiveSession, SessionTerms
+from descant.engine.live import LiveSession
 from descant.engine.models import Models
-from descant.engine.session import Request
+from descant.engine.session import Request, SessionTerms
 from descant.errors import SessionError
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.turn import TurnFormatter

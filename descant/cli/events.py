@@ -60,6 +60,7 @@ class Sinks:
     wav: WavWriter | None = field(default=None, init=False)
     player: Player | None = field(default=None, init=False)
     faults: list[DescantError] = field(default_factory=list, init=False)
+    said: str = field(default="", init=False)  # the text so far
 
     def take(self, event: Event) -> None:
         if self.events is not None:
@@ -70,8 +71,10 @@ class Sinks:
             except OSError as error:
                 self.faults.append(cannot_write(Path(self.events.name), error))
                 self.events = None
-        if isinstance(event, TextDelta) and self.text is not None:
-            print(printable(event.text), end="", file=self.text, flush=True)
+        if isinstance(event, TextDelta):
+            self.said += event.text
+            if self.text is not None:
+                print(printable(event.text), end="", file=self.text, flush=True)
         elif isinstance(event, AudioChunk):
             self._sound(event)
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import wave
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
@@ -150,3 +151,18 @@ class Player:
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
+
+
+def play_file(name: str, path: Path) -> None:
+    """Hear a WAV file of 16-bit mono to its end."""
+    import numpy as np
+
+    with wave.open(str(path)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32767  # as to_pcm16
+        player = Player(name, file.getframerate())
+    try:
+        player.write(samples)
+        player.finish(path)
+    except KeyboardInterrupt:
+        player.stop()
+        raise

@@ -15,7 +15,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
 
@@ -29,32 +29,18 @@ from descant.engine.conversation import Arrangement, Entry
 from descant.engine.engine import Engine
 from descant.engine.history import History
 from descant.engine.sampling import SEED_END, check_sampling
-from descant.engine.session import AnswerSettings, Request
+from descant.engine.session import AnswerSettings, Request, SessionTerms
 from descant.engine.spoken_prefix import SECONDS_PER_LETTER, pace_of, spoken_prefix
 from descant.errors import OptionError, SessionError, shortened
 from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice
 from descant.tokens import PromptTokens, concatenate
 from descant.tools import ToolUse
-from descant.types import Budget, Message, Part, Progress, Text
+from descant.types import Message, Part, Progress, Text
 
 # Of what was added and laid out: then it is laid out anew. So adding costs what was added, not all of the turn.
 GROWTH_SHARE = 1.125
 LAYOUT_EVERY_S = 0.4  # of new sound or pictures: then what is there is laid out and read
-
-
-@dataclass(frozen=True)
-class SessionTerms:
-    """The terms of a whole live session. settings: of its answers; the seed is that of the first.
-
-    max_tokens: of context; drop: whether its oldest turns make room, or the answer is refused.
-    """
-
-    settings: AnswerSettings
-    instructions: str | None = None
-    max_tokens: int = 32768
-    drop: bool = True
-    budget: Budget | None = None
 
 
 class LiveSession:
@@ -188,6 +174,11 @@ class LiveSession:
         return self._engine.submit(Request(prompt, settings))
 
     # ---------------------------------------------------------------- messages
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The keys of all messages and answers, one after another; those that made room for others are among them."""
+        return tuple(self._history.order)
 
     def commit(self) -> int:
         """The turn is over, and not answered yet: it is a message of the conversation from now on. Returns its key.

@@ -37,7 +37,7 @@ from descant.model.codec import CodecState, PreparedVoice
 from descant.nn.pages import PageTable
 from descant.tokens import PromptTokens
 from descant.tools import ToolCall, ToolUse
-from descant.types import Decoding, Event, Finished, Sampling, Timings, TokenChance, Usage
+from descant.types import Budget, Decoding, Event, Finished, Sampling, Timings, TokenChance, Usage
 
 
 class Phase(Enum):
@@ -95,6 +95,20 @@ class AnswerSettings:
     logprobs: int | None = None
     stops: tuple[str, ...] = ()
     call_grammar: Grammar | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class SessionTerms:
+    """The terms of a whole live session. settings: of its answers; the seed is that of the first.
+
+    max_tokens: of context; drop: whether its oldest turns make room, or the answer is refused.
+    """
+
+    settings: AnswerSettings
+    instructions: str | None = None
+    max_tokens: int = 32768
+    drop: bool = True
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ class RemoteTalk:
         self._turn: list[dict[str, Any]] = []
         self._answer: Generator[Event, None, None] | None = None
 
-    def add(self, part: str | Part) -> None:
+    def add(self, *parts: str | Part) -> None:
         """Add to the user's turn. A file is read now. Raises OptionError."""
-        self._turn.append(content_part(Text(part) if isinstance(part, str) else part))
+        self._turn += [content_part(Text(part) if isinstance(part, str) else part) for part in parts]
 
     def respond(self, *, voice: str | None = None) -> Generator[Event, None, None]:
         """Answer the turn. Leave the loop to interrupt it: the answer keeps what was said so far.
@@ -79,6 +79,21 @@ class RemoteTalk:
             if heard.text:
                 self.messages += [turn, {"role": "assistant", "content": heard.text}]
         yield finished(heard, reason, usage)
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The places of all messages, from 1 on."""
+        return tuple(range(1, 1 + len(self.messages)))
+
+    def remove(self, key: int) -> None:
+        """Take a message out; those behind it move up. Raises OptionError."""
+        if key not in self.keys:
+            raise OptionError(f"key={key} is of no message of this conversation")
+        del self.messages[key - 1]
+
+    def begin_with(self, other: RemoteTalk) -> None:
+        """Begin with all that was said in another talk."""
+        self.messages = list(other.messages)
 
     def cancel(self) -> None:
         """Stop the answer that is being made."""

@@ -9,8 +9,8 @@ import numpy as np
 from descant.config import InputsConfig
 from descant.engine.answer import Answer, AnswerItem
 from descant.engine.engine import Engine
-from descant.engine.live import LiveSession, SessionTerms
-from descant.engine.session import Request
+from descant.engine.live import LiveSession
+from descant.engine.session import Request, SessionTerms
 from descant.inputs.prompt import PromptBuilder
 from descant.inputs.turn import TurnFormatter
 from descant.tokens import concatenate

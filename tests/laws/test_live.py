@@ -19,9 +19,9 @@ from descant.engine.context import Context
 from descant.engine.conversation import tokens_within
 from descant.engine.engine import Engine
 from descant.engine.limits import Limits
-from descant.engine.live import LiveSession, SessionTerms
+from descant.engine.live import LiveSession
 from descant.engine.scheduler import SchedulerConfig
-from descant.engine.session import Request, Session
+from descant.engine.session import Request, Session, SessionTerms
 from descant.engine.spoken_prefix import spoken_prefix
 from descant.errors import SessionError
 from descant.inputs.prompt import PromptBuilder

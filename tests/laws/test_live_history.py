@@ -126,6 +126,29 @@ def test_an_answer_beside_the_conversation_leaves_it_as_it_is() -> None:
     same_pasts(engine.worker.slots[1].session.context, concatenate(stays.chain()))
 
 
+def test_what_is_taken_back_was_never_said() -> None:
+    engine = Engine(MODELS)
+    live = LiveSession(engine, FORMATTER, terms())
+    stays = Written()
+    said = iter(["hello", "never mind", "and now?"])
+    for undone in (False, True, False):
+        before = live.keys
+        live.add(words := next(said))
+        made, _ = served(engine, live.respond())
+        assert made is not None and live.keys[: len(before)] == before and len(live.keys) == len(before) + 2
+        if undone:
+            for key in reversed(live.keys[len(before) :]):
+                live.remove(key)
+        else:
+            stays.said.append((live.keys[-2], FORMATTER.message("user", user(words).content)))
+            stays.reply(live.keys[-1], made.text.ids)
+    while engine.worker.step():
+        pass
+    (slot,) = engine.worker.slots.values()
+    same_pasts(slot.session.context, concatenate(stays.chain()))
+    assert list(live.keys) == [key for key, _ in stays.said]
+
+
 def test_any_answer_can_be_cut_to_what_was_heard() -> None:
     engine = Engine(MODELS)
     live = LiveSession(engine, FORMATTER, terms())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from descant.cli.errors import run
-from descant.errors import RequestError, SessionError
+from descant.errors import OptionError, RequestError, SessionError
 from descant.remote.server import RemoteServer, question
 from descant.remote.talk import RemoteTalk
 from descant.types import AudioChunk, Event, Finished, Image, TextDelta
@@ -55,6 +55,23 @@ def test_a_talk_is_what_the_same_requests_give(server: Running, tmp_path: Path) 
         assert [event.start_sample for event in sound] == [sum(lengths[:n]) for n in range(len(lengths))]
         assert sum(lengths) == last.usage.samples and last.timings.first_audio_s == sound[0].t
     assert server.idle()
+
+
+def test_a_turn_is_taken_back_and_a_talk_goes_on_in_another(scripted: Scripted) -> None:
+    scripted.stream(chunk("Yes.", reason="stop"))
+    with RemoteServer(scripted.url, KEY) as remote:
+        talk = RemoteTalk(remote, "m", speech=False)
+        for words in ("one", "two"):
+            talk.add(words)
+            list(talk.respond())
+        other = RemoteTalk(remote, "m", speech=False, seed=2)
+        other.begin_with(talk)
+        first = talk.messages[:2]
+        for key in reversed(talk.keys[2:]):
+            talk.remove(key)
+        assert talk.messages == first and talk.keys == (1, 2) and other.keys == (1, 2, 3, 4)
+        with pytest.raises(OptionError):
+            talk.remove(3)
 
 
 def test_leaving_an_answer_cancels_it_and_keeps_what_was_said(server: Running) -> None:
