@@ -99,14 +99,31 @@ class StubSession:
     options: dict[str, Any]
     messages: list[Message] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    pushed: list[np.ndarray] = field(default_factory=list)  # since the last turn
+    turns: list[np.ndarray] = field(default_factory=list)  # what was pushed, turn by turn
+    heard: list[float] = field(default_factory=list)  # seconds at which answers were truncated
     closed: bool = False
 
     def add(self, *parts: Part | str) -> None:
         self.parts += [Text(part) if isinstance(part, str) else part for part in parts]
 
+    def push_audio(self, samples: np.ndarray, rate: int) -> None:
+        self.pushed.append(samples)
+
+    def clear(self) -> None:
+        self.pushed = []
+
+    def truncate(self, heard_seconds: float) -> str:
+        """A word is a tenth of a second."""
+        self.heard.append(heard_seconds)
+        kept = " ".join(self.omni.text.split(" ")[: int(heard_seconds * 10 + 1e-6)])
+        self.messages[-1] = assistant(kept)
+        return kept
+
     def respond(self, **options: Any) -> Iterator[Event]:
         asked = [*self.messages, Message("user", tuple(self.parts))]
-        self.parts = []
+        self.turns.append(np.concatenate([np.zeros(0, np.float32), *self.pushed]))
+        self.parts, self.pushed = [], []
         self.messages = [*asked, assistant(self.omni.text)]
         return self.omni.chat(asked, **{**self.options, **options})
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from descant.cli import common
-from descant.cli.player import find_player, play_file
+from descant.cli.player import WavWriter, find_player, play_file
 from descant.cli.remote import RemoteHome
 from descant.cli.shell import ChatShell, next_free
 from descant.errors import OptionError, shortened
@@ -29,7 +29,8 @@ HELP = """Type a question, or:
   /seed N         what is drawn from now on, repeatably
   /new            forget what was said
   /save [FOLDER]  write the talk so far as JSON
-  /quit /exit     leave; so does Ctrl-D. Ctrl-C stops an answer."""
+  /quit /exit     leave; so does Ctrl-D. Ctrl-C stops an answer.
+With a microphone (--mic), Enter on an empty line begins a spoken question."""
 
 
 def file_named(name: str) -> Path:
@@ -79,18 +80,29 @@ def save(shell: ChatShell, name: str) -> None:
     path = folder / "talk.json"
     if is_there(path):
         path = next_free(folder, "talk-{}.json", 2)
-    turns = [{"role": m.role, "content": [part_json(p) for p in m.content]} for m in shell.messages]
+    turns = [{"role": m.role, "content": [part_json(p, folder) for p in m.content]} for m in shell.messages]
     path.write_text(json.dumps(turns, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     common.note(f"  {path}: {len(turns)} turns")
 
 
-def part_json(part: Part) -> dict[str, object]:
+def part_json(part: Part, folder: Path) -> dict[str, object]:
+    """A part by the file it came from; what was spoken becomes a file of the folder."""
     assert not isinstance(part, ToolCall | ToolResult)  # nobody gives this shell any tools
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
     kind = {Image: "image", Audio: "audio", Video: "video"}[type(part)]
-    body: dict[str, object] = {"type": kind, kind: str(Path(str(part.source)).resolve())}
+    source = spoken_file(part, folder) if isinstance(part, Audio) and part.rate is not None else Path(str(part.source))
+    body: dict[str, object] = {"type": kind, kind: str(source.resolve())}
     return body | {"use_audio_in_video": part.use_audio} if isinstance(part, Video) else body
+
+
+def spoken_file(sound: Audio, folder: Path) -> Path:
+    """Write what was spoken into a file of its own."""
+    assert sound.rate is not None and not isinstance(sound.source, str | bytes)
+    path = next_free(folder, "question-{}.wav")
+    with WavWriter(path, sound.rate) as file:
+        file.write(sound.source)
+    return path
 
 
 def retry(shell: ChatShell, _: str) -> None:
@@ -107,9 +119,12 @@ def play_again(shell: ChatShell, _: str) -> None:
     sound = next((turn.sound for turn in reversed(shell.turns) if turn.sound is not None), None)
     if sound is None:
         raise OptionError("no answer has a sound yet")
-    if (name := find_player()) is None:
+    if shell.handset is not None:
+        shell.handset.play_again(shell.live, sound)
+    elif (name := find_player()) is None:
         raise OptionError(f"no player is installed; the sound is in {sound}")
-    play_file(name, sound)
+    else:
+        play_file(name, sound)
 
 
 def change_seed(shell: ChatShell, text: str) -> None:

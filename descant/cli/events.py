@@ -20,6 +20,13 @@ FOREIGN_SUFFIXES = {".mp3", ".flac", ".ogg", ".opus", ".m4a", ".aac", ".webm", "
 SECOND_DIGITS = 6  # decimals of a time in seconds
 
 
+@dataclass(frozen=True)
+class Interrupted:
+    """An answer that was stopped. heard_s: seconds of its sound that were heard; None: nobody counts them."""
+
+    heard_s: float | None
+
+
 def as_json(event: Event) -> str:
     """One event as one line. ``samples`` is the number of samples of the chunk; t is in seconds."""
     body: dict[str, object]
@@ -111,11 +118,19 @@ class Sinks:
                 if isinstance(event, Finished):
                     finished = event
         finally:
-            if self.player is not None and finished is None:
-                self.player.stop()
-            self._close_wav()
-            if self.text is not None:
-                print(file=self.text, flush=True)
+            self.close(complete=finished is not None)
+        return self.end(finished)
+
+    def close(self, *, complete: bool) -> None:
+        """No more events come. An answer that is not complete falls silent."""
+        if self.player is not None and not complete:
+            self.player.stop()
+        self._close_wav()
+        if self.text is not None:
+            print(file=self.text, flush=True)
+
+    def end(self, finished: Finished | None) -> Finished:
+        """After ``close``: wait until a player has played it all. Raises the first fault of an output."""
         if finished is None:
             raise SessionError("the answer ended without its last event; ask again")
         if self.player is not None:

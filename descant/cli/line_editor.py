@@ -8,23 +8,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from descant.cli.chat_commands import COMMANDS
-from descant.cli.shell import ChatShell
 from descant.errors import OptionError
+
+if TYPE_CHECKING:
+    from descant.cli.shell import ChatShell
 
 LEAVE = ("/quit", "/exit", "quit", "exit")
 MAX_LINE_CHARACTERS = 1 << 20
 HISTORY_LINES = 1000
 
 
-def read_line() -> str | None:
-    """One line from the person, or from what is piped; None at the end of input or at /quit."""
+def read_line(begun: str = "") -> str | None:
+    """One line from the person, or from what is piped; None at the end of input or at /quit. begun: its beginning,
+    which was typed already."""
     if sys.stdin is None:
         return None
     if sys.stdin.isatty():
         try:
-            line = input("you> ")
+            with beginning(begun):
+                line = input("you> ")
         except EOFError:
             return None
     else:
@@ -34,6 +39,24 @@ def read_line() -> str | None:
         if len(line) == MAX_LINE_CHARACTERS:
             raise OptionError(f"a line of over {MAX_LINE_CHARACTERS:,} characters was piped; send shorter ones")
     return None if line.strip() in LEAVE else line
+
+
+@contextmanager
+def beginning(text: str) -> Iterator[None]:
+    """The next line that is edited begins with a text."""
+    if not text:
+        yield
+        return
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    readline.set_startup_hook(lambda: readline.insert_text(text))
+    try:
+        yield
+    finally:
+        readline.set_startup_hook()
 
 
 @contextmanager

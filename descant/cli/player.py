@@ -153,13 +153,19 @@ class Player:
             self._process.wait()
 
 
-def play_file(name: str, path: Path) -> None:
-    """Hear a WAV file of 16-bit mono to its end."""
+def sound_of(path: Path) -> tuple[np.ndarray, int]:
+    """The samples (W,) float32 and the rate of a WAV file of 16-bit mono."""
     import numpy as np
 
     with wave.open(str(path)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32767  # as to_pcm16
-        player = Player(name, file.getframerate())
+        return samples, file.getframerate()
+
+
+def play_file(name: str, path: Path) -> None:
+    """Hear a WAV file of 16-bit mono to its end."""
+    samples, rate = sound_of(path)
+    player = Player(name, rate)
     try:
         player.write(samples)
         player.finish(path)

@@ -6,18 +6,22 @@ import sys
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 from descant.cli import common
-from descant.cli.events import Sinks
+from descant.cli.events import Interrupted, Sinks, printable
 from descant.cli.remote import RemoteHome
 from descant.errors import OptionError
 from descant.files import is_there
-from descant.types import AnswerOptions, Message, Part, Text, assistant
+from descant.types import AnswerOptions, Audio, Finished, Message, Part, Text, assistant
 
 if TYPE_CHECKING:
+    from descant.cli.handset import Handset
     from descant.omni import LiveSession, Omni
     from descant.remote.talk import RemoteTalk
+
+MicMode = Literal["push", "hands-free", "headset", "off"]
+GREY, NO_COLOUR = "\x1b[2m", "\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class ChatShell:
     turns: list[ChatTurn] = field(default_factory=list)
     attached: list[Part] = field(default_factory=list)
     answers: int = 0
+    handset: Handset | None = None  # None: typing alone
+
+    @property
+    def live(self) -> LiveSession:
+        """The session of a model of this machine."""
+        return cast("LiveSession", self.session)
 
     @property
     def messages(self) -> list[Message]:
@@ -61,11 +71,27 @@ class ChatShell:
         """Add a medium to the next question; it is read while the question is typed."""
         self.session.add(part)
         self.attached.append(part)
-        common.note(f"  {name} goes with the next question (an empty line sends it)")
+        common.note(f"  {name} goes with the next question ({self._how_to_send})")
 
-    def answer(self, text: str) -> None:
-        """Answer one turn. An answer that is stopped keeps what it said so far."""
-        parts = (*self.attached, *([Text(text)] if text else []))
+    @property
+    def _how_to_send(self) -> str:
+        spoken = self.handset is not None and self.handset.pushes
+        return "Enter begins to speak about it; Enter twice sends it alone" if spoken else "an empty line sends it"
+
+    def speak(self, handset: Handset) -> None:
+        """Have a turn spoken, and answer it; where nothing was said, what is attached alone."""
+        turn = handset.talk(self.live)
+        if turn is None:
+            return
+        if (sound := turn.sound) is None and not self.attached:
+            common.note("  nothing was said")
+        else:
+            self.answer("", sound)
+
+    def answer(self, text: str, sound: Audio | None = None) -> None:
+        """Answer one turn. sound: what was spoken, which the session has heard already. An answer that is stopped keeps
+        what was heard of it; where nobody counts that, what it said so far."""
+        parts = (*self.attached, *([] if sound is None else [sound]), *([Text(text)] if text else []))
         self.attached = []
         if text:
             self.session.add(text)
@@ -74,20 +100,39 @@ class ChatShell:
     def ask(self, parts: tuple[Part, ...]) -> None:
         """Answer what was added to the session: ``parts``."""
         wav = None if self.out is None else next_free(self.out, "answer-{}.wav", self.answers + 1)
-        sinks = Sinks(text=sys.stdout, out=wav, play=self.play)
+        sinks = Sinks(text=sys.stdout, out=wav, play=self.play and self.handset is None)
         asked = len(self.session.keys)
         try:
-            finished = sinks.run(self.session.respond(voice=self.voice))
+            finished = self._deliver(sinks)
         except KeyboardInterrupt:
             self.session.cancel()
             self._keep(parts, sinks.said, asked, sinks)
             raise
+        if isinstance(finished, Interrupted):
+            self._keep(parts, self._cut(sinks.said, finished.heard_s), asked, sinks)
+            return
         self._keep(parts, finished.text, asked, sinks)
         if sinks.wav is not None:
             common.note(f"  {sinks.wav.path} ({sinks.wav.seconds:.1f} s)")
         elif self.out is not None and isinstance(self.omni, RemoteHome):
             common.note("  the server sent no sound; --no-speech asks for none")
         common.note_cuts(finished)
+
+    def _deliver(self, sinks: Sinks) -> Finished | Interrupted:
+        """Have the answer made, read and heard."""
+        answer = self.session.respond(voice=self.voice)
+        return sinks.run(answer) if self.handset is None else self.handset.play(self.live, answer, sinks)
+
+    def _cut(self, said: str, heard_s: float | None) -> str:
+        """Stop the answer, and have the conversation keep only what was heard of it, which is returned and shown."""
+        self.session.cancel()
+        if heard_s is None:
+            common.note("  stopped")
+            return said
+        kept = self.live.truncate(heard_s)
+        heard, rest = (" ".join(printable(text).split("\n")) for text in (kept, said[len(kept) :]))
+        common.note(f"  heard: {heard}{GREY}{rest}{NO_COLOUR}")
+        return kept
 
     def _keep(self, parts: tuple[Part, ...], said: str, asked: int, sinks: Sinks) -> None:
         """A question was answered. asked: the messages that the session had before it."""
