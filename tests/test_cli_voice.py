@@ -22,8 +22,10 @@ from descant.cli.level_meter import BARS, bar_of
 from descant.cli.shell import ChatShell, MicMode
 from descant.cli.spoken_turn import ECHO_S, TurnListener
 from descant.errors import DescantError, SessionError
+from descant.omni import Omni, load
 from descant.server import silero
-from descant.types import Audio, Event, Text
+from descant.types import AnswerOptions, Audio, Event, Text
+from tests import tiny
 from tests.sound import FakeSounddevice, Sound
 from tests.stub import StubOmni, StubSession
 from tests.test_cli import omni, put  # noqa: F401 - a fixture
@@ -59,7 +61,9 @@ class Scene:
             return keys
         steps = self.heard if answered else self.steps
         if not steps and answered and self.library.outputs and self.library.outputs[-1].active:
-            self.library.outputs[-1].pull(RATE // 10)
+            self.all_came()
+            if not self.heard:
+                self.library.outputs[-1].pull(RATE // 10)
         return steps.pop(0)() if steps else ""
 
     def all_came(self) -> str:
@@ -180,6 +184,15 @@ def test_a_turn_is_taken_back(scene: Scene, end: Callable[[], str]) -> None:
     converse(shell)
     assert [len(turn) for turn in talk_of(shell).turns] == [0] and len(omni.calls) == 1
     assert shell.turns[0].parts == (Text("typed"),)
+
+
+def test_a_microphone_that_is_not_allowed_is_told(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    shell = shell_of(scene, StubOmni())
+    scene.lines = ["", "typed"]
+    scene.steps = [scene.say(PAUSE), lambda: "\n"]
+    converse(shell)
+    assert "is this terminal not allowed to use it?" in capsys.readouterr().err
+    assert [len(turn) for turn in talk_of(shell).turns] == [0] and len(shell.turns) == 1
 
 
 def test_what_is_attached_is_spoken_about_or_sent_alone(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
@@ -474,7 +487,7 @@ def test_a_broken_sounddevice_is_one_line(monkeypatch: pytest.MonkeyPatch, capsy
         raise DescantError("sounddevice finds no PortAudio")
 
     monkeypatch.setattr(handset, "sound_library", broken)
-    assert handset.open_handset(None, speech=True) is None
+    assert handset.open_handset("off", speech=True) is handset.open_handset(None, speech=True) is None
     assert capsys.readouterr().err == "  sounddevice finds no PortAudio\n"
 
 
@@ -487,3 +500,32 @@ def test_the_meter_follows_loudness() -> None:
     bars = [BARS.index(bar_of(np.full(480, level, np.float32))) for level in (0.0, 0.003, 0.01, 0.05, 0.2, 1.0)]
     assert bars == sorted(bars) and bars[0] == 0 and bars[-1] == len(BARS) - 1 and len(set(bars)) >= 5
     assert bar_of(np.zeros(0, np.float32)) == BARS[0]
+
+
+# ---------------------------------------------------------------- with a model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Omni:
+    return load(tiny.write_descant(tmp_path_factory.mktemp("voice") / "tiny"))
+
+
+def test_a_model_knows_what_was_heard_of_its_answer(scene: Scene, model: Omni) -> None:
+    """A spoken question, answered, interrupted, taken back and asked again, in one conversation."""
+    scene.library = FakeSounddevice(44100, latency=0.01)
+    options: AnswerOptions = {"speech": True, "max_tokens": 40, "seed": 1}
+    shell = ChatShell(model, None, False, None, options, model.session(**options))
+    shell.handset = Handset(scene.library, "push", speech=True)
+    scene.lines = [""]
+    scene.steps = [scene.say(noise(44100), "\n")]
+    scene.heard = [scene.all_came, scene.play(9000, " ")]
+    converse(shell)
+    (turn,) = shell.turns
+    record = shell.live._history.reply(turn.keys[-1])
+    assert record.text == turn.said and len(turn.said) < len(record.record.text)
+    scene.lines = ["And now?", "/undo", "/retry"]
+    scene.heard = []
+    converse(shell)
+    (again,) = shell.turns
+    assert again.parts == turn.parts and again.keys == shell.live.keys
+    shell.session.close()

@@ -67,7 +67,8 @@ def chat(
         MicMode | None, typer.Option("--mic", help="Speak: Enter begins and ends it (push), or freely.")
     ] = None,
 ) -> None:
-    """Talk in the terminal: text appears as it comes, the sound is written, and played where a player is installed."""
+    """Talk in the terminal: text appears as it comes, the sound is written, and played where a player is installed.
+    With the extra [mic] it is spoken to, and can be interrupted."""
     options: AnswerOptions = {"speech": speech, "max_tokens": max_tokens, "seed": seed}
     if url is not None:
         for option, value in (("--latency", latency), ("--dtype", dtype), ("--device", device)):

@@ -89,7 +89,7 @@ class Handset:
             self._lose_microphone(str(error))
             return None
         turn = SpokenTurn(microphone.rate)
-        complete = False
+        complete = False  # it was not taken back
         try:
             complete = self._record(session, microphone, turn)
             microphone.close()  # which hands over the end
@@ -98,10 +98,13 @@ class Handset:
             complete = False
         finally:
             microphone.close()
-            if not complete or turn.sound is None:
+            if not complete or turn.sound is None or turn.is_mute:
                 session.clear()
         if microphone.lost:
             common.note(f"  {microphone.lost / microphone.rate:.1f} s of it were lost: this machine was too busy")
+        if complete and turn.is_mute and turn.sound is not None:
+            common.note("  the microphone gave nothing at all; is it muted, or is this terminal not allowed to use it?")
+            return None
         return turn if complete else None
 
     def play(self, session: LiveSession, answer: Iterable[Event], sinks: Sinks) -> Finished | Interrupted:
@@ -251,7 +254,8 @@ def open_handset(mode: MicMode | None, *, speech: bool) -> Handset | None:
     try:
         library = sound_library()
     except DescantError as error:
-        common.note(f"  {error}")
+        if mode != "off":
+            common.note(f"  {error}")
         return None
     if library is None:
         if mode not in (None, "off"):

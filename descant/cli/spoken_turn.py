@@ -30,6 +30,7 @@ class SpokenTurn:
     def __init__(self, rate: int):
         self.rate = rate
         self.samples = 0
+        self.is_mute = True  # every sample was 0, as where the system gives silence to who may not listen
         self._pieces: list[npt.NDArray[np.float32]] = []
 
     def push(self, session: LiveSession, samples: npt.NDArray[np.float32]) -> None:
@@ -38,6 +39,7 @@ class SpokenTurn:
             return
         session.push_audio(samples, self.rate)
         self.samples += len(samples)
+        self.is_mute = self.is_mute and not samples.any()
         if self.samples <= KEPT_TURN_S * self.rate:
             self._pieces.append(samples)
 
