@@ -33,7 +33,7 @@ MAP: dict[str, set[str]] = {
         "__init__": "errors omni tools types",
         "train": "config errors export files inputs model nn tokens types weights",
         "evals": "config errors omni train types",
-        "bench": "config engine errors export inputs model omni plan remote tokens types weights",
+        "bench": "config engine errors export inputs model nn omni plan remote tokens types weights",
         "remote": "errors files types",
         "server": "config engine errors inputs omni pcm tools types",
         "scale": "errors omni server types",

@@ -46,6 +46,7 @@ from descant.engine.models import Models, new_stores
 from descant.engine.session import Request
 from descant.engine.stages import Stages
 from descant.model.codec import PreparedVoice, decoding_for
+from descant.nn.kernels import OPERATIONS, kernel_faults, left_out
 from descant.plan import PACE
 from descant.types import Audio, Clip, Decoding, Finished, Image, Latency, Part, Video, user
 
@@ -123,6 +124,8 @@ def measure_card(
         for line in made:
             say(card_row(line))
         lines += made
+    for fault in kernel_faults():
+        say(fault)
     if reference is not None:
         lines += beside_peer(card, reference, lines)
     return lines
@@ -154,7 +157,10 @@ def decode_steps(card: CardModel) -> list[CardLine]:
             label = f"{name} step, {rows} together"
             lines.append(CardLine(label, 1e3 * median(taken), "ms", goals.get((name, rows), "")))
             lines.append(CardLine(f"{label}, of the bandwidth", share, "%"))
-    return lines
+    with left_out([operation.name for operation in OPERATIONS]):
+        for name, taken in zip(("Thinker", "Talker"), batch_seconds(card, 1), strict=True):
+            lines.append(CardLine(f"{name} step, by torch's own kernels", 1e3 * median(taken), "ms"))
+    return [*lines, CardLine("kernels that torch stands in for", len(kernel_faults()), "", "0")]
 
 
 def batch_seconds(card: CardModel, rows: int) -> tuple[list[float], list[float]]:

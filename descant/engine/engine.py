@@ -43,6 +43,7 @@ from descant.engine.session import AnswerSettings, Request
 from descant.engine.stages import NO_VOICE
 from descant.engine.worker import ENGINE_CLOSED, EngineWorker
 from descant.errors import BusyError, OptionError, SessionError
+from descant.nn.kernels import kernel_faults
 from descant.tokens import PromptTokens
 
 GIVE_WAY_S = 0.001
@@ -292,10 +293,11 @@ class Engine:
 
     @property
     def step_faults(self) -> tuple[str, ...]:
-        """The decode steps and codec windows that were to be static and are eager, and why, one line each. May be read
-        by any thread."""
+        """The decode steps and codec windows that were to be static and are eager, and the kernels that torch stands
+        in for, and why, one line each. May be read by any thread."""
         stages = self.worker.stages
-        return stages.steps.faults + tuple(f"codec: {reason}" for reason in list(stages.regions.eager.values()))
+        codec = tuple(f"codec: {reason}" for reason in list(stages.regions.eager.values()))
+        return stages.steps.faults + codec + kernel_faults()
 
     def check_open(self) -> None:
         """SessionError when the engine was closed, or has failed."""

@@ -1,9 +1,10 @@
 """One decode step of many sessions, one new token each, and the draw behind it; the one file that knows of CUDA graphs
 and compilation.
 
-Eagerly a step has the shapes that its sessions happen to have. A static step has those of a bucket: rows and pages are
-filled up to powers of two and what is real comes in buffers, so that it can be captured once and replayed, or compiled.
-It reads the same pages and gives the same numbers (law: 1e-5). What a step needs of the host comes in one copy.
+Eagerly a step has the shapes that its sessions happen to have. A static step has those of a bucket: rows are filled up
+to powers of two, and so are pages where they are not read in place (``pages.attend_pages``); what is real comes in
+buffers, so that it can be captured once and replayed, or compiled. It reads the same pages and gives the same numbers
+(law: 1e-5). What a step needs of the host comes in one copy.
 
 Axes: B rows, E width of what is read, V ids, P pages of the longest row.
 """
@@ -23,9 +24,8 @@ from descant.engine.draws import DRAW_WORDS, DrawTable, Extras, Needs, draw
 from descant.engine.sampling import DrawKind, Sampler
 from descant.model.talker import Talker, reply_rows, step_row
 from descant.model.thinker import Thinker
-from descant.nn.attention import grouped_attention
-from descant.nn.cache import Cache, keys_values
-from descant.nn.pages import PADDING_PAGE, PagedBatch, PageStore, PageTable
+from descant.nn.cache import Cache
+from descant.nn.pages import PagedBatch, PageStore, PageTable, attend_pages, static_cache
 from descant.types import Sampling
 
 log = logging.getLogger(__name__)
@@ -67,27 +67,6 @@ class Stepped:
         return self.outputs[-1]
 
 
-@dataclass(frozen=True)
-class StaticCache:
-    """The cache of a static step: every row reads the slots of its pages, then, last, the one that it writes.
-
-    layers: the store's, (slots, 2, H, D) each; read (B * S,), write (B,) int64; mask (B, 1, 1, S): what is written.
-    """
-
-    layers: Sequence[Tensor]
-    read: Tensor
-    write: Tensor
-    mask: Tensor
-
-    def attend(self, layer: int, q: Tensor, new: Tensor) -> Tensor:
-        """q (B, 1, Hq, D), keys and values (B, 1, 2, Hk, D) -> (B, 1, Hq * D); see ``Cache``."""
-        store = self.layers[layer]
-        store.index_copy_(0, self.write, new.flatten(0, 1).to(store.dtype))
-        seen = store.index_select(0, self.read)
-        keys, values = keys_values(seen.view(len(self.write), -1, *seen.shape[1:]))
-        return grouped_attention(q.transpose(1, 2), keys, values, self.mask, causal=False)
-
-
 class Bucket(NamedTuple):
     """The shape of a static step: its rows, and the pages of each."""
 
@@ -101,8 +80,9 @@ class Bucket(NamedTuple):
 class StepBuffers:
     """The buffers of one bucket over one store and one table of draws.
 
-    words (B, ROW_WORDS + 1 + P) int64: of each row the token, the position, the words of its draw, the length of its
-    past and its pages; states (B, 1, E). A row that nobody has repeats the first, so that it writes what that writes.
+    words (B, ROW_WORDS + 1) int64: of each row the token, the position, the words of its draw and the length of its
+    past; pages (P, B) int64: its pages, behind them any; both lie in ``given``. states (B, 1, E). A row that nobody
+    has repeats the first, so that it writes what that writes.
     """
 
     def __init__(self, step: DecodeStep, store: PageStore, bucket: Bucket, states: Tensor | None):
@@ -115,27 +95,33 @@ class StepBuffers:
         self.seen = draws.seen
         self.banned = draws.banned
         device = self.layers[0].device
-        shape = bucket.rows, ROW_WORDS + 1 + bucket.pages
-        self.words = torch.zeros(shape, dtype=torch.long, device=device)
-        self.sent = torch.zeros(shape, dtype=torch.long, pin_memory=self.words.is_cuda)  # what is copied into them
-        self._written = self.sent.numpy()
-        self.copied = torch.cuda.Event() if self.words.is_cuda else None  # type: ignore[no-untyped-call]
+        size = bucket.rows * (ROW_WORDS + 1 + bucket.pages)
+        self.given = torch.zeros(size, dtype=torch.long, device=device)
+        self.words, self.pages = self._parts(self.given)
+        self.sent = torch.zeros(size, dtype=torch.long, pin_memory=self.given.is_cuda)  # what is copied into them
+        self._written = [part.numpy() for part in self._parts(self.sent)]
+        self.copied = torch.cuda.Event() if self.given.is_cuda else None  # type: ignore[no-untyped-call]
         self.states = None if states is None else states.new_zeros(bucket.rows, 1, states.shape[-1])
-        self.offsets = torch.arange(bucket.pages * store.size, device=device)
+
+    def _parts(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        """The words and the pages in ``given``; the first pages of all rows come first, so that few are copied."""
+        rows = self.bucket.rows
+        words = rows * (ROW_WORDS + 1)
+        return given[:words].view(rows, -1), given[words:].view(-1, rows)
 
     def fill(self, rows: Sequence[StepRow], draws: DrawTable) -> None:
         """Lay out one step in the buffers, by one copy; nothing waits for the device."""
         if self.copied is not None:
             self.copied.synchronize()  # the copy before this one has left; it was over long ago
-        count = len(rows)
-        words = self._written
+        count, most = len(rows), max(len(row.table.pages) for row in rows)
+        words, pages = self._written
         for place, row in enumerate(rows):
-            pages = row.table.pages
-            words[place, : ROW_WORDS + 1] = words_of_row(row, draws) + [row.table.length]
-            words[place, ROW_WORDS + 1 : ROW_WORDS + 1 + len(pages)] = pages
-            words[place, ROW_WORDS + 1 + len(pages) :] = PADDING_PAGE
+            words[place] = words_of_row(row, draws) + [row.table.length]
+            pages[: len(row.table.pages), place] = row.table.pages
         words[count:] = words[0]
-        self.words.copy_(self.sent, non_blocking=True)
+        pages[:most, count:] = pages[:most, :1]
+        used = words.size + most * self.bucket.rows
+        self.given[:used].copy_(self.sent[:used], non_blocking=True)
         if self.copied is not None:
             self.copied.record()
         if self.states is not None:
@@ -147,12 +133,7 @@ class StepBuffers:
     def run(self) -> tuple[Tensor, ...]:
         """The step on the buffers, and its draw: static shapes, no branch on a value."""
         tokens, positions = self.words[:, 0:1], self.words[:, 1:2].expand(3, -1, -1)
-        lengths, pages = self.words[:, ROW_WORDS : ROW_WORDS + 1], self.words[:, ROW_WORDS + 1 :]
-        slots = (pages.unsqueeze(-1) * self.size + self.offsets[: self.size]).flatten(1)  # (B, P * size)
-        write = slots.gather(1, lengths)
-        read = torch.cat((slots[:, :-1], write), dim=1)
-        mask = torch.cat((self.offsets[:-1] < lengths, torch.ones_like(write, dtype=torch.bool)), dim=1)
-        past = StaticCache(self.layers, read.flatten(), write.flatten(), mask[:, None, None])
+        past = static_cache(self.layers, self.pages, self.words[:, ROW_WORDS], self.size)
         outputs = self.forward(tokens, self.states, positions, past)
         return *outputs, draw(outputs[-1], self.words[:, 2:ROW_WORDS], self.seen, self.banned, self.needs)
 
@@ -193,8 +174,7 @@ class DecodeStep:
         for row in rows:
             row.table.reserve(row.table.length + 1)
             self.draws.row(row.sampler)
-        pages = max(MIN_BUCKET_PAGES, upward(max(len(row.table.pages) for row in rows)))
-        bucket = Bucket(upward(len(rows)), pages)
+        bucket = Bucket(upward(len(rows)), self._pages(rows))
         self._forget_outgrown(rows[0].table.store)
         self._asked[bucket] = self._asked.get(bucket, 0) + 1
         soon = self._asked[bucket] <= CAPTURE_AFTER and bucket not in self._made
@@ -249,6 +229,13 @@ class DecodeStep:
         self._made[bucket] = buffers, run
         return None
 
+    def _pages(self, rows: Sequence[StepRow]) -> int:
+        """The pages of a bucket: as many as a row can have, where they are read in place."""
+        store = rows[0].table.store
+        if attend_pages.fits(store.layers[0]):
+            return store.limit
+        return max(MIN_BUCKET_PAGES, upward(max(len(row.table.pages) for row in rows)))
+
     def _give_up(self, bucket: Bucket, reason: str) -> None:
         self.eager_buckets[bucket] = reason
         log.warning("decode steps of %s stay eager: %s", bucket, reason)
@@ -267,8 +254,12 @@ def upward(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def bucket_pages(most: int) -> list[int]:
-    """The pages of buckets up to ``most``, which is one of them."""
+def bucket_pages(store: PageStore) -> list[int]:
+    """The pages of the buckets that are made beforehand, fewest first: of up to WARM_PAGES, or all that a row can have
+    where they are read in place."""
+    if attend_pages.fits(store.layers[0]):
+        return [store.limit]
+    most = min(WARM_PAGES, upward(store.limit))
     return [1 << n for n in range(MIN_BUCKET_PAGES.bit_length() - 1, most.bit_length())]
 
 
@@ -341,15 +332,16 @@ class DecodeSteps:
         self.talker = DecodeStep(sing, codes, mode, CHEAP_DRAWS - {DrawKind.PLAIN})  # logits (B, C)
 
     def warm_up(self, thinker: PageStore, talker: PageStore | None, sessions: int) -> Iterator[int]:
-        """Make the buckets of up to so many sessions and WARM_PAGES over the stores, the largest first, so that smaller
-        ones find their memory; yields how many are left. None where steps are not replayed."""
+        """Make the buckets of up to so many sessions over the stores, the largest first, so that smaller ones find
+        their memory; yields how many are left. None where steps are not replayed."""
         if self.mode != "graphs":
             return
         sizes = [1 << n for n in range(upward(sessions).bit_length())]
         steps = [(self.thinker, thinker, None)] + ([] if talker is None else [(self.talker, talker, self.width)])
-        work = [(step, Bucket(rows, pages), store, width)
-                for rows in reversed(sizes) for pages in reversed(bucket_pages(WARM_PAGES))
-                for step, store, width in steps if pages <= upward(store.limit)]  # fmt: skip
+        with torch.inference_mode():
+            work = [(step, Bucket(rows, pages), store, width)
+                    for rows in reversed(sizes) for step, store, width in steps
+                    for pages in reversed(bucket_pages(store))]  # fmt: skip
         for left, (step, bucket, store, width) in zip(reversed(range(len(work))), work, strict=True):
             with torch.inference_mode():
                 step.warm(bucket, store, width)

@@ -94,7 +94,7 @@ def most_tokens(request: Request) -> tuple[int, int]:
 @dataclass(frozen=True)
 class Ledger:
     """The ledger of what is lent out, all zero when nobody is served and no live session is open; and eager_buckets:
-    decode steps that could not be made static (``Engine.step_faults`` says why)."""
+    what runs more slowly than it was to, as ``Engine.step_faults`` says."""
 
     sessions: int
     live_sessions: int

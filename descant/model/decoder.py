@@ -15,7 +15,7 @@ from descant.nn.fusion import Fusable, SwiGLU
 from descant.nn.linear import Linear, adds_in_place
 from descant.nn.norm import RMSNorm
 from descant.nn.pages import PageStore, PageTable
-from descant.nn.rope import mrope, turn, turned
+from descant.nn.rope import mrope, turn, turn_heads
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,8 @@ class Attention(Fusable):
             return turn(q, step.cos, step.sin), torch.stack((turn(k, step.cos, step.sin), v), dim=2)
         query, keys, _ = (size // self.head_dim for size in self.fused.sizes)
         heads = self.fused(x).view(batch, new, -1, self.head_dim)
-        turning = heads.narrow(2, 0, query + keys)
-        turned_heads = turned(turning, step.cos, step.sin)
-        turning.copy_(turned_heads)  # in place: so keys and values lie side by side, as the cache
+        turn_heads(heads.narrow(2, 0, query + keys), step.cos, step.sin)
+        # in place: so keys and values lie side by side, as in the cache
         return heads.narrow(2, 0, query), heads.narrow(2, query, 2 * keys).view(batch, new, 2, keys, self.head_dim)
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from descant.config import BigVGANConfig
+from descant.nn.kernels import Operation, numbers
 from descant.nn.prepare import Preparable
 
 MIN_DB = -115.0  # floor of the amplitude and of the normalised range
@@ -91,7 +92,7 @@ class Up(nn.ConvTranspose1d):
 
 
 class SnakeBeta(nn.Module):
-    """x (B, D, 1, T) -> x + sin^2(x e^alpha) / e^beta, per channel."""
+    """The weights of the snake, x + sin^2(x e^alpha) / e^beta for each channel; see ``snaked``."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -102,10 +103,33 @@ class SnakeBeta(nn.Module):
         """e^alpha and 1 / e^beta, (D, 1, 1) each."""
         return self.alpha.exp()[:, None, None], 1 / (self.beta.exp() + BETA_FLOOR)[:, None, None]
 
-    def forward(self, x: Tensor, constants: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        frequency, height = constants or self.constants()
-        wave = torch.sin(x * frequency)
-        return torch.addcmul(x, wave * height, wave)  # a pass less over the memory than with a square
+
+def snaked(x: Tensor, frequency: Tensor, height: Tensor) -> Tensor:
+    """The snake of x (B, D, 1, T) by its constants (D, 1, 1)."""
+    wave = torch.sin(x * frequency)
+    return torch.addcmul(x, wave * height, wave)  # a pass less over the memory than with a square
+
+
+def activated(x: Tensor, frequency: Tensor, height: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """See ``snake``."""
+    return downsample(snaked(upsample(x, up), frequency, height), down)
+
+
+def activation_example(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """An activation of 40 channels over 37 samples."""
+    x = numbers((2, 40, 1, 37), device, dtype).contiguous(memory_format=torch.channels_last)
+    frequency, height = (numbers((40, 1, 1), device, dtype, seed).exp() for seed in (1, 2))
+    return x, frequency, height, filters(frequency.flatten(), 2.0), filters(frequency.flatten())
+
+
+# The snake at twice the rate: x (B, D, 1, T), its constants (D, 1, 1) and the filters (D, 1, 1, TAPS) up and down, the
+# same for all channels -> (B, D, 1, T)
+snake = Operation(
+    "snake(Tensor x, Tensor frequency, Tensor height, Tensor up, Tensor down) -> Tensor",
+    activated,
+    lambda x, *_: torch.empty_like(x, memory_format=torch.channels_last),
+    activation_example,
+)
 
 
 class Activation(Preparable):
@@ -132,8 +156,8 @@ class Activation(Preparable):
         return *self.act.constants(), filters(self.act.alpha, 2.0), filters(self.act.alpha)
 
     def forward(self, x: Tensor) -> Tensor:
-        frequency, height, up, down = self._kept or self.constants()
-        return downsample(self.act(upsample(x, up), (frequency, height)), down)
+        out: Tensor = snake(x, *(self._kept or self.constants()))
+        return out
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._kept = None  # other weights: other constants

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from descant.nn.kernels import Operation, numbers
 from descant.nn.linear import Linear, pack, refuse_packed
 from descant.nn.prepare import Preparable
 
@@ -69,6 +70,21 @@ class Fusable(Preparable):
         return self
 
 
+def gated(x: Tensor) -> Tensor:
+    """See ``silu_mul``."""
+    gate, up = x.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+# x (..., 2 D) -> silu of its first half times its second, (..., D)
+silu_mul = Operation(
+    "silu_mul(Tensor x) -> Tensor",
+    gated,
+    lambda x: x.new_empty(*x.shape[:-1], x.shape[-1] // 2),
+    lambda device, dtype: (numbers((3, 40), device, dtype),),
+)
+
+
 class SwiGLU(Fusable):
     """down(silu(gate(x)) * up(x)) (arXiv 2002.05202)."""
 
@@ -87,9 +103,9 @@ class SwiGLU(Fusable):
 
     def inner(self, x: Tensor) -> Tensor:
         """silu(gate(x)) * up(x)."""
+        product: Tensor
         if self.fused is None:
-            gate, up = self.gate_proj(x), self.up_proj(x)
+            product = F.silu(self.gate_proj(x)) * self.up_proj(x)
         else:
-            gate, up = self.fused(x).chunk(2, dim=-1)
-        product: Tensor = F.silu(gate) * up
+            product = silu_mul(self.fused(x))
         return product

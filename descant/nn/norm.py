@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from descant.nn.kernels import Operation, numbers
+
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)  # whoever asks first: a training step may be the next
@@ -23,6 +25,20 @@ def rms_normalise(x: Tensor, eps: float) -> Tensor:
     return x * torch.addcmul(floor, size, size, value=1 / x.shape[-1]).rsqrt()
 
 
+def weighted(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """See ``rms_norm``: by torch's own kernel, which computes in float32 as well, and a product."""
+    return weight * F.rms_norm(x, x.shape[-1:], None, eps)
+
+
+# x (..., D) / rms(x) over the last axis, by float32, in x's dtype; times weight (D,) after that, as the official
+rms_norm = Operation(
+    "rms_norm(Tensor x, Tensor weight, float eps) -> Tensor",
+    weighted,
+    lambda x, *_: torch.empty_like(x),
+    lambda device, dtype: (numbers((3, 40), device, dtype), numbers((40,), device, dtype, 1), 1e-6),
+)
+
+
 class RMSNorm(nn.Module):
     """x / rms(x) * weight (arXiv 1910.07467). The statistics are float32; the result has the dtype of x."""
 
@@ -33,7 +49,6 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu":
-            normal = rms_normalise(x.float(), self.eps).to(x.dtype)
-        else:  # one kernel, which computes in float32 as well
-            normal = F.rms_norm(x, x.shape[-1:], None, self.eps)
-        return self.weight * normal  # the weight after the cast, as the official
+            return self.weight * rms_normalise(x.float(), self.eps).to(x.dtype)
+        out: Tensor = rms_norm(x, self.weight, self.eps)
+        return out

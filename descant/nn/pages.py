@@ -10,14 +10,17 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from descant.errors import BusyError
 from descant.nn.attention import causal_mask, grouped_attention, packed_kernel
-from descant.nn.cache import keys_values
+from descant.nn.cache import Cache, keys_values
+from descant.nn.kernels import Operation, numbers
 
 PADDING_PAGE = 0  # the page that nobody owns: zeros, read where a shorter session of a batch has no past
 
@@ -289,6 +292,87 @@ class PackedBatch:
         """Count the new tokens in every table: the pass is through."""
         for table, count in zip(self.tables, self.counts, strict=True):
             table.advance(count)
+
+
+@dataclass(frozen=True)
+class StaticCache:
+    """The cache of a static step: every row reads the slots of its pages, then, last, the one that it writes.
+
+    layers: the store's, (slots, 2, H, D) each; read (B * S,), write (B,) int64; mask (B, 1, 1, S): what is written.
+    """
+
+    layers: Sequence[Tensor]
+    read: Tensor
+    write: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, layers: Sequence[Tensor], pages: Tensor, lengths: Tensor, size: int) -> StaticCache:
+        """See ``attend_pages``. What is not written is read from the padding page: a page that was somebody else's may
+        hold anything, and nothing times what is no number is no number."""
+        at = torch.arange(len(pages) * size, device=pages.device)
+        slots = (pages.t().unsqueeze(-1) * size + at[:size]).flatten(1)  # (B, P * size)
+        lengths = lengths.unsqueeze(1)
+        past, write = at[:-1] < lengths, slots.gather(1, lengths)
+        read = torch.cat((slots[:, :-1] * past, write), dim=1)
+        mask = torch.cat((past, torch.ones_like(write, dtype=torch.bool)), dim=1)
+        return cls(layers, read.flatten(), write.flatten(), mask[:, None, None])
+
+    def attend(self, layer: int, q: Tensor, new: Tensor) -> Tensor:
+        """q (B, 1, Hq, D), keys and values (B, 1, 2, Hk, D) -> (B, 1, Hq * D); see ``Cache``."""
+        store = self.layers[layer]
+        store.index_copy_(0, self.write, new.flatten(0, 1).to(store.dtype))
+        seen = store.index_select(0, self.read)
+        keys, values = keys_values(seen.view(len(self.write), -1, *seen.shape[1:]))
+        return grouped_attention(q.transpose(1, 2), keys, values, self.mask, causal=False)
+
+
+@dataclass(frozen=True)
+class PagesCache:
+    """The cache of a static step that reads pages where they lie; see ``attend_pages``."""
+
+    layers: Sequence[Tensor]
+    pages: Tensor
+    lengths: Tensor
+    size: int
+
+    def attend(self, layer: int, q: Tensor, new: Tensor) -> Tensor:
+        """q (B, 1, Hq, D), keys and values (B, 1, 2, Hk, D) -> (B, 1, Hq * D); see ``Cache``."""
+        out: Tensor = attend_pages(q[:, 0], new[:, 0], self.layers[layer], self.pages, self.lengths, self.size)
+        return out[:, None]
+
+
+def static_cache(layers: Sequence[Tensor], pages: Tensor, lengths: Tensor, size: int) -> Cache:
+    """The cache of a step of fixed shapes; see ``attend_pages``."""
+    if attend_pages.fits(layers[0]):
+        return PagesCache(layers, pages, lengths, size)
+    return StaticCache.of(layers, pages, lengths, size)
+
+
+def attend_gathered(q: Tensor, new: Tensor, store: Tensor, pages: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """See ``attend_pages``."""
+    return StaticCache.of([store], pages, lengths, size).attend(0, q[:, None], new[:, None])[:, 0]
+
+
+def pages_example(device: torch.device, dtype: torch.dtype) -> tuple[Any, ...]:
+    """Three rows whose pages of four tokens lie anywhere."""
+    pages = torch.tensor([[7, 3, 9], [0, 5, 1], [0, 0, 8], [0, 0, 2], [0, 0, 6]], device=device)
+    lengths = torch.tensor([0, 7, 17], device=device)
+    q, new, store = ((3, 6, 16), (3, 2, 2, 16), (40, 2, 2, 16))
+    made = (numbers(shape, device, dtype, seed) for seed, shape in enumerate((q, new, store)))
+    return *made, pages, lengths, 4
+
+
+# Attention of one new token of each of several rows to the row's past, whose pages are read where they lie, and to
+# itself; it is written first. q (B, Hq, D), new (B, 2, Hk, D): its key and value; store (slots, 2, Hk, D); pages (P, B)
+# int64: those of each row in order, behind them any; lengths (B,) int64: tokens of each row before; size: tokens of a
+# page -> (B, Hq * D). By shares of the past and a mean of them ("flash decoding", Dao et al., 2023).
+attend_pages = Operation(
+    "attend_pages(Tensor q, Tensor new, Tensor(a!) store, Tensor pages, Tensor lengths, int size) -> Tensor",
+    attend_gathered,
+    lambda q, *_: q.new_empty(q.shape[0], q.shape[1] * q.shape[2]),
+    pages_example,
+)
 
 
 def write_tokens(store: PageStore, layer: int, slots: Tensor, new: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from descant.nn.kernels import Operation, numbers
+
 
 def inverse_frequencies(dim: int, theta: float, device: torch.device | None = None) -> Tensor:
     """theta ** (-2i / dim), (dim / 2,) float32."""
@@ -82,3 +84,23 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     first, second = x.chunk(2, dim=-1)  # in x's own dtype: the products are computed in that of cos and sin
     return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
+
+
+def turn_in_place(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """See ``turn_heads``."""
+    heads.copy_(turned(heads, cos, sin))
+
+
+def heads_example(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Three of five heads of four tokens."""
+    angles = numbers((2, 2, 1, 8), device, torch.float32, 1)
+    return (numbers((2, 2, 5, 16), device, dtype).narrow(2, 0, 3), *_cos_sin(angles))
+
+
+# heads (B, T, H, D), some of the neighbours in one tensor of heads, turned in place by cos, sin (B, T, 1, D) float32
+turn_heads = Operation(
+    "turn_heads(Tensor(a!) heads, Tensor cos, Tensor sin) -> ()",
+    turn_in_place,
+    lambda *_: None,
+    heads_example,
+)

@@ -29,7 +29,8 @@ from descant.model.thinker import Thinker
 from descant.model.vocoder import BigVGAN
 from descant.nn import linear
 from descant.nn.init import shapes_only
-from descant.nn.norm import RMSNorm, scalar
+from descant.nn.kernels import Operation
+from descant.nn.norm import RMSNorm, scalar, weighted
 from descant.nn.pages import PageStore, PageTable
 from descant.nn.prepare import prepare
 from descant.nn.rope import followed_frequencies
@@ -45,11 +46,11 @@ __all__ = ["body"]
 DATA = Path(__file__).parents[1] / "data"
 # The kernels of one step at the official shapes. Whoever needs another number of them writes it here, and says why.
 BUDGETS = {
-    ("7b", "thinker"): 572,
-    ("3b", "thinker"): 708,
-    ("7b", "talker"): 481,
+    ("7b", "thinker"): 368,
+    ("3b", "thinker"): 448,
+    ("7b", "talker"): 305,
     ("7b", "dit"): 381,
-    ("7b", "vocoder"): 1072,
+    ("7b", "vocoder"): 309,
 }
 
 
@@ -62,12 +63,22 @@ def as_graphs(monkeypatch: pytest.MonkeyPatch, make: Callable[[Run], Run] = reco
 # ------------------------------------------------------------ what is replayed is the step
 
 
+@pytest.fixture(params=["gathered", "in place"])
+def in_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Once as without kernels, and once as with them: each is one operation then, whose twin works on the CPU."""
+    if request.param == "in place":
+        monkeypatch.setattr(Operation, "fits", lambda self, x: not torch.is_grad_enabled())
+    return request.param == "in place"
+
+
 @pytest.mark.parametrize("seed", range(20))
 @torch.no_grad()
-def test_a_replayed_step_is_the_step(body: Decoder, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_a_replayed_step_is_the_step(body: Decoder, monkeypatch: pytest.MonkeyPatch, in_place: bool, seed: int) -> None:
     as_graphs(monkeypatch)
     walk(run := stepper(body, "graphs"), body, seed, 25)
     assert not run.eager_buckets
+    if in_place:  # rows alone tell the buckets of a store apart, which may have grown
+        assert all(bucket.pages == 400 for bucket in run._made)
 
 
 @torch.no_grad()
@@ -129,7 +140,7 @@ def test_outputs_are_poisoned_between_replays() -> None:
 
 @pytest.mark.parametrize("where", ["thinker", "talker"])
 @torch.inference_mode()
-def test_a_step_is_sealed(where: str) -> None:
+def test_a_step_is_sealed(where: str, in_place: bool) -> None:
     models = rig.models()
     assert models.talker is not None
     steps = DecodeSteps(models.thinker, models.talker, "off")
@@ -148,7 +159,7 @@ def test_a_step_is_sealed(where: str) -> None:
     assert crossed.sent.total() == 1 and not crossed.fetched
     buffers.run()  # what is made once and kept is there now
     weights = [*models.thinker.parameters(), *models.talker.parameters()]
-    ours = [buffers.words, buffers.offsets, buffers.seen, buffers.banned, *buffers.layers]
+    ours = [buffers.given, buffers.seen, buffers.banned, *buffers.layers]
     ours += [] if buffers.states is None else [buffers.states]
     with Sealed([*weights, *ours, *kept_constants(body)]) as sealed:
         buffers.run()
@@ -257,10 +268,10 @@ def test_the_kernels_of_a_step_are_within_their_budget(shape: str, part: str, mo
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_norm_of_one_kernel_is_the_norm(dtype: torch.dtype) -> None:
-    """On a GPU the norm is torch's own kernel; here both are compared on the CPU."""
+    """On a GPU without Triton the norm is torch's own kernel; here both are compared on the CPU."""
     norm = RMSNorm(64, 1e-6).to(dtype)
     x = (3 * torch.randn(5, 64)).to(dtype)
-    torch.testing.assert_close(norm.weight * F.rms_norm(x, (64,), None, norm.eps), norm(x))
+    torch.testing.assert_close(weighted(x, norm.weight, norm.eps), norm(x))
 
 
 @torch.no_grad()
@@ -317,7 +328,7 @@ def test_a_static_step_sends_one_copy_and_fetches_its_ids(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_after_the_warm_up_nothing_is_captured(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+def test_after_the_warm_up_nothing_is_captured(monkeypatch: pytest.MonkeyPatch, in_place: bool, seed: int) -> None:
     """A random run of any answers, drawn in any way, meets no step that was not made, and gives what it gives alone."""
     made = Made()
     monkeypatch.setattr(graphs, "STEP_COMPILERS", {"graphs": made})
@@ -326,7 +337,7 @@ def test_after_the_warm_up_nothing_is_captured(monkeypatch: pytest.MonkeyPatch, 
     engine = Engine(rig.models(), Limits(2000, 2000, sessions=4), step_mode="graphs")
     engine.worker.stages.regions.mode = "off"  # the codec's windows are captured by their own rule
     left = list(engine.warm_up())
-    assert left == list(reversed(range(len(left)))) and made.count == len(left) == 2 * 3 * 4
+    assert left == list(reversed(range(len(left)))) and made.count == len(left) == 2 * 3 * (1 if in_place else 4)
     ran = made.runs
     asked = []
     for _ in range(60):

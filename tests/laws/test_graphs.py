@@ -170,6 +170,22 @@ def test_where_nothing_can_be_made_steps_are_eager(
 
 
 @torch.no_grad()
+def test_what_another_left_in_a_page_poisons_nobody(body: Decoder, made: Made) -> None:
+    """A page that was given back may hold what is no number; who has it now has not written all of it."""
+    pages, run = store(size=4, limit=3), stepper(body)
+    sick = PageTable(pages)
+    sick.reserve(12)
+    for layer in pages.layers:
+        layer[pages.size :] = float("nan")
+    sick.free()
+    table = PageTable(pages)
+    for _ in range(6):
+        assert run([row(table, torch.ones(CFG.hidden_size))]).logits.isfinite().all()
+        table.advance(1)
+    assert made.runs > 0
+
+
+@torch.no_grad()
 def test_a_capture_that_fails_costs_its_bucket_alone(body: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     pools = []
     monkeypatch.setattr(graphs, "graph_pool", cache(lambda: pools.append(len(pools)) or pools[-1]))

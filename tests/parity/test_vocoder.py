@@ -62,9 +62,9 @@ def zero_padded(x: Tensor, taps: Tensor) -> Tensor:
 BREAKS: dict[str, tuple[object, str, object]] = {
     "no clamps before the network": (vocoder, "decibels", hard_decibels),
     "mel as it is": (vocoder, "decibels", lambda mel: mel),
-    "aliased activation": (vocoder.Activation, "forward", lambda self, x: self.act(x)),
+    "aliased activation": (vocoder.Activation, "forward", lambda self, x: vocoder.snaked(x, *self.act.constants())),
     "zeros at the edges": (vocoder, "downsample", zero_padded),
-    "linear height": (vocoder.SnakeBeta, "forward", lambda s, x, kept: x + torch.sin(x * kept[0]) ** 2),
+    "linear height": (vocoder, "snaked", lambda x, frequency, _: x + torch.sin(x * frequency) ** 2),
 }  # fmt: skip
 
 
