@@ -429,7 +429,7 @@ def test_who_speaks_into_a_headset_interrupts_and_is_answered(scene: Scene) -> N
 
 def test_a_line_that_is_begun_takes_back_what_was_being_said(scene: Scene) -> None:
     shell = shell_of(scene, StubOmni(), "hands-free")
-    scene.steps = [scene.say(speech(0.7), "t"), lambda: "x"]
+    scene.steps = [scene.say(speech(0.7)), lambda: "t", lambda: "x"]
     scene.lines = ["typed"]
     converse(shell)
     assert [len(turn) for turn in talk_of(shell).turns] == [0]
