@@ -32,6 +32,7 @@ from descant.engine.sampling import SEED_END, check_sampling
 from descant.engine.session import AnswerSettings, Request, SessionTerms
 from descant.engine.spoken_prefix import SECONDS_PER_LETTER, pace_of, spoken_prefix
 from descant.errors import OptionError, SessionError, shortened
+from descant.inputs.runs import PositionRun, runs_of
 from descant.inputs.turn import TurnFormatter
 from descant.model.codec import PreparedVoice
 from descant.tokens import PromptTokens, concatenate
@@ -189,8 +190,7 @@ class LiveSession:
             self._check_open()
             turn = self._finish_turn()
             self._new_turn()
-            order = tuple(self._history.order)
-            self._engine.arrange(self._number, Arrangement(order, (turn,), commits=True))
+            self._engine.arrange(self._number, Arrangement(tuple(self._history.order), (turn,), commits=True))
             return turn.key
 
     def insert(self, message: Message, after: int | None = None) -> int:
@@ -209,6 +209,10 @@ class LiveSession:
         with self._lock:
             self._check_open()
             self._engine.arrange(self._number, self._history.take_out(key))
+
+    def layout(self, key: int) -> list[PositionRun]:
+        """Where a message's tokens stand, counted from its first position. SessionError: it is not held any more."""
+        return runs_of(self._history.tokens([key], self._formatter))
 
     def instruct(self, instructions: str | None, tools: ToolUse | None = None) -> None:
         """Change the system turn; all that was said is read again behind it. None: the model's own, and no tools."""
@@ -349,10 +353,8 @@ class LiveSession:
         tools = () if use is None else use.tools
         system = self._formatter.system(instructions, speech=self._terms.settings.voice is not None, tools=tools)
         if len(system) >= self._terms.max_tokens:
-            raise OptionError(
-                f"instructions of {len(system)} tokens leave nothing of a context of {self._terms.max_tokens}; "
-                "shorten them"
-            )
+            most = self._terms.max_tokens
+            raise OptionError(f"instructions of {len(system)} tokens leave nothing of {most} of context; shorten them")
         return system
 
     def _finish_turn(self) -> Entry:

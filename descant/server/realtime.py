@@ -15,16 +15,25 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from descant.engine.live import LiveSession
-from descant.errors import DescantError, RequestError
+from descant.errors import DescantError, RequestError, SessionError
 from descant.server.chat import sampling_of
 from descant.server.dialects import Dialect
 from descant.server.errors import body_of_error, request_error, wrong
 from descant.server.realtime_channel import Channel, Played
 from descant.server.realtime_input import LARGE_CHARACTERS, RealtimeInput
-from descant.server.realtime_items import MAX_ITEMS, Items, TalkItem, item_record, message_of_item, without_media
+from descant.server.realtime_items import (
+    MAX_ITEMS,
+    Items,
+    TalkItem,
+    item_record,
+    layout_record,
+    message_of_item,
+    without_media,
+)
 from descant.server.realtime_responses import RealtimeResponses, voice_fixed
 from descant.server.realtime_session import RealtimeSession, event_of, new_id
 from descant.server.state import ServerState
@@ -254,8 +263,19 @@ class RealtimeTalk:
         fields = {"previous_item_id": before, "item": shown or item.record}
         await self.send("conversation.item.added", fields)
         await self.send("conversation.item.done", fields)
+        if self.config.tells_layout and item.key is not None:
+            self.start(self._tell_layout(item.id, item.key))
         if len(self.items.all) > MAX_ITEMS:
             await self._drop(self.items.all[0])
+
+    async def _tell_layout(self, name: str, key: int) -> None:
+        """conversation.item.layout, an extension: where the tokens of an item stand. Beside the answer, which need not
+        wait for it; an item that is gone by then has none."""
+        assert self.live is not None
+        with suppress(SessionError):
+            runs = await asyncio.to_thread(self.live.layout, key)
+            rate = self.state.omni.checkpoint.config.thinker.ids.position_id_per_seconds
+            await self.send("conversation.item.layout", layout_record(name, runs, rate))
 
     async def create_item(self, event: dict[str, Any]) -> None:
         """conversation.item.create."""

@@ -1,18 +1,19 @@
 """The items of a realtime conversation: as clients read them, and as messages that the model reads.
 
-{"type": "message", "role", "content": [input_text | input_audio | input_image | output_text | output_audio]}
+{"type": "message", "role", "content": [input_text | input_audio | input_image | video_url | output_text | ...]}
 {"type": "function_call", "call_id", "name", "arguments"}
 {"type": "function_call_output", "call_id", "output"}
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from descant.errors import RequestError
-from descant.server.conversation import result_of
+from descant.inputs.runs import PositionRun
+from descant.server.conversation import part_of, result_of
 from descant.server.errors import wrong
 from descant.server.media import media_of
 from descant.server.realtime_session import new_id
@@ -24,7 +25,7 @@ from descant.types import Audio, Image, Message, Part, Role, Text
 MAX_ITEMS = 512
 ROOT = "root"  # the place before all items
 ITEM_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
-MEDIA_FIELDS = frozenset({"audio", "image_url"})  # of a part: what is not kept, for the model has read it
+MEDIA_FIELDS = frozenset({"audio", "image_url", "video_url"})  # of a part: what is not kept, for the model has read it
 
 
 @dataclass(eq=False)
@@ -132,7 +133,19 @@ def item_part(part: object, coding: SoundCoding, where: str) -> Part:
         case "input_image" | "image_url":
             url = part.get("image_url")
             return Image(media_of(url.get("url") if isinstance(url, Mapping) else url, where, "image"))
+        case "video_url":
+            return part_of(part, where, video_sound=True)
     raise RequestError(400, "unsupported_part", f"{where}: parts of this type are not read here", param=where)
+
+
+def layout_record(name: str, runs: Sequence[PositionRun], rate: int) -> dict[str, Any]:
+    """Where the tokens of an item stand, counted from its first position. rate: positions of one second."""
+    told = [
+        {"type": run.kind, "count": run.count, "start": run.start}
+        | ({} if run.columns is None else {"columns": run.columns})
+        for run in runs
+    ]
+    return {"item_id": name, "positions_per_second": rate, "runs": told}
 
 
 def string_of(value: object, where: str) -> str:

@@ -20,6 +20,7 @@ from descant.server.voice_formats import SoundCoding
 
 MAX_INSTRUCTIONS = 100_000  # characters
 Modalities = list[Literal["text", "audio"]]
+LAYOUT = "item.layout"  # of ``include``: an extension
 
 
 class SessionPart(BaseModel):
@@ -126,6 +127,7 @@ class RealtimeSession(SessionPart):
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] = []
     tool_choice: str | dict[str, Any] = "auto"
     truncation: Literal["auto", "disabled"] | dict[str, Any] = "auto"
+    include: Annotated[list[str], Field(max_length=16)] | None = None
     audio: SessionAudio = SessionAudio()
     sampling: SamplingWish | None = None
 
@@ -142,6 +144,11 @@ class RealtimeSession(SessionPart):
     @property
     def detection(self) -> ServerVad | SemanticVad | None:
         return self.audio.input.turn_detection
+
+    @property
+    def tells_layout(self) -> bool:
+        """True where the client wants to be told where the tokens of its items stand."""
+        return LAYOUT in (self.include or ())
 
     @property
     def most_tokens(self) -> int | None:
