@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from descant.config import DiTConfig
 from descant.nn.fusion import Fusable
+from descant.nn.kernels import Operation, numbers
 from descant.nn.linear import Linear
 from descant.nn.rope import inverse_frequencies
 
@@ -51,15 +52,30 @@ def rotate_first_head(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([torch.addcmul(first * cos, swapped(first), sin), x[:, :, 1:]], dim=2)
 
 
-def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Rotates the interleaved pairs of x (B, T, n, d) in place."""
+def swapped(x: Tensor) -> Tensor:
+    """The two numbers of each pair of x (..., d) in each other's place: a copy."""
+    return x.view(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
+
+
+def pairs_in_place(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """See ``rotate_pairs``."""
     other = swapped(x)
     x.mul_(cos).addcmul_(other, sin)
 
 
-def swapped(x: Tensor) -> Tensor:
-    """The two numbers of each pair of x (..., d) in each other's place: a copy."""
-    return x.view(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
+def pairs_example(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The first of two heads of queries and keys, beside values."""
+    cos, sin = numbers((2, 3, 1, 8), device, dtype, 1).unbind()
+    return numbers((2, 3, 3, 2, 8), device, dtype)[:, :, :2, 0], cos, sin
+
+
+# The interleaved pairs of x (B, T, n, d), a head of each of n neighbours, rotated in place by cos, sin (T, 1, d)
+rotate_pairs = Operation(
+    "rotate_pairs(Tensor(a!) x, Tensor cos, Tensor sin) -> ()",
+    pairs_in_place,
+    lambda *_: None,
+    pairs_example,
+)
 
 
 def neighbours(x: Tensor, back: int, ahead: int) -> Tensor:

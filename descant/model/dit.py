@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from descant.config import DiTConfig
 from descant.model.block_attention import Attend, BlockAttention, Rotary, WindowLayout
 from descant.model.speaker import Ecapa
+from descant.nn.kernels import Operation, numbers
 from descant.nn.linear import GeluLinear, Linear
 from descant.nn.prepare import Preparable
 
@@ -117,7 +118,27 @@ class Modulation(nn.Module):
 
 def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """x (B, T, D) normalised, then scaled and shifted, (B or 1, 1, D) each."""
-    return torch.addcmul(shift, F.layer_norm(x, (x.shape[-1],), eps=NORM_EPS), scale)
+    out: Tensor = modulate(x, scale, shift, NORM_EPS)
+    return out
+
+
+def normed_and_moved(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """See ``modulated``."""
+    return torch.addcmul(shift, F.layer_norm(x, (x.shape[-1],), eps=eps), scale)
+
+
+def modulation_example(device: torch.device, dtype: torch.dtype) -> tuple[Tensor | float, ...]:
+    """Two sequences of three frames, each moved by its own time."""
+    rows = numbers((2, 1, 2 * 40), device, dtype, 1)
+    return numbers((2, 3, 40), device, dtype), *rows.chunk(2, dim=-1), NORM_EPS
+
+
+modulate = Operation(
+    "modulate(Tensor x, Tensor scale, Tensor shift, float eps) -> Tensor",
+    normed_and_moved,
+    lambda x, *_: torch.empty_like(x),
+    modulation_example,
+)
 
 
 class FeedForward(nn.Module):

@@ -145,7 +145,7 @@ def launch_attention(q: Tensor, new: Tensor, store: Tensor, pages: Tensor, lengt
     split = joined | {"SIZE": size, "HEADS": heads, "GROUP": queries // heads}
     split |= {"QUERIES": padded(queries // heads, MIN_DOT), "BLOCK": 32 if exact else 64}
     split |= {"PRECISION": "ieee" if exact else "tf32"}
-    first = Launch(attend_split, (rows, heads, PAST_SPLITS), args, split)
+    first = Launch(attend_split, (rows, heads, PAST_SPLITS), args, split, warps=8 if exact else 4)
     then: Args = {"parts_ptr": parts, "sums_ptr": sums, "out_ptr": out}
     return (first, Launch(attend_join, (rows * queries,), then, joined, warps=2)), out
 
@@ -172,7 +172,7 @@ def launch_norm(x: Tensor, weight: Tensor, eps: float) -> Launched:
     block = padded(width)
     args: Args = {"x_ptr": x, "weight_ptr": weight, "out_ptr": out, "eps": eps}
     sizes = {"WIDTH": width, "BLOCK": block}
-    return (Launch(norm_row, (x.numel() // width,), args, sizes, warps=min(8, max(1, block // 512))),), out
+    return (Launch(norm_row, (x.numel() // width,), args, sizes, warps=min(16, max(1, block // 256))),), out
 
 
 @triton.jit
@@ -223,6 +223,69 @@ def launch_turn(heads: Tensor, cos: Tensor, sin: Tensor) -> Launched:
     args: Args = {"heads_ptr": heads, "cos_ptr": cos, "sin_ptr": sin, "row_step": heads.stride(1)}
     sizes = {"HEADS": count, "HALF": dim // 2, "MOST": padded(count), "WIDTH": padded(dim // 2)}
     return (Launch(turn_row, (batch * new,), args, sizes),), None
+
+
+# ---------------------------------------------------------------- what stands between the products of the DiT
+
+
+@triton.jit(do_not_specialize=["times", "step"])
+def modulate_row(
+    x_ptr, scale_ptr, shift_ptr, out_ptr, eps, times, step, WIDTH: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """Program (row): layer norm, rounded, then scaled and shifted as its sequence is."""
+    row = tl.program_id(0).to(tl.int64)
+    d, moved = tl.arange(0, BLOCK), row // times * step
+    wide = d < WIDTH
+    x = tl.load(x_ptr + row * WIDTH + d, mask=wide, other=0.0).to(tl.float32)
+    x = tl.where(wide, x - tl.sum(x, 0) / WIDTH, 0.0)
+    normal = (x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + eps)).to(out_ptr.dtype.element_ty)
+    scale = tl.load(scale_ptr + moved + d, mask=wide, other=0.0).to(tl.float32)
+    shift = tl.load(shift_ptr + moved + d, mask=wide, other=0.0).to(tl.float32)
+    out = normal.to(tl.float32) * scale + shift
+    tl.store(out_ptr + row * WIDTH + d, out.to(out_ptr.dtype.element_ty), mask=wide)
+
+
+def launch_modulation(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Launched:
+    """See ``dit.modulated``."""
+    x = x.contiguous()
+    out, (batch, times, width) = torch.empty_like(x), x.shape
+    block = padded(width)
+    step = scale.stride(0) if len(scale) > 1 else 0
+    args: Args = {"x_ptr": x, "scale_ptr": scale, "shift_ptr": shift, "out_ptr": out}
+    args |= {"eps": eps, "times": times, "step": step}
+    sizes = {"WIDTH": width, "BLOCK": block}
+    return (Launch(modulate_row, (batch * times,), args, sizes, warps=min(8, max(1, block // 256))),), out
+
+
+@triton.jit(do_not_specialize=["times"])
+def rotate_row(
+    x_ptr, cos_ptr, sin_ptr, times, row_step, head_step,
+    HEADS: tl.constexpr, HALF: tl.constexpr, MOST: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """Program (frame): the numbers of each pair turned against each other, in place; see ``rotate_pairs``."""
+    row = tl.program_id(0).to(tl.int64)
+    h, d = tl.arange(0, MOST), tl.arange(0, WIDTH)
+    half = d < HALF
+    real = (h < HEADS)[:, None] & half[None, :]
+    first = x_ptr + row * row_step + h[:, None] * head_step + 2 * d[None, :]
+    a = tl.load(first, mask=real, other=0.0).to(tl.float32)
+    b = tl.load(first + 1, mask=real, other=0.0).to(tl.float32)
+    angle = row % times * 2 * HALF + 2 * d
+    cos_a = tl.load(cos_ptr + angle, mask=half, other=0.0).to(tl.float32)[None, :]
+    cos_b = tl.load(cos_ptr + angle + 1, mask=half, other=0.0).to(tl.float32)[None, :]
+    sin_a = tl.load(sin_ptr + angle, mask=half, other=0.0).to(tl.float32)[None, :]
+    sin_b = tl.load(sin_ptr + angle + 1, mask=half, other=0.0).to(tl.float32)[None, :]
+    tl.store(first, (a * cos_a + b * sin_a).to(x_ptr.dtype.element_ty), mask=real)
+    tl.store(first + 1, (b * cos_b + a * sin_b).to(x_ptr.dtype.element_ty), mask=real)
+
+
+def launch_rotation(x: Tensor, cos: Tensor, sin: Tensor) -> Launched:
+    """See ``block_attention.rotate_pairs``."""
+    batch, times, count, dim = x.shape
+    args: Args = {"x_ptr": x, "cos_ptr": cos, "sin_ptr": sin, "times": times}
+    args |= {"row_step": x.stride(1), "head_step": x.stride(2)}
+    sizes = {"HEADS": count, "HALF": dim // 2, "MOST": padded(count), "WIDTH": padded(dim // 2)}
+    return (Launch(rotate_row, (batch * times,), args, sizes, warps=1),), None
 
 
 # ---------------------------------------------------------------- the snake at twice the rate
@@ -295,5 +358,7 @@ LAUNCHES: Mapping[str, Callable[..., Launched]] = {
     "rms_norm": launch_norm,
     "silu_mul": launch_gate,
     "turn_heads": launch_turn,
+    "modulate": launch_modulation,
+    "rotate_pairs": launch_rotation,
     "snake": launch_snake,
 }

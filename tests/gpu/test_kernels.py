@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from descant.model.block_attention import rotate_pairs
+from descant.model.dit import modulate
 from descant.model.vocoder import filters, snake
 from descant.nn.fusion import silu_mul
 from descant.nn.kernels import OPERATIONS, TOLERANCES, Operation, left_out, numbers, unfit
@@ -72,6 +74,14 @@ def test_what_stands_between_products(cuda: torch.device, rows: int, dtype: torc
         check(silu_mul, numbers((rows, 1, 2 * width), cuda, dtype))
     cos, sin = numbers((2, rows, 1, 1, 128), cuda, torch.float32, 1).unbind()
     check(turn_heads, numbers((rows, 1, 32, 128), cuda, dtype), cos, sin)
+
+
+@pytest.mark.parametrize("frames", [24, 48, 144])
+def test_what_stands_between_products_of_the_dit(cuda: torch.device, frames: int) -> None:
+    scale, shift = numbers((2, 1, 1, 1024), cuda, torch.float32, 1).unbind()
+    check(modulate, numbers((2, frames, 1024), cuda, torch.float32), scale, shift, 1e-6)
+    cos, sin = numbers((2, frames, 1, 64), cuda, torch.float32, 1).unbind()
+    check(rotate_pairs, numbers((2, frames, 2, 64), cuda, torch.float32), cos, sin)
 
 
 @pytest.mark.parametrize(("channels", "times"), [(768, 290), (96, 6960), (24, 13920), (24, 13919)])

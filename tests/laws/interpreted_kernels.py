@@ -16,6 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpreterBuilder
 
+from descant.model.block_attention import rotate_pairs
+from descant.model.dit import modulate
 from descant.model.vocoder import filters, snake
 from descant.nn import programs
 from descant.nn.fusion import silu_mul
@@ -108,6 +110,23 @@ def test_turned_heads(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     cos, sin = numbers((2, batch, new, 1, dim), CPU, torch.float32, 1).unbind()
     mine, theirs = (numbers((batch, new, heads, dim), CPU, dtype) for _ in range(2))
     compare(turn_heads, [mine.narrow(2, 0, turning), cos, sin], [theirs.narrow(2, 0, turning), cos, sin])
+    torch.testing.assert_close(mine, theirs, rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype])  # the others as they were
+
+
+@pytest.mark.parametrize("dtype", HALF_AND_FULL)
+@pytest.mark.parametrize(("batch", "own", "width"), [(1, 1, 1), (2, 2, 20), (3, 1, 34)])
+def test_the_modulation(batch: int, own: int, width: int, dtype: torch.dtype) -> None:
+    rows = numbers((own, 1, 3 * width), CPU, dtype, 1)
+    _, scale, shift = rows.chunk(3, dim=-1)
+    check(modulate, 3 + 2 * numbers((batch, 4, width), CPU, dtype), scale, shift, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", HALF_AND_FULL)
+@pytest.mark.parametrize(("batch", "times", "heads", "dim"), [(1, 1, 1, 2), (2, 3, 2, 12)])
+def test_rotated_pairs(batch: int, times: int, heads: int, dim: int, dtype: torch.dtype) -> None:
+    cos, sin = numbers((2, times + 2, 1, dim), CPU, torch.float32, 1)[:, 2:].unbind()
+    mine, theirs = (numbers((batch, times, 3, heads, dim), CPU, dtype) for _ in range(2))
+    compare(rotate_pairs, [mine[:, :, :2, 0], cos, sin], [theirs[:, :, :2, 0], cos, sin])
     torch.testing.assert_close(mine, theirs, rtol=TOLERANCES[dtype], atol=TOLERANCES[dtype])  # the others as they were
 
 

@@ -49,7 +49,7 @@ BUDGETS = {
     ("7b", "thinker"): 368,
     ("3b", "thinker"): 448,
     ("7b", "talker"): 305,
-    ("7b", "dit"): 381,
+    ("7b", "dit"): 296,
     ("7b", "vocoder"): 309,
 }
 

@@ -14,8 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from descant.config import BigVGANConfig, DecoderConfig
+from descant.config import BigVGANConfig, DecoderConfig, DiTConfig
 from descant.engine.engine import Engine
+from descant.model.block_attention import rotate_pairs
+from descant.model.dit import modulate
 from descant.model.vocoder import FILTER_TAPS, snake
 from descant.nn import kernels
 from descant.nn.fusion import silu_mul
@@ -56,18 +58,31 @@ def meta(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return torch.empty(*shape, dtype=dtype, device="meta")
 
 
-def of_decoder(cfg: DecoderConfig, rows: int = 4) -> dict[Operation, tuple[Any, ...]]:
-    """What a step gives to the operations of a decoder."""
+def of_decoder(cfg: DecoderConfig, dtype: torch.dtype = torch.bfloat16) -> dict[Operation, tuple[Any, ...]]:
+    """What a step of four rows gives to the operations of a decoder."""
+    rows = 4
     queries, keys, dim = cfg.num_attention_heads, cfg.num_key_value_heads, cfg.head_dim
-    heads, words = meta(rows, 1, queries + 2 * keys, dim), torch.empty(rows, 11, dtype=torch.long, device="meta")
+    heads = meta(rows, 1, queries + 2 * keys, dim, dtype=dtype)
+    words = meta(rows, 11, dtype=torch.long)
     new = heads[:, 0, queries:].view(rows, 2, keys, dim)
-    pages = torch.empty(64, rows, dtype=torch.long, device="meta")
+    pages = meta(64, rows, dtype=torch.long)
     angles = [meta(rows, 1, 1, dim, dtype=torch.float32) for _ in range(2)]
     return {
-        attend_pages: (heads[:, 0, :queries], new, meta(1040, 2, keys, dim), pages, words[:, 10], 16),
+        attend_pages: (heads[:, 0, :queries], new, meta(1040, 2, keys, dim, dtype=dtype), pages, words[:, 10], 16),
         turn_heads: (heads[:, :, : queries + keys], *angles),
-        rms_norm: (meta(rows, 1, cfg.hidden_size), meta(cfg.hidden_size), 1e-6),
-        silu_mul: (meta(rows, 1, 2 * cfg.intermediate_size),),
+        rms_norm: (meta(rows, 1, cfg.hidden_size, dtype=dtype), meta(cfg.hidden_size, dtype=dtype), 1e-6),
+        silu_mul: (meta(rows, 1, 2 * cfg.intermediate_size, dtype=dtype),),
+    }
+
+
+def of_dit(cfg: DiTConfig, frames: int = 48) -> dict[Operation, tuple[Any, ...]]:
+    width, dim = cfg.hidden_size, cfg.head_dim
+    moved = [meta(1, 1, width, dtype=torch.float32) for _ in range(2)]
+    heads = meta(2, frames, 3, cfg.num_attention_heads, dim, dtype=torch.float32)[:, :, :2, 0]
+    angles = [meta(frames, 1, dim, dtype=torch.float32) for _ in range(2)]
+    return {
+        modulate: (meta(2, frames, width, dtype=torch.float32), *moved, 1e-6),
+        rotate_pairs: (heads, *angles),
     }
 
 
@@ -87,8 +102,10 @@ def official_operations() -> dict[str, tuple[Operation, tuple[Any, ...]]]:
     parts = {
         "7b thinker": of_decoder(seven.thinker.text),
         "7b talker": of_decoder(seven.talker.decoder),
+        "7b thinker in float32": of_decoder(seven.thinker.text, torch.float32),
         "3b thinker": of_decoder(three.thinker.text),
         "3b talker": of_decoder(three.talker.decoder),
+        "dit": of_dit(seven.token2wav.dit),
         "vocoder, widest": of_vocoder(vocoder, 0),
         "vocoder, narrowest": of_vocoder(vocoder, 5),
     }
