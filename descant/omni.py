@@ -164,9 +164,10 @@ class Omni:
         self.engine = Engine(self.models, limits, step_mode)
 
     def warm_up(self, progress: bool = False) -> None:
-        """Capture decode steps, where they are replayed as graphs, and answer once in silence, so that every kernel has
-        been there; before the first answer, and elsewhere nothing. progress: draw a bar meanwhile."""
-        steps = self.engine.warm_up()
+        """Capture decode steps and the codec's windows at this model's latency, where they are replayed as graphs, and
+        answer once in silence, so that every kernel has been there; before the first answer, and elsewhere nothing.
+        progress: draw a bar meanwhile."""
+        steps = self.engine.warm_up(self._settings({"speech": self.speaks}))
         left = next(steps, None)
         if left is None:
             return
@@ -177,7 +178,7 @@ class Omni:
         spoken = self.models.talker is not None
         for _ in self.speak("Hello.", seed=0) if spoken else self.chat("Hello.", max_tokens=4, seed=0, speech=False):
             pass
-        log.info("warmed up: %d decode steps in %.1f s", left + 1, time.perf_counter() - begin)
+        log.info("warmed up: %d steps and windows in %.1f s", left + 1, time.perf_counter() - begin)
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Take no new request, and wait until all that was asked is answered; then ``close`` cuts nobody off.

@@ -39,6 +39,7 @@ from descant.engine.messages import (
     Wake,
 )
 from descant.engine.models import Models, prefers_one_thread
+from descant.engine.regions import DueWindow, row_counts, stream_windows
 from descant.engine.session import AnswerSettings, Request
 from descant.engine.stages import NO_VOICE
 from descant.engine.worker import ENGINE_CLOSED, EngineWorker
@@ -230,13 +231,22 @@ class Engine:
             THREADS[thread] = weakref.ref(self.worker)
             weakref.finalize(self, halt, self.worker, thread)
 
-    def warm_up(self) -> Iterator[int]:
-        """Make, before the engine starts, the decode steps that answers will need; yields how many are left. Nothing
-        where steps are not replayed as graphs."""
+    def warm_up(self, settings: AnswerSettings | None = None) -> Iterator[int]:
+        """Make, before the engine starts, the decode steps that answers will need, and the codec's windows of those
+        with these settings (None: no windows); yields how many are left. Nothing where steps are not replayed as
+        graphs."""
         if self._thread is not None:
             raise RuntimeError("the engine has started: its steps belong to its thread")
-        stores = self.worker.stages.stores
-        yield from self.worker.stages.steps.warm_up(stores.thinker, stores.talker, self.limits.sessions)
+        stages, sessions = self.worker.stages, self.limits.sessions
+        rows = min(sessions, self.limits.scheduler.decode_batch)
+        windows: list[DueWindow] = []
+        if stages.regions.mode == "graphs" and settings is not None and settings.voice is not None:
+            windows = stream_windows(stages.token2wav, settings.voice, settings.decoding)
+        more = len(windows) * len(row_counts(rows))
+        for left in stages.steps.warm_up(stages.stores.thinker, stages.stores.talker, sessions):
+            yield left + more
+        if windows:
+            yield from stages.regions.warm_up(stages.token2wav, windows, rows)
 
     def check_process(self) -> None:
         """SessionError in a forked child of the process in which the engine works: its thread is not there."""

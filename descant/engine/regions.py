@@ -1,19 +1,42 @@
-"""Regions of the codec as CUDA graphs: captured by key and shapes once they have been asked for often enough."""
+"""Regions of the codec as CUDA graphs: captured at load for one setting, else once they have been asked for often
+enough."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from descant.engine.graphs import CAPTURE_AFTER, StepMode, StepRun, static_run, upward
-from descant.nn.regions import Region
+from descant.model.codec import CodecState, PreparedVoice, Token2Wav, WindowPlan
+from descant.nn.regions import EagerRegions, Region
+from descant.types import Decoding
 
 log = logging.getLogger(__name__)
 
-MOST_REGIONS = 96  # captured at once: the windows of a setting times the rows, with room; what is asked later is eager
+MOST_REGIONS = 256  # captured at once: the windows of a setting times the rows, with room; what is asked later is eager
+
+DueWindow = tuple[CodecState, WindowPlan]
+
+
+def region_key(key: Hashable, inputs: Sequence[Tensor]) -> Hashable:
+    """The key of a region with the shapes of its inputs: whatever has an equal one makes the same operations."""
+    return key, *(x.shape for x in inputs)
+
+
+class NotedRegions(EagerRegions):
+    """Regions as they are. asked: the keys of those that were run."""
+
+    def __init__(self) -> None:
+        self.asked: set[Hashable] = set()
+
+    def run(self, key: Hashable, region: Region, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        self.asked.add(region_key(key, inputs))
+        return region(*inputs)
 
 
 @dataclass(frozen=True)
@@ -37,6 +60,7 @@ class GraphRegions:
         self.eager: dict[Hashable, str] = {}
         self._made: dict[Hashable, MadeRegion] = {}
         self._asked: dict[Hashable, int] = {}
+        self._warming = False
 
     def rows(self, count: int) -> int:
         """A power of two, where there are graphs."""
@@ -46,12 +70,30 @@ class GraphRegions:
         """The region's results, which nothing later writes on."""
         if self.mode != "graphs":
             return region(*inputs)
-        key = key, *(x.shape for x in inputs)
+        key = region_key(key, inputs)
         asked = self._asked[key] = self._asked.get(key, 0) + 1
-        full = key not in self._made and len(self._made) >= MOST_REGIONS
-        if asked <= CAPTURE_AFTER or key in self.eager or full:
+        soon = asked <= CAPTURE_AFTER and not self._warming
+        unmade = key not in self._made and (soon or len(self._made) >= MOST_REGIONS)
+        if unmade or key in self.eager:
             return region(*inputs)
         return self.replay(key, region, inputs)
+
+    def warm_up(self, codec: Token2Wav, windows: Sequence[DueWindow], rows: int) -> Iterator[int]:
+        """Capture the regions of these windows for batches of up to so many, the largest first, so that smaller ones
+        find their memory; yields how many are left."""
+        work = [(count, due) for count in reversed(row_counts(rows)) for due in windows]
+        for left, (count, due) in zip(reversed(range(len(work))), work, strict=True):
+            with torch.inference_mode():
+                self.warm(codec, due, count)
+            yield left
+
+    def warm(self, codec: Token2Wav, due: DueWindow, rows: int) -> None:
+        """Capture the regions of so many windows like this one, before anybody asks for them."""
+        self._warming = True
+        try:
+            codec.step_windows([due] * rows, self)
+        finally:
+            self._warming = False
 
     def replay(self, key: Hashable, region: Region, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The region as a graph, captured when it is first asked for; one that cannot be is eager from then on."""
@@ -68,3 +110,48 @@ class GraphRegions:
         for buffer, x in zip(found.buffers, inputs, strict=True):
             buffer.copy_(x)
         return tuple(out.clone() for out in found.replay())  # the next replay writes where these are
+
+
+def row_counts(most: int) -> list[int]:
+    """The rows of batches of up to ``most``, as ``GraphRegions.rows`` fills them up."""
+    return [1 << n for n in range(upward(most).bit_length())]
+
+
+@torch.inference_mode()
+def stream_windows(codec: Token2Wav, voice: PreparedVoice, decoding: Decoding) -> list[DueWindow]:
+    """The windows of a stream of any length, one of each shape: those of a stream that goes on, until nothing changes
+    any more, and at each of them those of its ends. They are made meanwhile, as they are."""
+    noted, found = NotedRegions(), list[DueWindow]()
+    state, before = codec.start(voice, 0, decoding), None
+    while (now := shape_of(codec, state)) != before:
+        before = now
+        for some in [*ends(codec, state), going_on(codec, state)]:
+            known = len(noted.asked)
+            plan = codec.next_window(some)
+            if plan is None:
+                continue
+            [(_, moved)] = codec.step_windows([(some, plan)], noted)
+            if len(noted.asked) > known:
+                found.append((some, plan))
+        state = moved
+    return found
+
+
+def shape_of(codec: Token2Wav, state: CodecState) -> Hashable:
+    """What the shapes of a stream's windows follow from."""
+    sound = state.vocoder
+    return codec.upcoming_window(state), state.past is None, sound.mel.shape, sound.emitted - sound.start
+
+
+def going_on(codec: Token2Wav, state: CodecState) -> CodecState:
+    """The stream with the codes of its next window."""
+    return replace(state, codes=F.pad(state.codes, (0, codec.missing_codes(state))))
+
+
+def ends(codec: Token2Wav, state: CodecState) -> Iterator[CodecState]:
+    """The stream where no more codes come: with any number of blocks that is no window of one that goes on, the last
+    of them whole or not."""
+    plan, per_block = codec.upcoming_window(state), codec.codes_per_block
+    for blocks in range(plan.count + plan.ahead + 1):
+        for codes in {blocks * per_block, max(0, blocks * per_block - 1)}:
+            yield replace(state, codes=torch.zeros(codes, dtype=torch.long), finished=True)

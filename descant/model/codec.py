@@ -175,6 +175,7 @@ class Token2Wav(nn.Module):
                     last=plan.last,
                 ),
                 precision=state.decoding.precision,
+                rare=mel.shape[1] % frames != 0,
             )
             for (state, plan), (mel, _) in zip(due, solved, strict=True)
         ]

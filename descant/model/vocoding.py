@@ -43,7 +43,7 @@ class VocoderInput:
     """One stream's next mel, on its way through the vocoder.
 
     mel (M, T): final, from ``state.start`` on; mel_in_context (M, T'): the same with its right context. until: the
-    frame up to which samples can go out.
+    frame up to which samples can go out. rare: its length is that of an utterance's last block, one of many.
     """
 
     state: VocoderState
@@ -52,6 +52,7 @@ class VocoderInput:
     until: int
     early: bool
     precision: Precision = "float32"
+    rare: bool = False
 
     @property
     def has_samples(self) -> bool:
@@ -62,32 +63,35 @@ class VocoderInput:
         """The call of the vocoder: the new samples, and, when early, a frame past them for the fade."""
         state, until = self.state, self.until - self.state.start + int(self.early)
         end = min(until, self.mel_in_context.shape[1])
-        return VocoderCall(self.mel_in_context, state.emitted - state.start, end, self.precision)
+        return VocoderCall(self.mel_in_context, state.emitted - state.start, end, self.precision, self.rare)
 
 
 @dataclass(frozen=True)
 class VocoderCall:
-    """A mel (M, T), context included, and the frames of it whose samples are wanted."""
+    """A mel (M, T), context included, and the frames of it whose samples are wanted. rare: see ``VocoderInput``."""
 
     mel: Tensor
     begin: int
     end: int
     precision: Precision = "float32"
+    rare: bool = False
 
 
 def call_vocoder(vocoder: BigVGAN | Vocos, calls: Sequence[VocoderCall], regions: Regions = EAGER) -> list[Tensor]:
-    """Samples (W,) in [-1, 1] of each call, in order: one call, a region, for each length, share and precision."""
+    """Samples (W,) in [-1, 1] of each call, in order: one call, a region, for each length, share and precision. What
+    is rare is never captured: a graph for each number of codes that a block can end with would be seldom used."""
 
     def together(group: Sequence[VocoderCall]) -> Sequence[Tensor]:
         begin, end, name = group[0].begin, group[0].end, group[0].precision
-        rows = [*group, *[group[0]] * (regions.rows(len(group)) - len(group))]
+        runner = EAGER if group[0].rare else regions
+        rows = [*group, *[group[0]] * (runner.rows(len(group)) - len(group))]
 
         def region(mels: Tensor) -> tuple[Tensor]:
             wave: Tensor = vocoder(mels, begin, end)
             return (wave.clamp(-1.0, 1.0),)
 
         with precision(name):
-            (waves,) = regions.run(("vocode", begin, end, name), region, [torch.stack([call.mel for call in rows])])
+            (waves,) = runner.run(("vocode", begin, end, name), region, [torch.stack([call.mel for call in rows])])
         return waves[: len(group)].unbind()
 
     return in_groups(calls, [(call.mel.shape[1], call.begin, call.end, call.precision) for call in calls], together)
