@@ -240,6 +240,15 @@ class DrawTable:
             sampler.row = self._lend(sampler)
         return sampler.row
 
+    def mark(self, samplers: Sequence[Sampler]) -> None:
+        """Mark what these streams have kept since they drew, but for the last id, which the next draw itself marks."""
+        unmarked = [(self.row(sampler), index) for sampler in samplers for index in sampler.unmarked]
+        if unmarked:
+            rows, ids = torch.tensor(unmarked).to(self.seen.device).unbind(1)
+            self.seen.index_put_((rows, ids), torch.ones_like(rows, dtype=torch.bool))
+        for sampler in samplers:
+            sampler.unmarked.clear()
+
     def words(self, sampler: Sampler) -> list[int]:
         """The DRAW_WORDS of a stream's next draw."""
         return words_of(sampler, self.row(sampler), self.vocab_size)

@@ -41,6 +41,7 @@ CAPTURE_AFTER = 8  # eager steps of a bucket before it is captured: a short answ
 MIN_BUCKET_PAGES = 8
 WARM_UP_RUNS = 3  # runs before a capture, so that libraries have their workspaces; as torch's documentation advises
 ROW_WORDS = 2 + DRAW_WORDS  # of each row: its token, its position, and how it draws
+BEFORE_WORD = 3  # among them, of how it draws: the id that was kept last
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ class StepBuffers:
         words = rows * (ROW_WORDS + 1)
         return given[:words].view(rows, -1), given[words:].view(-1, rows)
 
-    def fill(self, rows: Sequence[StepRow], draws: DrawTable) -> None:
-        """Lay out one step in the buffers, by one copy; nothing waits for the device."""
+    def fill(self, rows: Sequence[StepRow], draws: DrawTable, drawn: Tensor | None = None) -> None:
+        """Lay out one step in the buffers, by one copy; nothing waits for the device. drawn: see ``DecodeStep``."""
         if self.copied is not None:
             self.copied.synchronize()  # the copy before this one has left; it was over long ago
         count, most = len(rows), max(len(row.table.pages) for row in rows)
@@ -124,6 +125,8 @@ class StepBuffers:
         self.given[:used].copy_(self.sent[:used], non_blocking=True)
         if self.copied is not None:
             self.copied.record()
+        if drawn is not None:
+            put_drawn(self.words, torch.cat((drawn, drawn[:1].expand(self.bucket.rows - count))))
         if self.states is not None:
             states = stacked(rows)
             self.states[:count, 0].copy_(states)
@@ -141,6 +144,14 @@ class StepBuffers:
 def words_of_row(row: StepRow, draws: DrawTable) -> list[int]:
     """The ROW_WORDS of a row."""
     return [row.token, row.position, *draws.words(row.sampler)]
+
+
+def put_drawn(words: Tensor, drawn: Tensor) -> None:
+    """Write ids (B,) into words (B, ...) as the tokens, and as those that were kept last. What is no id is read as the
+    first one: whoever keeps it finds out."""
+    ids = drawn.clamp(min=0)
+    words[:, 0].copy_(ids)
+    words[:, BEFORE_WORD].copy_(ids)
 
 
 def stacked(rows: Sequence[StepRow]) -> Tensor:
@@ -164,13 +175,15 @@ class DecodeStep:
         self._made: dict[Bucket, tuple[StepBuffers, StepRun]] = {}
         self._asked: dict[Bucket, int] = {}
 
-    def __call__(self, rows: Sequence[StepRow]) -> Stepped:
+    def __call__(self, rows: Sequence[StepRow], drawn: Tensor | None = None) -> Stepped:
         """One step. The tables do not count the new tokens yet, nor the samplers their draws: whoever keeps the result
-        does (``PageTable.advance``, ``Sampler.keep``). So a step can be made again."""
+        does (``PageTable.advance``, ``Sampler.keep``). So a step can be made again. drawn (B,): ids that another step
+        has drawn, and the host does not know; they are read in place of the rows' tokens."""
         samplers = [row.sampler for row in rows]
         extras = Extras.of(samplers, self.draws.seen.device)
+        self.draws.mark(samplers)
         if self.mode == "off":
-            return self.eager(rows, extras)
+            return self.eager(rows, extras, drawn)
         for row in rows:
             row.table.reserve(row.table.length + 1)
             self.draws.row(row.sampler)
@@ -179,8 +192,8 @@ class DecodeStep:
         self._asked[bucket] = self._asked.get(bucket, 0) + 1
         soon = self._asked[bucket] <= CAPTURE_AFTER and bucket not in self._made
         if soon or bucket in self.eager_buckets:
-            return self.eager(rows, extras)
-        return self.static(rows, extras, bucket)
+            return self.eager(rows, extras, drawn)
+        return self.static(rows, extras, bucket, drawn)
 
     def warm(self, bucket: Bucket, store: PageStore, width: int | None) -> None:
         """Make a bucket before anybody asks for it. width: of the states that are read (None: there are none)."""
@@ -194,23 +207,27 @@ class DecodeStep:
         if reason is not None:
             self._give_up(bucket, reason)
 
-    def eager(self, rows: Sequence[StepRow], extras: Extras | None) -> Stepped:
+    def eager(self, rows: Sequence[StepRow], extras: Extras | None, drawn: Tensor | None = None) -> Stepped:
         """The step in the shapes that it has."""
         words = torch.tensor([words_of_row(row, self.draws) for row in rows]).to(self.draws.seen.device)
+        if drawn is not None:
+            put_drawn(words, drawn)
         states = None if rows[0].state is None else stacked(rows)[:, None]
         past = PagedBatch([row.table for row in rows])
         outputs = self.forward(words[:, 0:1], states, words[:, 1:2].expand(3, -1, -1), past)
         needs = Needs.of([row.sampler for row in rows])
         return Stepped(outputs, draw(outputs[-1], words[:, 2:], self.draws.seen, self.draws.banned, needs, extras))
 
-    def static(self, rows: Sequence[StepRow], extras: Extras | None, bucket: Bucket) -> Stepped:
+    def static(
+        self, rows: Sequence[StepRow], extras: Extras | None, bucket: Bucket, drawn: Tensor | None = None
+    ) -> Stepped:
         """The step in its bucket. One that cannot be made is eager from then on; the others stay as they are."""
         if bucket not in self._made and (reason := self._make(bucket, rows)) is not None:
-            stepped = self.eager(rows, extras)  # raises by itself where the input is at fault
+            stepped = self.eager(rows, extras, drawn)  # raises by itself where the input is at fault
             self._give_up(bucket, reason)
             return stepped
         buffers, run = self._made[bucket]
-        buffers.fill(rows, self.draws)
+        buffers.fill(rows, self.draws, drawn)
         # copies: the next step writes where these are
         *outputs, ids = (out[: len(rows)].clone() for out in run())
         needs = Needs.of([row.sampler for row in rows])

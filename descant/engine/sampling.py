@@ -81,8 +81,9 @@ class Sampler:
 
     prompt (P,) int64: the ids that the repetition penalty counts as seen before the first draw (None: none);
     banned: ids that are never drawn; forced: the ids that it gives first, before it draws any. step: draws that were
-    kept; last: the id of the last of them. row: what it was lent of a ``DrawTable``; over: it draws no more, and what
-    it was lent may go to others. allowed: tells before each draw which ids may be drawn, (V,) bool (None: all).
+    kept; last: the id of the last of them; unmarked: those before it that its ``DrawTable`` was not told of. row: what
+    it was lent of the table; over: it draws no more, and what it was lent may go to others. allowed: tells before each
+    draw which ids may be drawn, (V,) bool (None: all).
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Sampler:
         self.forced = deque(forced)
         self.step = 0
         self.last: int | None = None
+        self.unmarked: list[int] = []
         self.row: int | None = None
         self.over = False
         self.allowed: Callable[[], Tensor | None] | None = None
@@ -132,13 +134,19 @@ class Sampler:
         counts: dict[int, int] = self._counts or {}
         return {index: how.presence_penalty + how.frequency_penalty * count for index, count in counts.items()}
 
-    def keep(self, index: int) -> None:
-        """Count a draw: its id is kept."""
-        self.step += 1
+    @property
+    def follows(self) -> bool:
+        """True if the host need not know an id for the next one to be drawn."""
+        return self._counts is None and self.allowed is None and not self.forced
+
+    def keep(self, *ids: int) -> None:
+        """Count draws, in order: their ids are kept."""
+        self.step += len(ids)
         if self._counts is not None:
-            self._counts[index] += 1
-        self.last = index
-        if self.forced:
+            self._counts.update(ids)
+        self.unmarked += ids[:-1] if self.penalised else ()
+        self.last = ids[-1]
+        for _ in ids[: len(self.forced)]:
             self.forced.popleft()
 
 

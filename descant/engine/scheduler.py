@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from descant.checks import CheckedOptions
+
+GRAPH_CODE_RUN = 8  # codes; a step of the official Talker is 1 to 2 ms, so nobody who comes waits for long
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class SchedulerConfig(CheckedOptions):
     prefill_tokens: of all prompts when nobody is speaking; prefill_tokens_speaking: when somebody is. think_batch,
     talk_batch, decode_batch: sessions of the three stages. enough_s: seconds of unplayed sound from which on a voice
     may wait while another has less. hold_codes: codes for which a complete window may wait, so that others are decoded
-    with it. messages: handled before a step, so that who says much does not stop the others.
+    with it. messages: handled before a step, so that who says much does not stop the others. code_run: codes that
+    voices sing in one step while nobody waits for another stage (None: GRAPH_CODE_RUN where steps are replayed as
+    graphs, else 1).
     """
 
     prefill_tokens: int = 512
@@ -47,6 +51,7 @@ class SchedulerConfig(CheckedOptions):
     enough_s: float = 1.0
     hold_codes: int = 4
     messages: int = 256
+    code_run: int | None = None
 
     BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {
         "prefill_tokens": (1, 2**20),
@@ -57,17 +62,25 @@ class SchedulerConfig(CheckedOptions):
         "enough_s": (0, 3600),
         "hold_codes": (0, 2**10),
         "messages": (1, 2**20),
+        "code_run": (1, 2**10),
     }
+
+
+def paced(config: SchedulerConfig, *, graphs: bool) -> SchedulerConfig:
+    """The config with what it leaves to the device; graphs: steps are replayed as graphs."""
+    return config if config.code_run else replace(config, code_run=GRAPH_CODE_RUN if graphs else 1)
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The ids that a step serves, in order of need; prefill: whose prompts, and how many tokens of each."""
+    """The ids that a step serves, in order of need; prefill: whose prompts, and how many tokens of each; codes: that
+    each of those who talk may sing."""
 
     prefill: tuple[tuple[int, int], ...]
     think: tuple[int, ...]
     talk: tuple[int, ...]
     decode: tuple[int, ...]
+    codes: int = 1
 
     def __bool__(self) -> bool:
         return bool(self.prefill or self.think or self.talk or self.decode)
@@ -79,14 +92,27 @@ def plan_step(views: Sequence[SlotView], config: SchedulerConfig) -> StepPlan:
     speaking = any(view.unplayed_s is not None for view in views)
     chunk = config.prefill_tokens_speaking if speaking else config.prefill_tokens
     talks = first(in_hurry([view for view in ordered if view.talks], config.enough_s), config.talk_batch)
-    held = held_back(ordered, talks, config.hold_codes)
+    codes = codes_at_once(views, talks, config.code_run or 1)
+    held = held_back(ordered, talks, config.hold_codes, codes)
     decodes = [view for view in ordered if view.decodes and view.id not in held]
     return StepPlan(
         shared_prefill(views, chunk),
         first((view for view in ordered if view.thinks), config.think_batch),
         talks,
         first(in_hurry(decodes, config.enough_s), config.decode_batch),
+        codes,
     )
+
+
+def codes_at_once(views: Sequence[SlotView], talks: Sequence[int], most: int) -> int:
+    """Codes, up to ``most``, that voices sing before anybody else is served: as many as the first window to be complete
+    lacks; one while somebody reads or thinks, or has a window due."""
+    if most == 1 or any(view.thinks or view.unread for view in views):
+        return 1
+    if any(view.decodes and (view.missing_codes or 0) <= 0 for view in views):
+        return 1
+    missing = (view.missing_codes for view in views if view.id in talks and view.missing_codes is not None)
+    return min((most, *missing)) if talks else 1
 
 
 def shared_prefill(views: Iterable[SlotView], tokens: int) -> tuple[tuple[int, int], ...]:
@@ -113,13 +139,13 @@ def in_hurry(ordered: Sequence[SlotView], enough_s: float) -> Iterable[SlotView]
     return short or ordered
 
 
-def held_back(ordered: Sequence[SlotView], talks: Sequence[int], hold_codes: int) -> set[int]:
+def held_back(ordered: Sequence[SlotView], talks: Sequence[int], hold_codes: int, codes: int = 1) -> set[int]:
     """Hold complete windows back so that several are decoded in one batch (four together cost half of four apart).
 
     A window is held for at most ``hold_codes`` codes, and only if another will be complete by then. Whoever is decoded
-    in one batch stays together, since all sing one code a step.
+    in one batch stays together, since all sing as many ``codes`` a step.
     """
-    missing = {v.id: v.missing_codes - (v.id in talks) for v in ordered if v.missing_codes is not None}  # after this
+    missing = {v.id: v.missing_codes - codes * (v.id in talks) for v in ordered if v.missing_codes is not None}  # after
     soon = [missing[one] for one in talks if missing.get(one, 0) > 0]
     complete = {one: codes for one, codes in missing.items() if codes <= 0}
     worth = soon and complete and min(soon) - min(complete.values()) <= hold_codes

@@ -151,9 +151,9 @@ class SpeechStream:
     """The Talker's side of an answer, and the codec's.
 
     start: the position of the speaker row. states: reply states (hidden + embedding), (E,) each, that wait to be eaten,
-    one a code. tail (2, E): the text_end state and the text_pad state. input (E,): the state that the Talker reads
-    next, with the code before it. drawn: the code that comes next, from logits (C,). decoded: codes that the codec
-    decoder was given.
+    one a code. tail (2, E): the text_end state and the text_pad state. inputs: the states (E,) that the Talker reads
+    next, each with the code before it. drawn: the codes that come next, the first from logits (C,). decoded: codes that
+    the codec decoder was given.
     """
 
     voice: PreparedVoice
@@ -165,9 +165,9 @@ class SpeechStream:
     max_codes: int
     phase: SpeechPhase = SpeechPhase.FOLLOWING
     states: deque[Tensor] = field(default_factory=deque)
-    input: Tensor | None = None
+    inputs: list[Tensor] = field(default_factory=list)
     logits: Tensor | None = None
-    drawn: int | None = None
+    drawn: list[int] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)  # without the stop code
     decoded: int = 0
     samples: int = 0  # emitted so far
@@ -182,6 +182,12 @@ class SpeechStream:
     def has_state(self) -> bool:
         """True if the Talker could eat a state now: the next of the reply, or a pad."""
         return self.singing and (bool(self.states) or self.phase is SpeechPhase.PADDING)
+
+    def codes_in_hand(self, most: int) -> int:
+        """Codes, up to ``most``, that can be sung without the host: their states are known, and so is how they are
+        drawn."""
+        states = most if self.phase is SpeechPhase.PADDING else len(self.states)
+        return min(most, states, self.max_codes - len(self.codes)) if self.sampler.follows else 1
 
     def enter(self, phase: SpeechPhase) -> None:
         """The one transition function: phases only go on. Without more codes, no state is eaten any more."""
@@ -212,7 +218,7 @@ class SpeechStream:
     def release(self) -> None:
         """Forget what only more codes would need."""
         self.states.clear()
-        self.input = self.logits = None
+        self.inputs, self.logits = [], None
         self.sampler.over = True
 
 

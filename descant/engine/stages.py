@@ -2,8 +2,9 @@
 
 Text never waits for sound, nor sound for the whole text: a step is one token, at most one code (the Talker eats exactly
 one reply state a code, and waits when the Thinker is behind) and at most one codec window. When the text is complete
-the Talker runs on by itself. A session that fails leaves alone: what several share is a forward pass, and a pass that
-fails is tried again with each of them by itself. Nothing of a session moves before the pass that it shares is through.
+the Talker runs on by itself, and may sing several codes a step. A session that fails leaves alone: what several share
+is a forward pass, and a pass that fails is tried again with each of them by itself. Nothing of a session moves before
+the pass that it shares is through.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from torch import Tensor
 
 from descant.config import TalkerConfig
 from descant.engine.boundary import each, together
-from descant.engine.chances import Noted, note_chances, token_chance
+from descant.engine.chances import token_chance
 from descant.engine.context import Context
 from descant.engine.emit import Wave, emit_audio, emit_written, end_text
+from descant.engine.following import follow
 from descant.engine.grammar import Constraint
 from descant.engine.graphs import DecodeSteps, StepMode, StepRow
+from descant.engine.keeping import Draw, check_id, keep_chunk, keep_draw, keep_scores, keep_state, noted_draws
 from descant.engine.models import Models, Stores
 from descant.engine.prefill import Chunk, encode_media, next_chunk, read_chunks, read_replies
 from descant.engine.regions import GraphRegions
@@ -37,13 +40,12 @@ from descant.engine.session import (
     split_seed,
 )
 from descant.engine.writing import Writing, begun_call
-from descant.errors import OptionError, SessionError
+from descant.errors import OptionError
 from descant.inputs.tokenizer import TOOL_CALL
 from descant.model.codec import CodecState, Token2Wav
 from descant.model.talker import Talker, speaker_row, tail_rows
 from descant.nn.pages import PageTable
 
-Draw = tuple[int, Noted | None]  # an id, and its note
 NOBODY = reciting(())  # draws where nothing is to be drawn
 NO_VOICE = "this model has no voice: it comes without a Talker; ask with speech=False"
 
@@ -251,41 +253,49 @@ class Stages:
 
     # ------------------------------------------------------------ talk
 
-    def talk(self, sessions: Sequence[Session]) -> None:
-        """Sing one code in every session that has a state for it."""
+    def talk(self, sessions: Sequence[Session], codes: int = 1) -> None:
+        """Sing a code in every session that has a state for it; up to so many, where all of them have the states: the
+        Talker reads the codes that it has drawn, and the host waits for them once."""
         answering = (Phase.THINKING, Phase.SPEAKING)
         streams = {s: s.speech for s in sessions if s.phase in answering and s.speech is not None and s.speech.singing}
-        ready = each(streams, lambda session: self.lay_input(streams[session]))
-        fed = [session for session in ready if streams[session].input is not None]
+        run = min((speech.codes_in_hand(codes) for speech in streams.values() if speech.has_state), default=1)
+        ready = each(streams, lambda session: self.lay_input(streams[session], run))
+        fed = [session for session in ready if streams[session].inputs]
         sung = together(fed, lambda group: self.sing([streams[session] for session in group]), keep_scores)
         each(sung, lambda session: self.choose_code(streams[session]))
 
-    def lay_input(self, speech: SpeechStream) -> None:
-        """Lay out the state that the Talker eats to sing the next code. Nothing when the Thinker is behind: feeding the
+    def lay_input(self, speech: SpeechStream, count: int) -> None:
+        """Lay out the states that the Talker eats to sing the next codes. None when the Thinker is behind: feeding the
         pad state now would change the answer."""
-        speech.input = speech.next_state()
+        states = (speech.next_state() for _ in range(count))
+        speech.inputs = [state for state in states if state is not None]
 
-    def sing(self, streams: Sequence[SpeechStream]) -> list[tuple[Tensor, int]]:
-        """One step of the Talker over the codes that were sung last and the states that were laid out -> logits (C,) of
-        each stream, and the code that they draw."""
+    def sing(self, streams: Sequence[SpeechStream]) -> list[tuple[Tensor, list[int]]]:
+        """One step of the Talker for each state that was laid out (as many for each stream), the first over the codes
+        that were sung last -> the logits (C,) that draw the first code of each stream, and the codes."""
         start = self.talker.cfg.codec_start_id
         rows = [
-            StepRow(s.kv, s.codes[-1] if s.codes else start, s.start + 1 + len(s.codes), s.sampler, s.input)
+            StepRow(s.kv, s.codes[-1] if s.codes else start, s.start + 1 + len(s.codes), s.sampler, s.inputs[0])
             for s in streams
         ]
-        made = self.steps.talker(rows)
-        return list(zip(made.logits, made.ids.tolist(), strict=True))
+        made = follow(self.steps.talker, rows, list(zip(*(s.inputs[1:] for s in streams), strict=True)))
+        drawn = torch.stack([step.ids for step in made], dim=1)
+        return list(zip(made[0].logits, drawn.tolist(), strict=True))
 
     def choose_code(self, speech: SpeechStream) -> None:
-        """Keep the code that was drawn, or end the codes."""
-        chosen = check_id(speech.drawn)
-        speech.drawn = speech.logits = None
-        if chosen not in self.models.stop_codes:
-            speech.codes.append(chosen)
-            if len(speech.codes) < speech.max_codes:
-                return
-            speech.cut = True
-        speech.enter(SpeechPhase.FLUSHING)
+        """Keep the codes that were drawn, and end them where it is time; what was sung behind that leaves no trace."""
+        drawn = speech.drawn
+        ends = (n for n, code in enumerate(drawn, 1) if code in self.models.stop_codes or code == BROKEN_ID)
+        chosen = drawn[: next(ends, len(drawn))]
+        speech.drawn, speech.logits = [], None
+        speech.kv.advance(len(chosen))
+        if len(chosen) < len(drawn):
+            speech.kv.truncate(speech.kv.length)
+        speech.sampler.keep(*chosen)
+        speech.codes += [code for code in chosen if check_id(code) not in self.models.stop_codes]
+        speech.cut = len(speech.codes) == speech.max_codes
+        if speech.cut or chosen[-1] in self.models.stop_codes:
+            speech.enter(SpeechPhase.FLUSHING)
 
     # ------------------------------------------------------------ decode
 
@@ -343,55 +353,3 @@ class Stages:
 def code_prompt(cfg: TalkerConfig) -> Tensor:
     """The ids that the Talker's repetition penalty takes for its prompt, (3,): mask (once a token), pad and start."""
     return torch.tensor([cfg.codec_mask_id, cfg.codec_pad_id, cfg.codec_start_id])
-
-
-def keep_chunk(session: Session, chunk: Chunk, logits: Tensor | None) -> None:
-    """Count the tokens that were read; logits (V,) behind the last one of the prompt begin the answer."""
-    chunk.keep()
-    if session.phase is Phase.PREFILL:
-        session.prefilled += len(chunk)
-    if logits is not None:
-        session.text.logits = logits
-        session.enter(Phase.THINKING)
-
-
-def noted_draws(texts: Sequence[TextStream], ids: Tensor, logits: Tensor) -> list[Draw]:
-    """The draws ids (B,) from logits (B, V), with the notes that some want; here the host waits for them."""
-    return list(zip(ids.tolist(), note_chances(logits, ids, [text.logprobs for text in texts]), strict=True))
-
-
-def keep_draw(session: Session, drawn: Draw) -> None:
-    """Keep the id that is written next."""
-    session.text.drawn, session.text.noted = drawn
-    session.text.sampler.keep(drawn[0])
-
-
-def keep_state(session: Session, made: tuple[Tensor, Tensor, Draw]) -> None:
-    """Keep the state of the token that was read back, which is queued for the Talker, and the id that comes next."""
-    state, session.text.logits, drawn = made
-    session.text.unread = False
-    session.text.kv.advance(1)
-    if session.reply_states is not None:
-        session.reply_states.append(state)
-    if session.speech is not None and session.speech.singing:
-        session.speech.states.extend(session.text.writing.heard(state))
-    if session.phase is Phase.THINKING:
-        keep_draw(session, drawn)
-
-
-def keep_scores(session: Session, made: tuple[Tensor, int]) -> None:
-    """Keep the code that comes next, and the logits that drew it."""
-    speech = session.speech
-    assert speech is not None
-    speech.kv.advance(1)
-    speech.input = None
-    speech.logits, speech.drawn = made
-    speech.sampler.keep(made[1])
-
-
-def check_id(drawn: int | None) -> int:
-    """The id that was drawn. SessionError where the logits were not numbers."""
-    assert drawn is not None
-    if drawn == BROKEN_ID:
-        raise SessionError("the model's scores are not numbers: the input, or the weights, are broken")
-    return drawn

@@ -17,7 +17,7 @@ from torch import Tensor
 from descant.engine.limits import most_tokens
 from descant.engine.models import Models, Stores, new_stores
 from descant.engine.prefill import encode
-from descant.engine.session import Phase, Request, Session, SpeechStream, TextStream
+from descant.engine.session import Phase, Request, Session, SpeechStream
 from descant.engine.stages import Stages
 from descant.model.codec import Token2Wav
 from descant.types import Decoding
@@ -35,11 +35,12 @@ class NotedStages(Stages):
         self.codes = Notes()
 
     def choose_token(self, session: Session) -> None:
-        self.texts.add(session.text)
+        self.texts.add(session.text.logits, session.text.drawn)
         super().choose_token(session)
 
     def choose_code(self, speech: SpeechStream) -> None:
-        self.codes.add(speech)
+        [drawn] = speech.drawn
+        self.codes.add(speech.logits, drawn)
         super().choose_code(speech)
 
 
@@ -50,11 +51,11 @@ class Notes:
         self._logits: list[Tensor] = []
         self._ids: list[int] = []
 
-    def add(self, stream: TextStream | SpeechStream) -> None:
+    def add(self, logits: Tensor | None, drawn: int | None) -> None:
         """The raw logits (V,) of a step, and what was drawn."""
-        assert stream.logits is not None and stream.drawn is not None
-        self._logits.append(stream.logits.float().cpu().clone())
-        self._ids.append(stream.drawn)
+        assert logits is not None and drawn is not None
+        self._logits.append(logits.float().cpu().clone())
+        self._ids.append(drawn)
 
     def logits(self) -> Tensor:
         """All logits, (steps, V)."""

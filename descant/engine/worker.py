@@ -38,7 +38,7 @@ from descant.engine.messages import (
     WorkerMessage,
 )
 from descant.engine.models import Models, new_stores
-from descant.engine.scheduler import StepPlan, plan_step
+from descant.engine.scheduler import StepPlan, paced, plan_step
 from descant.engine.session import Phase, Session, finished_event
 from descant.engine.slot import PendingRequest, Slot, SlotTable
 from descant.engine.stages import Stages
@@ -63,6 +63,7 @@ class EngineWorker:
     def __init__(self, models: Models, limits: Limits, step_mode: StepMode | None = None):
         self.limits = limits
         self.stages = Stages(models, new_stores(models, *limits.store_sizes), step_mode, limits.sessions)
+        self.pace = paced(limits.scheduler, graphs=self.stages.steps.mode == "graphs")
         self.slots = SlotTable(limits, self.stages.stores)
         self.pending: dict[int, PendingRequest] = {}  # by the answer's number, in the order of asking
         self.mail: dict[int, SessionMail] = {}  # by the live session's number
@@ -124,7 +125,7 @@ class EngineWorker:
         self._admit()
         now = time.perf_counter()
         views = [slot.view(self.stages, now) for slot in list(self.slots.values()) if not self._parked(slot, now)]
-        plan = plan_step(views, self.limits.scheduler)
+        plan = plan_step(views, self.pace)
         self._serve(plan)
         for slot in list(self.slots.values()):
             self._deliver(slot)
@@ -339,11 +340,10 @@ class EngineWorker:
         return True
 
     def _serve(self, plan: StepPlan) -> None:
-        tokens = [count for _, count in plan.prefill]
-        numbers = [number for number, _ in plan.prefill]
-        self._timed("read", numbers, lambda chosen: self._read(dict(zip(chosen, tokens, strict=True))))
+        dealt = dict(plan.prefill)
+        self._timed("read", tuple(dealt), lambda chosen: self._read(dict(zip(chosen, dealt.values(), strict=True))))
         self._timed("think", plan.think, self.stages.think)
-        self._timed("talk", plan.talk, self.stages.talk)
+        self._timed("talk", plan.talk, partial(self.stages.talk, codes=plan.codes))
         self._timed("decode", plan.decode, self.stages.decode)
 
     def _timed(self, stage: str, numbers: Sequence[int], act: Callable[[Sequence[Session]], object]) -> None:

@@ -120,7 +120,7 @@ class SealedRegions(EagerRegions):
 def test_a_window_is_sealed(net: Token2Wav) -> None:
     kept = [x for part in net.modules() for x in vars(part).get("_kept") or ()]
     sealed = SealedRegions([*net.parameters(), *net.buffers(), *kept])
-    sung(net, [30, 17], DIALS["balanced"], sealed)  # type: ignore[arg-type]
+    sung(net, [30, 17], DIALS["balanced"], sealed)
     assert sealed.found == []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from descant.engine import keeping
 from descant.engine import stages as stages_module
 from descant.engine.draws import DrawTable
 from descant.engine.session import Session
@@ -35,21 +36,23 @@ PLACES: dict[str, tuple[Any, str]] = {
     "feed": (Stages, "feed"),
     "keep_state": (stages_module, "keep_state"),
     "keep_scores": (stages_module, "keep_scores"),
-    "keep_draw": (stages_module, "keep_draw"),
+    "keep_draw": (keeping, "keep_draw"),
     "keep_sound": (Stages, "keep_sound"),
     "codec": (Token2Wav, "step"),
     "emit": (stages_module, "emit_audio"),
 }
 
+OF_A_RUN = ("lay_input", "sing", "keep_scores", "choose_code")  # where several codes are sung for one decision
 
-def run(stages: Stages, sessions: Sequence[Session]) -> list[list[Event]]:
-    """Steps of all sessions together until all have ended; the events of each."""
+
+def run(stages: Stages, sessions: Sequence[Session], codes: int = 1) -> list[list[Event]]:
+    """Steps of all sessions together until all have ended, of at most so many codes; the events of each."""
     events: list[list[Event]] = [[] for _ in sessions]
     for _ in range(STEPS):
         stages.read({s: s.context.unread for s in sessions if s.phase.value == "prefill"})
         alive = [session for session in sessions if not session.ended]
         stages.think(alive)
-        stages.talk(alive)
+        stages.talk(alive, codes)
         stages.decode([session for session in alive if not session.ended])
         for session, taken in zip(sessions, events, strict=True):
             session.finish_if_done()
@@ -79,8 +82,10 @@ def concerns(victim: Session, arguments: tuple[Any, ...]) -> bool:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("place", PLACES)
-def test_a_fault_harms_its_session_alone(place: str, when: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("place", "codes"), [*((p, 1) for p in PLACES), *((p, 4) for p in OF_A_RUN)])
+def test_a_fault_harms_its_session_alone(
+    place: str, codes: int, when: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stages = stages_for(MODELS)
     wanted = [heard(events) for events in run(stages, opened(stages, size))]
     stages = stages_for(MODELS)
@@ -105,7 +110,7 @@ def test_a_fault_harms_its_session_alone(place: str, when: str, size: int, monke
         return result
 
     monkeypatch.setattr(home, name, faulty)
-    events = run(stages, sessions)
+    events = run(stages, sessions, codes)
     for session, got, want in zip(sessions, events, wanted, strict=True):
         if session is not victim:
             assert session.error is None
