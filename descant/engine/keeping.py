@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
+import torch
 from torch import Tensor
 
 from descant.engine.chances import Noted, note_chances
@@ -36,9 +38,10 @@ def keep_draw(session: Session, drawn: Draw) -> None:
     session.text.sampler.keep(drawn[0])
 
 
-def keep_state(session: Session, made: tuple[Tensor, Tensor, Draw]) -> None:
-    """Keep the state of the token that was read back, which is queued for the Talker, and the id that comes next."""
-    state, session.text.logits, drawn = made
+def keep_state(session: Session, made: tuple[Tensor, Tensor, Tensor, Noted | None]) -> None:
+    """Keep the state of the token that was read back, which is queued for the Talker, and the id (1,) that comes next,
+    still on the device."""
+    state, session.text.logits, late, noted = made
     session.text.unread = False
     session.text.kv.advance(1)
     if session.reply_states is not None:
@@ -46,15 +49,31 @@ def keep_state(session: Session, made: tuple[Tensor, Tensor, Draw]) -> None:
     if session.speech is not None and session.speech.singing:
         session.speech.states.extend(session.text.writing.heard(state))
     if session.phase is Phase.THINKING:
-        keep_draw(session, drawn)
+        session.text.late, session.text.noted = late, noted
 
 
-def keep_scores(session: Session, made: tuple[Tensor, list[int]]) -> None:
-    """Keep the codes that come next, and the logits that drew the first of them."""
+def keep_scores(session: Session, made: tuple[Tensor, Tensor]) -> None:
+    """Keep the codes (K,) that come next, still on the device, and the logits that drew the first of them."""
     speech = session.speech
     assert speech is not None
     speech.inputs = []
-    speech.logits, speech.drawn = made
+    speech.logits, speech.late = made
+
+
+def drawn_ids(sessions: Sequence[Session]) -> list[list[list[int]]]:
+    """The ids of ``Session.late``, in one copy of all; here the host waits for the device."""
+    ids = iter(torch.cat([part for session in sessions for part in session.late]).tolist())
+    return [[list(islice(ids, len(part))) for part in session.late] for session in sessions]
+
+
+def keep_drawn(session: Session, ids: Sequence[list[int]]) -> None:
+    """Keep the ids that were drawn, now that they are known."""
+    text, speech, parts = session.text, session.speech, iter(ids)
+    if text.late is not None:
+        text.late = None
+        keep_draw(session, (next(parts)[0], text.noted))
+    if speech is not None and speech.late is not None:
+        speech.late, speech.drawn = None, next(parts)
 
 
 def check_id(drawn: int | None) -> int:

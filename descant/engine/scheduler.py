@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from descant.checks import CheckedOptions
-
-GRAPH_CODE_RUN = 8  # codes; a step of the official Talker is 1 to 2 ms, so nobody who comes waits for long
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,7 @@ class SchedulerConfig(CheckedOptions):
     talk_batch, decode_batch: sessions of the three stages. enough_s: seconds of unplayed sound from which on a voice
     may wait while another has less. hold_codes: codes for which a complete window may wait, so that others are decoded
     with it. messages: handled before a step, so that who says much does not stop the others. code_run: codes that
-    voices sing in one step while nobody waits for another stage (None: GRAPH_CODE_RUN where steps are replayed as
-    graphs, else 1).
+    voices sing in one step while nobody waits for another stage.
     """
 
     prefill_tokens: int = 512
@@ -51,7 +48,7 @@ class SchedulerConfig(CheckedOptions):
     enough_s: float = 1.0
     hold_codes: int = 4
     messages: int = 256
-    code_run: int | None = None
+    code_run: int = 1
 
     BOUNDS: ClassVar[Mapping[str, tuple[float, float]]] = {
         "prefill_tokens": (1, 2**20),
@@ -64,11 +61,6 @@ class SchedulerConfig(CheckedOptions):
         "messages": (1, 2**20),
         "code_run": (1, 2**10),
     }
-
-
-def paced(config: SchedulerConfig, *, graphs: bool) -> SchedulerConfig:
-    """The config with what it leaves to the device; graphs: steps are replayed as graphs."""
-    return config if config.code_run else replace(config, code_run=GRAPH_CODE_RUN if graphs else 1)
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ def plan_step(views: Sequence[SlotView], config: SchedulerConfig) -> StepPlan:
     speaking = any(view.unplayed_s is not None for view in views)
     chunk = config.prefill_tokens_speaking if speaking else config.prefill_tokens
     talks = first(in_hurry([view for view in ordered if view.talks], config.enough_s), config.talk_batch)
-    codes = codes_at_once(views, talks, config.code_run or 1)
+    codes = codes_at_once(views, talks, config.code_run)
     held = held_back(ordered, talks, config.hold_codes, codes)
     decodes = [view for view in ordered if view.decodes and view.id not in held]
     return StepPlan(

@@ -126,7 +126,8 @@ class Request:
 @dataclass(eq=False)
 class TextStream:
     """The Thinker's side of an answer. start: the position of the first token; drawn: the id that comes next (None: it
-    is still to be drawn), from logits (V,); unread: the last id is still to be read back."""
+    is still to be drawn), from logits (V,); late (1,): the same, where it is drawn and the host does not know it yet;
+    unread: the last id is still to be read back."""
 
     sampler: Sampler
     writing: Writing
@@ -135,6 +136,7 @@ class TextStream:
     max_tokens: int
     logits: Tensor | None = None
     drawn: int | None = None
+    late: Tensor | None = None
     unread: bool = False
     ids: list[int] = field(default_factory=list)  # without the stop id
     pieces: list[str] = field(default_factory=list)
@@ -152,8 +154,8 @@ class SpeechStream:
 
     start: the position of the speaker row. states: reply states (hidden + embedding), (E,) each, that wait to be eaten,
     one a code. tail (2, E): the text_end state and the text_pad state. inputs: the states (E,) that the Talker reads
-    next, each with the code before it. drawn: the codes that come next, the first from logits (C,). decoded: codes that
-    the codec decoder was given.
+    next, each with the code before it. drawn: the codes that come next, the first from logits (C,); late (K,): the
+    same, where the host does not know them yet. decoded: codes that the codec decoder was given.
     """
 
     voice: PreparedVoice
@@ -168,6 +170,7 @@ class SpeechStream:
     inputs: list[Tensor] = field(default_factory=list)
     logits: Tensor | None = None
     drawn: list[int] = field(default_factory=list)
+    late: Tensor | None = None
     codes: list[int] = field(default_factory=list)  # without the stop code
     decoded: int = 0
     samples: int = 0  # emitted so far
@@ -218,7 +221,7 @@ class SpeechStream:
     def release(self) -> None:
         """Forget what only more codes would need."""
         self.states.clear()
-        self.inputs, self.logits = [], None
+        self.inputs, self.logits, self.late = [], None, None
         self.sampler.over = True
 
 
@@ -252,6 +255,12 @@ class Session:
         return self.phase in END_PHASES
 
     @property
+    def late(self) -> list[Tensor]:
+        """The ids, (K,) each, that were drawn for the text and for the speech, and that the host does not know yet."""
+        streams = (self.text, self.speech)
+        return [stream.late for stream in streams if stream is not None and stream.late is not None]
+
+    @property
     def sounding(self) -> SpeechStream | None:
         """The speech whose sound is not all out yet."""
         over = self.ended or self.speech is None or self.speech.phase is SpeechPhase.DONE
@@ -267,7 +276,7 @@ class Session:
             raise RuntimeError(f"a session in phase {self.phase.value} cannot enter {phase.value}")
         self.phase = phase
         if phase in END_PHASES:
-            self.text.logits = None
+            self.text.logits = self.text.late = None
             self.text.sampler.over = True
             if self.reply_states is None:
                 self.context.free()

@@ -95,6 +95,22 @@ class Slot:
             unplayed_s=self.unplayed_s(now),
         )
 
+    def parked_s(self, now: float, most: int) -> float | None:
+        """Seconds since which more than ``most`` events wait for the reader. None: it takes them."""
+        reader = self.reader
+        if reader is None or reader.events.qsize() <= most:
+            self.parked = None
+            return None
+        self.parked = now if self.parked is None else self.parked
+        return now - self.parked
+
+    def tell(self) -> None:
+        """Give the reader, if there still is one, all events that are new."""
+        reader = self.reader
+        if reader is not None and not reader.cancelled.is_set():
+            for event in self.session.drain_events():
+                self.hand(event)
+
     def hand(self, event: Event) -> None:
         """Give an event to the reader, and keep the listener's clock: when sound began, and how often none was left."""
         if (reader := self.reader) is not None:

@@ -18,13 +18,23 @@ from torch import Tensor
 
 from descant.config import TalkerConfig
 from descant.engine.boundary import each, together
-from descant.engine.chances import token_chance
+from descant.engine.chances import Noted, note_chances, token_chance
 from descant.engine.context import Context
 from descant.engine.emit import Wave, emit_audio, emit_written, end_text
 from descant.engine.following import follow
 from descant.engine.grammar import Constraint
 from descant.engine.graphs import DecodeSteps, StepMode, StepRow
-from descant.engine.keeping import Draw, check_id, keep_chunk, keep_draw, keep_scores, keep_state, noted_draws
+from descant.engine.keeping import (
+    Draw,
+    check_id,
+    drawn_ids,
+    keep_chunk,
+    keep_draw,
+    keep_drawn,
+    keep_scores,
+    keep_state,
+    noted_draws,
+)
 from descant.engine.models import Models, Stores
 from descant.engine.prefill import Chunk, encode_media, next_chunk, read_chunks, read_replies
 from descant.engine.regions import GraphRegions
@@ -192,11 +202,12 @@ class Stages:
 
     def think(self, sessions: Sequence[Session]) -> None:
         """Write one token in every session that thinks, and read it back: its state is what the Talker eats, and its
-        scores draw the next token. The host waits for the ids once, for all.
+        scores draw the next token. Nothing waits for the ids; see ``settle``.
 
         The stop token is never read back and has no state. The last token before the length limit is read back all the
         same when there is speech: its word must be spoken.
         """
+        self.settle(sessions)
         thinking = [session for session in sessions if session.phase is Phase.THINKING]
         together([session for session in thinking if session.text.drawn is None], self.draw_first, keep_draw)
         alive = each([session for session in thinking if not session.ended], self.choose_token)
@@ -239,30 +250,31 @@ class Stages:
         if over:
             end_text(session, "stop" if complete else "length")
 
-    def read_back(self, sessions: Sequence[Session]) -> list[tuple[Tensor, Tensor, Draw]]:
+    def read_back(self, sessions: Sequence[Session]) -> list[tuple[Tensor, Tensor, Tensor, Noted | None]]:
         """Feed the Thinker the token that each session has just written -> its state (D,) (hidden + embedding), which
-        is what the Talker eats, the logits (V,) behind it, and what they draw: nothing that counts, if the text is
-        over."""
+        is what the Talker eats, the logits (V,) behind it, the id (1,) that they draw, and its note: nothing that
+        counts, if the text is over."""
         texts = [session.text for session in sessions]
         rows = []
         for session, text in zip(sessions, texts, strict=True):
             sampler = text.sampler if session.phase is Phase.THINKING else NOBODY
             rows.append(StepRow(text.kv, text.ids[-1], text.start + len(text.ids) - 1, sampler))
         made = self.steps.thinker(rows)
-        return list(zip(made.outputs[0], made.logits, noted_draws(texts, made.ids, made.logits), strict=True))
+        notes = note_chances(made.logits, made.ids, [text.logprobs for text in texts])
+        return list(zip(made.outputs[0], made.logits, made.ids[:, None], notes, strict=True))
 
     # ------------------------------------------------------------ talk
 
     def talk(self, sessions: Sequence[Session], codes: int = 1) -> None:
         """Sing a code in every session that has a state for it; up to so many, where all of them have the states: the
-        Talker reads the codes that it has drawn, and the host waits for them once."""
+        Talker reads the codes that it has drawn. Nothing waits for them; see ``settle``."""
+        self.settle([session for session in sessions if session.speech is not None and session.speech.late is not None])
         answering = (Phase.THINKING, Phase.SPEAKING)
         streams = {s: s.speech for s in sessions if s.phase in answering and s.speech is not None and s.speech.singing}
         run = min((speech.codes_in_hand(codes) for speech in streams.values() if speech.has_state), default=1)
         ready = each(streams, lambda session: self.lay_input(streams[session], run))
         fed = [session for session in ready if streams[session].inputs]
-        sung = together(fed, lambda group: self.sing([streams[session] for session in group]), keep_scores)
-        each(sung, lambda session: self.choose_code(streams[session]))
+        together(fed, lambda group: self.sing([streams[session] for session in group]), keep_scores)
 
     def lay_input(self, speech: SpeechStream, count: int) -> None:
         """Lay out the states that the Talker eats to sing the next codes. None when the Thinker is behind: feeding the
@@ -270,17 +282,24 @@ class Stages:
         states = (speech.next_state() for _ in range(count))
         speech.inputs = [state for state in states if state is not None]
 
-    def sing(self, streams: Sequence[SpeechStream]) -> list[tuple[Tensor, list[int]]]:
+    def sing(self, streams: Sequence[SpeechStream]) -> list[tuple[Tensor, Tensor]]:
         """One step of the Talker for each state that was laid out (as many for each stream), the first over the codes
-        that were sung last -> the logits (C,) that draw the first code of each stream, and the codes."""
+        that were sung last -> the logits (C,) that draw the first code of each stream, and the codes (K,)."""
         start = self.talker.cfg.codec_start_id
         rows = [
             StepRow(s.kv, s.codes[-1] if s.codes else start, s.start + 1 + len(s.codes), s.sampler, s.inputs[0])
             for s in streams
         ]
         made = follow(self.steps.talker, rows, list(zip(*(s.inputs[1:] for s in streams), strict=True)))
-        drawn = torch.stack([step.ids for step in made], dim=1)
-        return list(zip(made[0].logits, drawn.tolist(), strict=True))
+        return list(zip(made[0].logits, torch.stack([step.ids for step in made], dim=1), strict=True))
+
+    def settle(self, sessions: Sequence[Session]) -> None:
+        """Learn what was drawn for these sessions. A step does so when both decoders are at work: the host waits once,
+        and what it had to tell is told by then. A stage that needs what is not known yet asks for it by itself."""
+        late = [session for session in sessions if session.late]
+        together(late, drawn_ids, keep_drawn)
+        sung = {s: s.speech for s in late if not s.ended and s.speech is not None and s.speech.drawn}
+        each(sung, lambda session: self.choose_code(sung[session]))
 
     def choose_code(self, speech: SpeechStream) -> None:
         """Keep the codes that were drawn, and end them where it is time; what was sung behind that leaves no trace."""
@@ -301,6 +320,7 @@ class Stages:
 
     def decode(self, sessions: Sequence[Session]) -> None:
         """Feed the codes that are new; make one window of sound in every session that has one ready."""
+        self.settle(sessions)
         streams = {session: speech for session in sessions if (speech := session.sounding) is not None}
         fed = each(streams, lambda session: self.feed(streams[session]))
         due = [session for session in fed if self.token2wav.due(streams[session].codec)]

@@ -1,6 +1,6 @@
 """The engine's worker: slots, the queue, and the step. One thread, and no locks: others post messages.
 
-step = receive -> admit -> plan -> read -> think -> talk -> decode -> deliver
+step = receive -> admit -> plan -> read -> think -> talk -> tell -> settle -> decode -> deliver
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from descant.engine.messages import (
     WorkerMessage,
 )
 from descant.engine.models import Models, new_stores
-from descant.engine.scheduler import StepPlan, paced, plan_step
+from descant.engine.scheduler import StepPlan, plan_step
 from descant.engine.session import Phase, Session, finished_event
 from descant.engine.slot import PendingRequest, Slot, SlotTable
 from descant.engine.stages import Stages
@@ -63,7 +63,6 @@ class EngineWorker:
     def __init__(self, models: Models, limits: Limits, step_mode: StepMode | None = None):
         self.limits = limits
         self.stages = Stages(models, new_stores(models, *limits.store_sizes), step_mode, limits.sessions)
-        self.pace = paced(limits.scheduler, graphs=self.stages.steps.mode == "graphs")
         self.slots = SlotTable(limits, self.stages.stores)
         self.pending: dict[int, PendingRequest] = {}  # by the answer's number, in the order of asking
         self.mail: dict[int, SessionMail] = {}  # by the live session's number
@@ -125,7 +124,7 @@ class EngineWorker:
         self._admit()
         now = time.perf_counter()
         views = [slot.view(self.stages, now) for slot in list(self.slots.values()) if not self._parked(slot, now)]
-        plan = plan_step(views, self.pace)
+        plan = plan_step(views, self.limits.scheduler)
         self._serve(plan)
         for slot in list(self.slots.values()):
             self._deliver(slot)
@@ -329,21 +328,21 @@ class EngineWorker:
 
     def _parked(self, slot: Slot, now: float) -> bool:
         """A reader who takes nothing is not written for any more, and after a while its slot serves another."""
-        reader = slot.reader
-        if reader is None or reader.events.qsize() <= self.limits.unread:
-            slot.parked = None
-            return False
-        slot.parked = now if slot.parked is None else slot.parked
-        if now - slot.parked > self.limits.unread_s:
+        waited, reader = slot.parked_s(now, self.limits.unread), slot.reader
+        if waited is not None and waited > self.limits.unread_s and reader is not None:
             self._leave(slot, Phase.CANCELLED)
             reader.fail(SessionError(f"nobody took an event of the answer for {self.limits.unread_s:g} s; ask again"))
-        return True
+        return waited is not None
 
     def _serve(self, plan: StepPlan) -> None:
         dealt = dict(plan.prefill)
         self._timed("read", tuple(dealt), lambda chosen: self._read(dict(zip(chosen, dealt.values(), strict=True))))
         self._timed("think", plan.think, self.stages.think)
         self._timed("talk", plan.talk, partial(self.stages.talk, codes=plan.codes))
+        for slot in self.slots.values():  # while a GPU is still at it
+            slot.tell()
+        self._timed("talk", plan.talk, self.stages.settle)
+        self._timed("think", [number for number in plan.think if number not in plan.talk], self.stages.settle)
         self._timed("decode", plan.decode, self.stages.decode)
 
     def _timed(self, stage: str, numbers: Sequence[int], act: Callable[[Sequence[Session]], object]) -> None:
@@ -387,8 +386,7 @@ class EngineWorker:
         if reader is None or reader.cancelled.is_set():
             self._leave(slot, Phase.CANCELLED)
             return
-        for event in session.drain_events():
-            slot.hand(event)
+        slot.tell()
         if session.phase is Phase.DONE and slot.rest:
             error = attempt(partial(self._go_on, slot, session))
             if error is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -21,11 +22,12 @@ from descant.engine.limits import Limits
 from descant.engine.sampling import Sampler
 from descant.engine.scheduler import SchedulerConfig, SlotView, plan_step
 from descant.engine.session import Request, Session, SpeechPhase
+from descant.engine.slot import Slot
 from descant.engine.stages import Stages
 from descant.model.decoder import Decoder
 from descant.nn.cache import Cache
 from descant.nn.pages import PageTable
-from descant.types import Sampling
+from descant.types import Event, Sampling, TextDelta
 from tests.engine import rig
 from tests.engine.alone import stages_for
 from tests.graph import Crossings, recorded
@@ -94,6 +96,7 @@ def test_what_is_sung_behind_the_end_leaves_no_trace(codes: int, limit: int, run
         for _ in range(200):
             stages.think(sessions)
             stages.talk(sessions, most)
+            stages.settle(sessions)
             for number, session in enumerate(sessions):
                 if number not in booked and session.speech is not None and not session.speech.singing:
                     booked[number] = books(session)
@@ -205,9 +208,12 @@ def test_the_host_waits_once_for_a_run() -> None:
         while any(s.speech is None or s.speech.phase is not SpeechPhase.PADDING or s.speech.states for s in sessions):
             stages.think(sessions)
             stages.talk(sessions)
+            stages.settle(sessions)
         before = [len(session.speech.codes) for session in sessions if session.speech is not None]
         with Crossings() as crossed:
             stages.talk(sessions, codes)
+            assert not crossed.fetched
+            stages.settle(sessions)
         after = [len(session.speech.codes) for session in sessions if session.speech is not None]
         assert crossed.fetched.total() == 1
         assert max(after) - max(before) == codes or any(not s.speech.singing for s in sessions if s.speech)
@@ -228,3 +234,38 @@ def test_codes_are_run_where_nobody_waits() -> None:
     assert plan_step([voice(1, 12), SlotView(2, (True, 2), 5)], config).codes == 1
     assert plan_step([voice(1, 12)], SchedulerConfig()).codes == 1
     assert plan_step([], config).codes == 1
+
+
+def test_a_step_launches_then_tells_then_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word leaves while both decoders are at work; then the host waits for what they draw, once."""
+    order: list[str] = []
+    real_step, real_hand, real_ids = DecodeStep.__call__, Slot.hand, stages_module.drawn_ids
+
+    def launch(self: DecodeStep, *arguments: Any) -> Stepped:
+        order.append("launch")
+        return real_step(self, *arguments)
+
+    def hand(self: Slot, event: Event) -> None:
+        order.extend(["tell"] * isinstance(event, TextDelta))
+        real_hand(self, event)
+
+    def wait(sessions: Sequence[Session]) -> list[list[list[int]]]:
+        order.append("wait")
+        return real_ids(sessions)
+
+    monkeypatch.setattr(DecodeStep, "__call__", launch)
+    monkeypatch.setattr(Slot, "hand", hand)
+    monkeypatch.setattr(stages_module, "drawn_ids", wait)
+    engine = Engine(MODELS)
+    answers = [engine.submit(rig.request("go")) for _ in range(2)]
+    steps = []
+    for _ in range(60):
+        order.clear()
+        engine.worker.step()
+        steps.append(tuple(order))
+    assert ("launch", "launch", "tell", "tell", "wait") in steps
+    assert not any("launch" in step[step.index("tell") :] for step in steps if "tell" in step)
+    assert all(step.count("wait") <= 1 for step in steps)
+    finish(engine)
+    for answer in answers:
+        same(taken(answer), rig.request("go"))

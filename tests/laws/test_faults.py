@@ -37,12 +37,21 @@ PLACES: dict[str, tuple[Any, str]] = {
     "keep_state": (stages_module, "keep_state"),
     "keep_scores": (stages_module, "keep_scores"),
     "keep_draw": (keeping, "keep_draw"),
+    "drawn_ids": (stages_module, "drawn_ids"),
+    "keep_drawn": (stages_module, "keep_drawn"),
     "keep_sound": (Stages, "keep_sound"),
     "codec": (Token2Wav, "step"),
     "emit": (stages_module, "emit_audio"),
 }
 
-OF_A_RUN = ("lay_input", "sing", "keep_scores", "choose_code")  # where several codes are sung for one decision
+OF_A_RUN = (
+    "lay_input",
+    "sing",
+    "keep_scores",
+    "drawn_ids",
+    "keep_drawn",
+    "choose_code",
+)  # where several codes are sung for one decision
 
 
 def run(stages: Stages, sessions: Sequence[Session], codes: int = 1) -> list[list[Event]]:
