@@ -21,13 +21,12 @@ def follow(step: DecodeStep, rows: Sequence[StepRow], states: Sequence[Sequence[
     Only for samplers that need nothing of the host (``Sampler.follows``). Tables, samplers and the marks of what was
     seen are left as one step leaves them: an id counts when it is kept, and the whole can be made again.
     """
-    made = [step(rows)]
     if not states:
-        return made
-    table = step.draws
-    lent = torch.tensor([table.row(row.sampler) for row in rows]).to(table.seen.device)
+        return [step(rows)]
+    table, ahead = step.draws, 0
+    lent = torch.tensor([table.row(row.sampler) for row in rows]).to(table.seen.device)  # sent while nothing is queued
+    made = [step(rows)]
     seen = table.seen.index_select(0, lent)
-    ahead = 0
     try:
         for more in states:
             ahead += 1
