@@ -39,7 +39,7 @@ from descant.engine.messages import (
     Wake,
 )
 from descant.engine.models import Models, prefers_one_thread
-from descant.engine.regions import DueWindow, row_counts, stream_windows
+from descant.engine.regions import DueWindow, stream_windows, window_batches
 from descant.engine.session import AnswerSettings, Request
 from descant.engine.stages import NO_VOICE
 from descant.engine.worker import ENGINE_CLOSED, EngineWorker
@@ -238,15 +238,14 @@ class Engine:
         if self._thread is not None:
             raise RuntimeError("the engine has started: its steps belong to its thread")
         stages, sessions = self.worker.stages, self.limits.sessions
-        rows = min(sessions, self.limits.scheduler.decode_batch)
-        windows: list[DueWindow] = []
+        windows: list[tuple[DueWindow, int]] = []
         if stages.regions.mode == "graphs" and settings is not None and settings.voice is not None:
-            windows = stream_windows(stages.token2wav, settings.voice, settings.decoding)
-        more = len(windows) * len(row_counts(rows))
+            due = stream_windows(stages.token2wav, settings.voice, settings.decoding)
+            windows = window_batches(due, min(sessions, self.limits.scheduler.decode_batch))
         for left in stages.steps.warm_up(stages.stores.thinker, stages.stores.talker, sessions):
-            yield left + more
+            yield left + len(windows)
         if windows:
-            yield from stages.regions.warm_up(stages.token2wav, windows, rows)
+            yield from stages.regions.warm_up(stages.token2wav, windows)
 
     def check_process(self) -> None:
         """SessionError in a forked child of the process in which the engine works: its thread is not there."""

@@ -4,8 +4,9 @@ enough."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from descant.types import Decoding
 
 log = logging.getLogger(__name__)
 
-MOST_REGIONS = 256  # captured at once: the windows of a setting times the rows, with room; what is asked later is eager
+MOST_REGIONS = 256  # captured at once: the windows of two settings times the rows, with room
+REGION_BYTES = 2**29  # of the buffers of all: a graph has its own for what goes in and comes out
 
 DueWindow = tuple[CodecState, WindowPlan]
 
@@ -49,6 +51,11 @@ class MadeRegion:
     region: Region
 
 
+def size(tensors: Iterable[Tensor]) -> int:
+    """Bytes of tensors."""
+    return sum(tensor.nbytes for tensor in tensors)
+
+
 class GraphRegions:
     """Regions that are captured. It belongs to one engine, and runs on one thread.
 
@@ -60,6 +67,7 @@ class GraphRegions:
         self.eager: dict[Hashable, str] = {}
         self._made: dict[Hashable, MadeRegion] = {}
         self._asked: dict[Hashable, int] = {}
+        self._bytes = 0  # of what was made
         self._warming = False
 
     def rows(self, count: int) -> int:
@@ -73,16 +81,15 @@ class GraphRegions:
         key = region_key(key, inputs)
         asked = self._asked[key] = self._asked.get(key, 0) + 1
         soon = asked <= CAPTURE_AFTER and not self._warming
-        unmade = key not in self._made and (soon or len(self._made) >= MOST_REGIONS)
-        if unmade or key in self.eager:
+        more = self._bytes + 2 * size(inputs)  # what comes out is as large
+        full = more > REGION_BYTES or len(self._made) >= MOST_REGIONS
+        if (key not in self._made and (soon or full)) or key in self.eager:
             return region(*inputs)
         return self.replay(key, region, inputs)
 
-    def warm_up(self, codec: Token2Wav, windows: Sequence[DueWindow], rows: int) -> Iterator[int]:
-        """Capture the regions of these windows for batches of up to so many, the largest first, so that smaller ones
-        find their memory; yields how many are left."""
-        work = [(count, due) for count in reversed(row_counts(rows)) for due in windows]
-        for left, (count, due) in zip(reversed(range(len(work))), work, strict=True):
+    def warm_up(self, codec: Token2Wav, work: Sequence[tuple[DueWindow, int]]) -> Iterator[int]:
+        """Capture the regions of batches of so many windows; yields how many are left."""
+        for left, (due, count) in zip(reversed(range(len(work))), work, strict=True):
             with torch.inference_mode():
                 self.warm(codec, due, count)
             yield left
@@ -106,15 +113,23 @@ class GraphRegions:
                 log.warning("a region of the codec stays eager: %s", made)
                 return outputs
             self._made[key] = MadeRegion(buffers, made, region)
+            self._bytes += 2 * size(inputs)
         found = self._made[key]
         for buffer, x in zip(found.buffers, inputs, strict=True):
             buffer.copy_(x)
         return tuple(out.clone() for out in found.replay())  # the next replay writes where these are
 
 
-def row_counts(most: int) -> list[int]:
-    """The rows of batches of up to ``most``, as ``GraphRegions.rows`` fills them up."""
-    return [1 << n for n in range(upward(most).bit_length())]
+def window_batches(windows: Sequence[DueWindow], most: int) -> list[tuple[DueWindow, int]]:
+    """The batches of up to ``most`` rows that are captured, as ``GraphRegions.rows`` fills them up: the largest first,
+    so that smaller ones find their memory. What has no company comes alone; where REGION_BYTES are too few, the largest
+    are left out."""
+    counts = [1 << n for n in range(upward(most).bit_length())]
+    sorted_windows = sorted(windows, key=lambda due: due[1].company != "any")
+    batches = [(due, count) for count in counts for due in sorted_windows if count == 1 or due[1].company == "any"]
+    row_bytes = 2 * max((size(state.past or ()) for state, _ in windows), default=0)
+    filled = accumulate(count * row_bytes for _, count in batches)
+    return [batch for batch, total in zip(batches, filled, strict=True) if total <= REGION_BYTES][::-1]
 
 
 @torch.inference_mode()

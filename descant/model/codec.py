@@ -23,7 +23,7 @@ from descant.model.vocoder import BigVGAN
 from descant.model.vocoding import VocoderState, vocode, vocoder_input
 from descant.model.vocos import Vocos
 from descant.model.windows import SolverWindow, solve_windows
-from descant.nn.regions import EAGER, Regions
+from descant.nn.regions import EAGER, Company, Regions
 from descant.nn.seeds import mix64
 from descant.types import Decoding, Latency, Voice
 
@@ -92,6 +92,11 @@ class WindowPlan:
     count: int
     ahead: int
     last: bool = False
+
+    @property
+    def company(self) -> Company:
+        """The company in which such a window is met: see ``nn.regions``."""
+        return "alone" if self.last else "any"
 
 
 class Token2Wav(nn.Module):
@@ -175,7 +180,7 @@ class Token2Wav(nn.Module):
                     last=plan.last,
                 ),
                 precision=state.decoding.precision,
-                rare=mel.shape[1] % frames != 0,
+                company=plan.company if mel.shape[1] % frames == 0 else "none",
             )
             for (state, plan), (mel, _) in zip(due, solved, strict=True)
         ]
@@ -234,7 +239,8 @@ class Token2Wav(nn.Module):
         frames = None if len(codes) == most else len(codes) * cfg.repeats
         codes = F.pad(codes, (0, most - len(codes)))
         x0 = block_noise(state.seed, state.blocks, most * cfg.repeats, cfg.block_size, cfg.mel_dim)
-        return SolverWindow(codes, state.voice, x0, state.decoding, state.past, keep=plan.count - 1, frames=frames)
+        keep, company = plan.count - 1, plan.company
+        return SolverWindow(codes, state.voice, x0, state.decoding, state.past, keep, frames, company)
 
     # ------------------------------------------------------------ the solve
 

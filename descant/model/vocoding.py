@@ -14,7 +14,7 @@ from torch import Tensor
 from descant.model.vocoder import BigVGAN
 from descant.model.vocos import Vocos
 from descant.model.windows import in_groups, precision
-from descant.nn.regions import EAGER, Regions
+from descant.nn.regions import EAGER, Company, Regions, runner
 from descant.types import Precision
 
 STAND_IN_FRAMES = 8  # most of what a vocoder hears of the frames after one, whatever its reach
@@ -43,7 +43,7 @@ class VocoderInput:
     """One stream's next mel, on its way through the vocoder.
 
     mel (M, T): final, from ``state.start`` on; mel_in_context (M, T'): the same with its right context. until: the
-    frame up to which samples can go out. rare: its length is that of an utterance's last block, one of many.
+    frame up to which samples can go out. company: see ``nn.regions``.
     """
 
     state: VocoderState
@@ -52,7 +52,7 @@ class VocoderInput:
     until: int
     early: bool
     precision: Precision = "float32"
-    rare: bool = False
+    company: Company = "any"
 
     @property
     def has_samples(self) -> bool:
@@ -63,35 +63,34 @@ class VocoderInput:
         """The call of the vocoder: the new samples, and, when early, a frame past them for the fade."""
         state, until = self.state, self.until - self.state.start + int(self.early)
         end = min(until, self.mel_in_context.shape[1])
-        return VocoderCall(self.mel_in_context, state.emitted - state.start, end, self.precision, self.rare)
+        return VocoderCall(self.mel_in_context, state.emitted - state.start, end, self.precision, self.company)
 
 
 @dataclass(frozen=True)
 class VocoderCall:
-    """A mel (M, T), context included, and the frames of it whose samples are wanted. rare: see ``VocoderInput``."""
+    """A mel (M, T), context included, and the frames of it whose samples are wanted."""
 
     mel: Tensor
     begin: int
     end: int
     precision: Precision = "float32"
-    rare: bool = False
+    company: Company = "any"
 
 
 def call_vocoder(vocoder: BigVGAN | Vocos, calls: Sequence[VocoderCall], regions: Regions = EAGER) -> list[Tensor]:
-    """Samples (W,) in [-1, 1] of each call, in order: one call, a region, for each length, share and precision. What
-    is rare is never captured: a graph for each number of codes that a block can end with would be seldom used."""
+    """Samples (W,) in [-1, 1] of each call, in order: one call, a region, for each length, share and precision."""
 
     def together(group: Sequence[VocoderCall]) -> Sequence[Tensor]:
         begin, end, name = group[0].begin, group[0].end, group[0].precision
-        runner = EAGER if group[0].rare else regions
-        rows = [*group, *[group[0]] * (runner.rows(len(group)) - len(group))]
+        run_by = runner(regions, [call.company for call in group])
+        rows = [*group, *[group[0]] * (run_by.rows(len(group)) - len(group))]
 
         def region(mels: Tensor) -> tuple[Tensor]:
             wave: Tensor = vocoder(mels, begin, end)
             return (wave.clamp(-1.0, 1.0),)
 
         with precision(name):
-            (waves,) = runner.run(("vocode", begin, end, name), region, [torch.stack([call.mel for call in rows])])
+            (waves,) = run_by.run(("vocode", begin, end, name), region, [torch.stack([call.mel for call in rows])])
         return waves[: len(group)].unbind()
 
     return in_groups(calls, [(call.mel.shape[1], call.begin, call.end, call.precision) for call in calls], together)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from descant.model.dit import DiT
 from descant.model.ode import GUIDED, Solver, moments, schedule, solve
-from descant.nn.regions import EAGER, Regions
+from descant.nn.regions import EAGER, Company, Regions, runner
 from descant.types import Decoding, Precision
 
 GroupItem = TypeVar("GroupItem")
@@ -30,7 +30,8 @@ class SolverWindow:
     """One solve of the DiT: codes (C,) int64, voice (G, D) as ``Token2Wav.voice_rows`` gives it, unscaled noise
     x0 (T, M), T = C * repeats. past: what ``Solved.past`` of the window before was; None: the utterance starts here.
     keep: the block whose past is wanted. frames: of T those that are real; the rest fills the last block, so that the
-    ends of utterances have few shapes (None: all, T whatever it is). codes and x0 are on the CPU."""
+    ends of utterances have few shapes (None: all, T whatever it is). company: see ``nn.regions``. codes and x0 are on
+    the CPU."""
 
     codes: Tensor
     voice: Tensor
@@ -39,6 +40,7 @@ class SolverWindow:
     past: Sequence[Tensor] | None = None
     keep: int = 0
     frames: int | None = None
+    company: Company = "any"
 
     @property
     def geometry(self) -> Hashable:
@@ -66,7 +68,8 @@ def solve_windows(dit: DiT, windows: Sequence[SolverWindow], regions: Regions = 
 def solve_together(dit: DiT, group: Sequence[SolverWindow], regions: Regions = EAGER) -> list[SolvedWindow]:
     """Windows of one geometry: their inputs are laid out, and the solve is a region."""
     first, device = group[0], group[0].voice.device
-    rows = [*group, *[first] * (regions.rows(len(group)) - len(group))]
+    run_by = runner(regions, [w.company for w in group])
+    rows = [*group, *[first] * (run_by.rows(len(group)) - len(group))]
     d, times = first.decoding, schedule(first.decoding.points, first.decoding.sway)
     inputs = [
         torch.stack([w.codes for w in rows]).to(device),
@@ -87,7 +90,7 @@ def solve_together(dit: DiT, group: Sequence[SolverWindow], regions: Regions = E
         whole=first.frames is None,
     )
     with precision(d.precision):
-        mels, *past = regions.run(("solve", first.geometry), solve, inputs)
+        mels, *past = run_by.run(("solve", first.geometry), solve, inputs)
     # copies: a view would keep the past of the whole batch in memory
     return [
         SolvedWindow(mel[:, : w.frames], tuple(known[:, :, i].clone() for known in past))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from descant.engine import graphs as graphs_module
 from descant.engine import regions as regions_module
-from descant.engine.regions import GraphRegions, NotedRegions, stream_windows
+from descant.engine.regions import GraphRegions, NotedRegions, stream_windows, window_batches
 from descant.model import windows
 from descant.model.codec import Token2Wav, decoding_for
 from descant.model.windows import SolverWindow, solve_windows
@@ -179,3 +179,21 @@ def test_precision_is_that_of_a_setting_and_nobody_else_s() -> None:
             assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is allowed
         assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
     assert [DIALS[name].precision for name in ("low", "balanced", "quality")] == ["tf32", "tf32", "float32"]
+
+
+def test_what_is_captured_at_load_fits_its_memory(net: Token2Wav, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = stream_windows(net, tiny_speech.prepared(net), DIALS["balanced"])
+    every = window_batches(windows, 5)
+    assert [count for _, count in every] == sorted((count for _, count in every), reverse=True)
+    assert {count for due, count in every if due[1].company == "any"} == {1, 2, 4, 8}
+    assert {count for due, count in every if due[1].company == "alone"} == {1}
+    largest = max(regions_module.size(state.past or ()) for state, _ in windows)
+    monkeypatch.setattr(regions_module, "REGION_BYTES", 2 * 12 * largest)
+    few = window_batches(windows, 5)
+    assert len(few) == 12 and few == every[-12:]  # the largest are left out
+    graphs = GraphRegions("graphs")
+    monkeypatch.setattr(graphs_module, "STEP_COMPILERS", {"graphs": lambda run: run})
+    monkeypatch.setattr(regions_module, "CAPTURE_AFTER", 0)
+    sung(net, [140, 140, 140, 140], DIALS["balanced"], graphs)
+    used = sum(2 * regions_module.size(made.buffers) for made in graphs._made.values())
+    assert graphs._made and graphs._bytes == used <= 2 * 12 * largest
