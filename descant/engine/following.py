@@ -15,7 +15,7 @@ from torch import Tensor
 from descant.engine.graphs import DecodeStep, Stepped, StepRow
 
 
-def follow(step: DecodeStep, rows: Sequence[StepRow], states: Sequence[Sequence[Tensor]]) -> list[Stepped]:
+def step_on(step: DecodeStep, rows: Sequence[StepRow], states: Sequence[Sequence[Tensor]]) -> list[Stepped]:
     """A step of these rows, and one more for each of ``states`` ((E,) of each row), over the ids drawn before it.
 
     Only for samplers that need nothing of the host (``Sampler.follows``). Tables, samplers and the marks of what was

@@ -1,4 +1,4 @@
-"""What the passes of the stages give, kept in the session that it belongs to: the commits of ``boundary.together``."""
+"""The results of the stages' passes, kept in the session that each belongs to: the commits of ``boundary.together``."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class MadeRegion:
     region: Region
 
 
-def size(tensors: Iterable[Tensor]) -> int:
+def all_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of tensors."""
     return sum(tensor.nbytes for tensor in tensors)
 
@@ -81,7 +81,7 @@ class GraphRegions:
         key = region_key(key, inputs)
         asked = self._asked[key] = self._asked.get(key, 0) + 1
         soon = asked <= CAPTURE_AFTER and not self._warming
-        more = self._bytes + 2 * size(inputs)  # what comes out is as large
+        more = self._bytes + 2 * all_bytes(inputs)  # what comes out is as large
         full = more > REGION_BYTES or len(self._made) >= MOST_REGIONS
         if (key not in self._made and (soon or full)) or key in self.eager:
             return region(*inputs)
@@ -113,7 +113,7 @@ class GraphRegions:
                 log.warning("a region of the codec stays eager: %s", made)
                 return outputs
             self._made[key] = MadeRegion(buffers, made, region)
-            self._bytes += 2 * size(inputs)
+            self._bytes += 2 * all_bytes(inputs)
         found = self._made[key]
         for buffer, x in zip(found.buffers, inputs, strict=True):
             buffer.copy_(x)
@@ -127,7 +127,7 @@ def window_batches(windows: Sequence[DueWindow], most: int) -> list[tuple[DueWin
     counts = [1 << n for n in range(upward(most).bit_length())]
     sorted_windows = sorted(windows, key=lambda due: due[1].company != "any")
     batches = [(due, count) for count in counts for due in sorted_windows if count == 1 or due[1].company == "any"]
-    row_bytes = 2 * max((size(state.past or ()) for state, _ in windows), default=0)
+    row_bytes = 2 * max((all_bytes(state.past or ()) for state, _ in windows), default=0)
     filled = accumulate(count * row_bytes for _, count in batches)
     return [batch for batch, total in zip(batches, filled, strict=True) if total <= REGION_BYTES][::-1]
 
@@ -153,7 +153,7 @@ def stream_windows(codec: Token2Wav, voice: PreparedVoice, decoding: Decoding) -
 
 
 def shape_of(codec: Token2Wav, state: CodecState) -> Hashable:
-    """What the shapes of a stream's windows follow from."""
+    """All that the shapes of a stream's windows follow from."""
     sound = state.vocoder
     return codec.upcoming_window(state), state.past is None, sound.mel.shape, sound.emitted - sound.start
 

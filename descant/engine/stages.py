@@ -21,7 +21,7 @@ from descant.engine.boundary import each, together
 from descant.engine.chances import Noted, note_chances, token_chance
 from descant.engine.context import Context
 from descant.engine.emit import Wave, emit_audio, emit_written, end_text
-from descant.engine.following import follow
+from descant.engine.following import step_on
 from descant.engine.grammar import Constraint
 from descant.engine.graphs import DecodeSteps, StepMode, StepRow
 from descant.engine.keeping import (
@@ -185,7 +185,7 @@ class Stages:
             self._speakers[token] = speaker_row(self.talker, bos)
         return self._speakers[token]
 
-    def follow(self, sessions: Sequence[Session], counts: Mapping[Session, int]) -> list[int]:
+    def step_on(self, sessions: Sequence[Session], counts: Mapping[Session, int]) -> list[int]:
         """Have the Talker read what only the Thinker has read; returns how many tokens, of each session."""
         return read_replies(self.talker, [session.context for session in sessions], [counts[s] for s in sessions])
 
@@ -290,7 +290,7 @@ class Stages:
             StepRow(s.kv, s.codes[-1] if s.codes else start, s.start + 1 + len(s.codes), s.sampler, s.inputs[0])
             for s in streams
         ]
-        made = follow(self.steps.talker, rows, list(zip(*(s.inputs[1:] for s in streams), strict=True)))
+        made = step_on(self.steps.talker, rows, list(zip(*(s.inputs[1:] for s in streams), strict=True)))
         return list(zip(made[0].logits, torch.stack([step.ids for step in made], dim=1), strict=True))
 
     def settle(self, sessions: Sequence[Session]) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from descant.engine import following, graphs
 from descant.engine import stages as stages_module
 from descant.engine.answer import Answer
 from descant.engine.draws import DrawTable
 from descant.engine.engine import Engine
-from descant.engine.following import follow
+from descant.engine.following import step_on
 from descant.engine.graphs import DecodeStep, StepMode, Stepped, StepRow
 from descant.engine.limits import Limits
 from descant.engine.sampling import Sampler
@@ -47,9 +48,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def noted(step: DecodeStep, rows: Sequence[StepRow], states: Sequence[Sequence[Tensor]]) -> list[Stepped]:
         lengths.append(1 + len(states))
-        return follow(step, rows, states)
+        return step_on(step, rows, states)
 
-    monkeypatch.setattr(stages_module, "follow", noted)
+    monkeypatch.setattr(stages_module, "step_on", noted)
     return lengths
 
 
@@ -120,7 +121,7 @@ class Talk:
 
         def forward(tokens: Tensor, states: Tensor | None, positions: Tensor, past: Cache) -> tuple[Tensor, ...]:
             assert states is not None
-            hidden = body(states + embeds[tokens], positions, past)
+            hidden = body(states + F.embedding(tokens, embeds), positions, past)
             return hidden, hidden[:, -1]
 
         self.step = DecodeStep(forward, DrawTable(CFG.hidden_size, torch.device("cpu")), mode)
@@ -149,10 +150,11 @@ def test_steps_that_follow_each_other_are_the_steps(
     monkeypatch.setattr(graphs, "CAPTURE_AFTER", 0)
     wanted, talk = Talk(body, mode).one_by_one(), Talk(body, mode)
     for _ in range(2):
-        made = follow(talk.step, talk.rows(0), list(talk.states[1:]))
+        made = step_on(talk.step, talk.rows(0), list(talk.states[1:]))
         assert [one.ids.tolist() for one in made] == [one.ids.tolist() for one in wanted]
         for one, alone in zip(made, wanted, strict=True):
             torch.testing.assert_close(one.logits, alone.logits, rtol=1e-4, atol=1e-4)
+        assert bool(talk.step._made) is (mode == "graphs") and not talk.step.eager_buckets
         assert not any(table.length for table in talk.tables) and not any(one.step for one in talk.samplers)
 
 
@@ -186,7 +188,7 @@ def test_a_run_that_fails_half_way_is_made_again(size: int, monkeypatch: pytest.
 def test_scores_that_are_no_numbers_in_the_middle_of_a_run_end_one_voice(monkeypatch: pytest.MonkeyPatch) -> None:
     stages = stages_for(MODELS)
     sick, well = opened(stages, 2)
-    real = following.follow
+    real = following.step_on
 
     def broken(step: DecodeStep, rows: Sequence[StepRow], states: Sequence[Sequence[Tensor]]) -> list[Stepped]:
         spoiled = [[row.sampler is sick.speech.sampler for row in rows]]  # type: ignore[union-attr]
@@ -194,11 +196,11 @@ def test_scores_that_are_no_numbers_in_the_middle_of_a_run_end_one_voice(monkeyp
                for n, more in enumerate(states)]  # fmt: skip
         return real(step, rows, nan)
 
-    monkeypatch.setattr(stages_module, "follow", broken)
+    monkeypatch.setattr(stages_module, "step_on", broken)
     _, events = run(stages, [sick, well], codes=5)
     assert "not numbers" in str(sick.error) and well.error is None
     fresh = stages_for(MODELS)
-    monkeypatch.setattr(stages_module, "follow", real)
+    monkeypatch.setattr(stages_module, "step_on", real)
     wanted = run(fresh, opened(fresh, 2))[1]
     assert heard(events)[0] == heard(wanted)[0]
     torch.testing.assert_close(torch.tensor(heard(events)[1]), torch.tensor(heard(wanted)[1]), atol=1e-5, rtol=0)

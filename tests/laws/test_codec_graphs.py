@@ -187,7 +187,7 @@ def test_what_is_captured_at_load_fits_its_memory(net: Token2Wav, monkeypatch: p
     assert [count for _, count in every] == sorted((count for _, count in every), reverse=True)
     assert {count for due, count in every if due[1].company == "any"} == {1, 2, 4, 8}
     assert {count for due, count in every if due[1].company == "alone"} == {1}
-    largest = max(regions_module.size(state.past or ()) for state, _ in windows)
+    largest = max(regions_module.all_bytes(state.past or ()) for state, _ in windows)
     monkeypatch.setattr(regions_module, "REGION_BYTES", 2 * 12 * largest)
     few = window_batches(windows, 5)
     assert len(few) == 12 and few == every[-12:]  # the largest are left out
@@ -195,5 +195,5 @@ def test_what_is_captured_at_load_fits_its_memory(net: Token2Wav, monkeypatch: p
     monkeypatch.setattr(graphs_module, "STEP_COMPILERS", {"graphs": lambda run: run})
     monkeypatch.setattr(regions_module, "CAPTURE_AFTER", 0)
     sung(net, [140, 140, 140, 140], DIALS["balanced"], graphs)
-    used = sum(2 * regions_module.size(made.buffers) for made in graphs._made.values())
+    used = sum(2 * regions_module.all_bytes(made.buffers) for made in graphs._made.values())
     assert graphs._made and graphs._bytes == used <= 2 * 12 * largest
