@@ -185,7 +185,7 @@ class Stages:
             self._speakers[token] = speaker_row(self.talker, bos)
         return self._speakers[token]
 
-    def step_on(self, sessions: Sequence[Session], counts: Mapping[Session, int]) -> list[int]:
+    def follow(self, sessions: Sequence[Session], counts: Mapping[Session, int]) -> list[int]:
         """Have the Talker read what only the Thinker has read; returns how many tokens, of each session."""
         return read_replies(self.talker, [session.context for session in sessions], [counts[s] for s in sessions])
 
