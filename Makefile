@@ -52,7 +52,7 @@ page-if-possible:
 	@if ! command -v npm >/dev/null; then echo "No npm here, so the page is not built; all else works. See: make page"; \
 	else $(MAKE) --no-print-directory page || echo "The page could not be built; all else works. To see why: make page"; fi
 
-demo: $(READY)  ## ask the embedded model four questions; answers are in out/demo
+demo: $(READY)  ## ask the embedded model six questions; answers are in out/demo
 	@$(OFFLINE) $(PY) -m descant.cli.demo
 
 test: lint page-if-possible  ## everything that must pass: lint, then all tests

@@ -43,10 +43,10 @@ def pupil(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pupil:
     return stub
 
 
-def test_four_right_answers(pupil: Pupil, capsys: pytest.CaptureFixture[str]) -> None:
+def test_six_right_answers(pupil: Pupil, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main() == 0
     rows = json.loads(Path("out/demo/report.json").read_text())["questions"]
-    assert len(rows) == 4 and all(set(row) == KEYS for row in rows)
+    assert len(rows) == 6 and all(set(row) == KEYS for row in rows)
     for row in rows:
         with wave.open(row["wav"]) as file:
             assert file.getnframes() / file.getframerate() == pytest.approx(row["audio_s"], abs=1e-3)
@@ -76,7 +76,7 @@ def test_a_silent_answer_fails(pupil: Pupil, capsys: pytest.CaptureFixture[str],
 
 def test_the_questions_use_every_sense_and_files_that_are_shipped() -> None:
     asked = [{type(part) for part in q.message.content} for q in demo.questions()]
-    assert asked == [{Text}, {Image, Audio}, {Audio, Text}, {Video, Text}]
+    assert asked == [{Text}, {Image, Audio}, {Audio, Text}, {Video, Text}, {Audio}, {Text}]
     for question in demo.questions():
         for part in question.message.content:
             assert isinstance(part, Text) or Path(str(part.source)).is_file()
@@ -85,3 +85,12 @@ def test_the_questions_use_every_sense_and_files_that_are_shipped() -> None:
 def test_spelling_counts_and_capitals_do_not() -> None:
     assert demo.plain("Seven plus five is twelve.") == demo.plain("seven plus five, is TWELVE")
     assert demo.plain("It was red.") != demo.plain("It was bred.")
+
+
+def test_the_last_question_goes_on_from_the_answer_before(pupil: Pupil) -> None:
+    demo.main()
+    messages = [call[0] for call in pupil.calls]
+    assert [len(asked) for asked in messages] == [1, 1, 1, 1, 1, 3]
+    assert [message.role for message in messages[5]] == ["user", "assistant", "user"]
+    assert messages[5][0] == messages[4][0]
+    assert messages[5][1].content == (Text("Nine minus four is five."),)

@@ -43,7 +43,7 @@ def test_the_demo_is_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.chdir(tmp_path)
     assert demo.main() == 0
     rows = json.loads((tmp_path / "out/demo/report.json").read_text())["questions"]
-    assert len(rows) == 4 and all(demo.loudness(tmp_path / row["wav"]) > demo.AUDIBLE_RMS for row in rows)
+    assert len(rows) == 6 and all(demo.loudness(tmp_path / row["wav"]) > demo.AUDIBLE_RMS for row in rows)
 
 
 def test_speech_starts_while_the_text_goes_on(long_answer: list[Event]) -> None:

@@ -1,4 +1,4 @@
-"""The main job on real input: four questions to the embedded model, answered in text and in a voice at the same time.
+"""The main job on real input: six questions to the embedded model, answered in text and in a voice at the same time.
 
 ``make demo`` runs it. It writes one WAV per answer and report.json, and ends with 1 if an answer is wrong or silent.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from descant.cli.player import WavWriter
 from descant.errors import DescantError
 from descant.pcm import HEADER_BYTES
-from descant.types import Audio, AudioChunk, Finished, Image, Message, TextDelta, Video, user
+from descant.types import Audio, AudioChunk, Finished, Image, Message, TextDelta, Video, assistant, user
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,12 +30,13 @@ AUDIBLE_RMS = 0.02  # of full scale, root mean square over the answer; speech is
 
 @dataclass(frozen=True)
 class Question:
-    """A question, how it is shown to the person, and the one right answer."""
+    """A question, how it is shown to the person, and the one right answer. continues: asked after the one before."""
 
     name: str
     shown: str
     message: Message
     expected: str
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class DemoResult:
 
 
 def questions() -> list[Question]:
-    """One typed, one spoken about a picture, one about a sound, one about a video with its sound."""
+    """One typed, one spoken about a picture, one about a sound, one about a video with its sound, one spoken in a room
+    with noise and silence around it, and one that goes on from its answer."""
 
     def media(name: str) -> str:
         return str(DEMO_MEDIA / name)
@@ -75,6 +78,13 @@ def questions() -> list[Question]:
             user(Video(media("video.mp4"), use_audio=True), beep),
             "In second one it was purple.",
         ),
+        Question(
+            "room",
+            '[room.wav: "How much is nine minus four?", with an echo, noise and silence around it]',
+            user(Audio(media("room.wav"))),
+            "Nine minus four is five.",
+        ),
+        Question("talk", "And plus three?", user("And plus three?"), "Five plus three is eight.", continues=True),
     ]
 
 
@@ -95,14 +105,14 @@ def loudness(path: Path) -> float:
     return float(np.sqrt(np.mean(pcm**2))) if len(pcm) else 0.0
 
 
-def answer_question(omni: Omni, question: Question, path: Path) -> DemoResult:
-    """Ask, print the text as it comes, write the sound as it comes."""
+def answer_question(omni: Omni, question: Question, before: Sequence[Message], path: Path) -> DemoResult:
+    """Ask after the turns ``before``, print the text as it comes, write the sound as it comes."""
     first_text = first_audio = 0.0
     wav: WavWriter | None = None
     text = ""
     total = 0.0
     print(f"\n  you   {question.shown}\n  nano  ", end="", flush=True)
-    for event in omni.chat([question.message], seed=DEMO_SEED):
+    for event in omni.chat([*before, question.message], seed=DEMO_SEED):
         if isinstance(event, TextDelta):
             first_text = first_text or event.t
             print(event.text, end="", flush=True)
@@ -140,15 +150,19 @@ nano knows a small world on purpose; the README says which."""
 
 
 def main() -> int:
-    """Run the four questions; the exit code says whether all answers were right and audible."""
+    """Run the six questions; the exit code says whether all answers were right and audible."""
     from descant.omni import load
 
     print("loading nano, the embedded model")
     omni = load("nano")
     OUT.mkdir(parents=True, exist_ok=True)
-    results = []
+    results: list[tuple[Question, DemoResult]] = []
     for place, question in enumerate(questions(), start=1):
-        results.append((question, answer_question(omni, question, OUT / f"{place}-{question.name}.wav")))
+        before = []
+        if question.continues:
+            asked, answered = results[-1]
+            before = [asked.message, assistant(answered.text)]
+        results.append((question, answer_question(omni, question, before, OUT / f"{place}-{question.name}.wav")))
     report = {"questions": [asdict(result) for _, result in results]}
     (OUT / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\n{results_table(results)}\n\n  report: {OUT / 'report.json'}")
