@@ -98,7 +98,7 @@ def part_json(part: Part, folder: Path) -> dict[str, object]:
 
 def spoken_file(sound: Audio, folder: Path) -> Path:
     """Write what was spoken into a file of its own."""
-    assert sound.rate is not None and not isinstance(sound.source, str | bytes)
+    assert sound.rate is not None and not isinstance(sound.source, str | bytes | Path)
     path = next_free(folder, "question-{}.wav")
     with WavWriter(path, sound.rate) as file:
         file.write(sound.source)

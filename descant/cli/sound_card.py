@@ -191,7 +191,8 @@ class Loudspeaker(SoundStream):
     @property
     def heard_s(self) -> float:
         """Seconds of sound that have come to the ear: those that left, but for what is still under way."""
-        return max(0.0, self._ring.taken / self.rate - self._stream.latency)
+        seconds: float = self._ring.taken / self.rate - self._stream.latency
+        return max(0.0, seconds)
 
     def stop(self) -> float:
         """Fall silent now; returns the seconds of sound that were heard."""
