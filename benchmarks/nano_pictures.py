@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 from descant.bench.svg import FAINT, GOOD, INK, PLAIN, SHORT, document, path, text, upright
 
@@ -79,7 +80,7 @@ def grid_picture(rows: Sequence[Mapping[str, float | str]]) -> str:
     voices, conditions = list(dict.fromkeys(v for v, _ in cells)), list(dict.fromkeys(c for _, c in cells))
     parts = []
     for column, condition in enumerate(conditions):
-        for line, words in enumerate(condition.split(" ", 2)):
+        for line, words in enumerate(wrap(condition, 12)):
             parts.append(text(LEFT + (column + 0.5) * CELL_WIDTH, 16 + 13 * line, words, anchor="middle", size=11))
     for line, voice in enumerate(voices):
         y = 60 + line * CELL_HEIGHT
