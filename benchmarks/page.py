@@ -34,6 +34,10 @@ WATCH = """() => {
   new PerformanceObserver((list) => { for (const one of list.getEntries()) window.long.push(one.duration); })
     .observe({ type: "longtask", buffered: true });
 }"""
+SPEAKER = """
+const Made = window.AudioContext;
+window.AudioContext = class extends Made { constructor(...given) { super(...given); window.speaker = this; } };
+"""
 
 
 def question() -> np.ndarray:
@@ -62,7 +66,7 @@ def spoken_turns(page: Any, count: int, turn_s: float) -> list[dict[str, Any]]:
 
 
 def typed_turns(page: Any, count: int) -> list[float]:
-    """Megabytes of the page's heap, garbage collected, after every tenth of so many typed turns."""
+    """Megabytes of the page's heap, garbage collected: after every tenth of so many typed turns, and without them."""
     session = page.context.new_cdp_session(page)
     page.click(".wide-button")
     heap = []
@@ -72,9 +76,15 @@ def typed_turns(page: Any, count: int) -> list[float]:
         page.wait_for_function(COMPLETE, arg=turn, timeout=60_000)
         page.wait_for_selector("button[aria-label=Stop]", state="detached", timeout=60_000)
         if turn % max(1, count // 10) == 0:
-            session.send("HeapProfiler.collectGarbage")
-            heap.append(session.send("Runtime.getHeapUsage")["usedSize"] / 1e6)
-    return heap
+            heap.append(heap_mb(session))
+    page.click(".wide-button")
+    page.wait_for_selector("article", state="detached")
+    return [*heap, heap_mb(session)]
+
+
+def heap_mb(session: Any) -> float:
+    session.send("HeapProfiler.collectGarbage")
+    return float(session.send("Runtime.getHeapUsage")["usedSize"] / 1e6)
 
 
 def main() -> None:
@@ -95,6 +105,7 @@ def main() -> None:
         microphone = write_microphone(Path(folder) / "microphone.wav", [*parts, 5.0])
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *FAKE_MEDIA, microphone])
         page = browser.new_context(locale="en").new_page()
+        page.add_init_script(SPEAKER)
         page.goto(url)
         page.wait_for_selector(".reach.ready")
         ready = page.evaluate("performance.now()")
@@ -113,12 +124,15 @@ def main() -> None:
         print(line("  the server: end of the turn to the first sound", server))
         print(line("  the page: microphone to the server's word for it", capture))
         print(line("  the page: the first sound's arrival to loudspeaker", player))
+        latency = page.evaluate("1000 * speaker.outputLatency")
+        print(f"    of it the sound device, as the browser says it{latency:15.0f} ms")
         print(line("  the page in all", [one + two for one, two in zip(capture, player, strict=True)]))
         long = page.evaluate("window.long")
         print(f"tasks over 50 ms while it talked: {len(long)}, the longest {max(long, default=0):.0f} ms")
         heap = typed_turns(page, arguments.typed)
         print(
-            f"\nheap after each tenth of {arguments.typed} typed turns: {json.dumps([round(mb, 1) for mb in heap])} MB"
+            f"\nheap after each tenth of {arguments.typed} typed turns, and in a new conversation: "
+            f"{json.dumps([round(mb, 1) for mb in heap])} MB"
         )
         browser.close()
     serving.close()

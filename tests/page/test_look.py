@@ -150,6 +150,26 @@ def test_settings_are_kept_and_a_link_brings_some(chromium: Any, served: Running
     context.close()
 
 
+def test_no_violation_while_a_key_is_wanted_and_while_the_model_is_busy(chromium: Any, served: Running) -> None:
+    context = chromium.new_context(viewport=WIDE, locale="en", reduced_motion="reduce")
+    context.route("**/v1/models", lambda route: route.fulfill(status=401, json={"error": {"code": "invalid_api_key"}}))
+    with tab_of(context, served.url, ready="dialog.key") as tab:
+        check(tab)
+        tab.page.fill("dialog input", "wrong-key-wrong-key")
+        tab.page.press("dialog input", "Enter")
+        tab.page.wait_for_selector("dialog .fault")
+        check(tab)
+        context.unroute("**/v1/models")
+        tab.page.press("dialog input", "Enter")
+        tab.page.wait_for_selector(".reach.ready")
+        full = {"error": {"code": "overloaded", "message": "64 requests wait already"}}
+        tab.page.route("**/v1/chat/completions", lambda route: route.fulfill(status=429, json=full))
+        tab.ask("What can you do?")
+        tab.page.wait_for_selector(".progress:has-text('The model is busy')")
+        check(tab)
+    context.close()
+
+
 def test_no_violation_where_something_is_wrong(chromium: Any, served: Running) -> None:
     context = chromium.new_context(viewport=WIDE, locale="en", reduced_motion="reduce")
     with tab_of(context, served.url) as tab:

@@ -70,6 +70,31 @@ export class Answering {
     this.player.push(this.number, samples);
   }
 
+  /** Its sound goes to the loudspeaker beside the events, from now on. */
+  beginSound(): void {
+    if (this.stopped) return;
+    this.silent = false;
+    this.trace.sound ??= performance.now();
+    this.trace.played ??= performance.now();
+    updateTurn(this.turn.id, { spoken: true });
+    this.ears.speaking();
+  }
+
+  /** A cut of such a sound. */
+  hear(samples: Float32Array): void {
+    if (this.stopped || this.silent) return;
+    this.sound.push(samples);
+    this.received += samples.length;
+  }
+
+  /** Such a sound is over. */
+  stopSound(): void {
+    if (this.stopped || this.silent) return;
+    const played = { answer: 0, played: this.received, buffered: 0, underruns: 0, over: true };
+    if (this.written) this.keep("done");
+    this.fellSilent(played);
+  }
+
   private begin(player: Player): number {
     this.silent = false;
     updateTurn(this.turn.id, { spoken: true });
@@ -92,6 +117,7 @@ export class Answering {
     this.trace.ended ??= performance.now();
     levels.model.clear();
     updateTurn(this.turn.id, { underruns: played.underruns, trace: { ...this.trace } });
+    if (this.written) this.sound = []; // it is kept with the turn
     if (this.written && !this.stopped) this.ears.over();
   }
 
@@ -118,8 +144,8 @@ export class Answering {
     this.trace.stopAt = performance.now();
     const played = this.number && this.player ? await this.player.stop(this.number) : null;
     this.trace.silent = performance.now() + (this.player ? (1000 * this.player.underway) / RATE_HZ : 0);
-    const samples = played ? Math.max(0, played.played - (this.player?.underway ?? 0)) : 0;
-    const heard = this.number ? heardCharacters(this.text, samples / RATE_HZ, this.known()) : this.text.length;
+    const samples = played ? Math.max(0, played.played - (this.player?.underway ?? 0)) : this.received;
+    const heard = this.received ? heardCharacters(this.text, samples / RATE_HZ, this.known()) : this.text.length;
     if (!this.text) removeTurn(this.turn.id);
     else this.markHeard(heard);
     return (1000 * samples) / RATE_HZ;
@@ -127,7 +153,7 @@ export class Answering {
 
   /** The length of the sound in seconds, where it is known. */
   private known(): number | null {
-    return this.written ? this.received / RATE_HZ : null;
+    return this.written && this.number ? this.received / RATE_HZ : null;
   }
 
   /** How many characters were heard, as the page or the server says. */
@@ -138,8 +164,9 @@ export class Answering {
 
   /** What came of it, once no more comes: its state, its sound, its times. */
   private keep(state: Turn["state"], cut: Partial<Turn> = {}): void {
-    const sound = this.received ? { sound: wavOf(joined(...this.sound)) } : {};
+    const sound = this.sound.length ? { sound: wavOf(joined(...this.sound)) } : {};
     updateTurn(this.turn.id, { state, trace: { ...this.trace }, ...sound, ...cut });
+    if (this.stopped) this.sound = [];
   }
 
   fail(why: string): void {

@@ -217,7 +217,7 @@ export async function startTalk(): Promise<void> {
     const speaker = await loudspeaker();
     await setSpeaker(speaker);
     await listen(speaker, settings.value.microphone);
-    live = new LiveTalk(speaker, eye);
+    live = new LiveTalk(speaker, eye, microphone!.stream);
   } catch (error) {
     deviceRefused(error, 0);
     endTalk();
@@ -228,6 +228,7 @@ async function listen(speaker: Player, device: string): Promise<void> {
   microphone?.close();
   microphone = await Microphone.open(speaker.context, device, (cut) => live?.take(cut), () => void changeMicrophone());
   microphone.muted = muted.value;
+  live?.hearBy(microphone.stream);
 }
 
 /** The microphone went away in the middle: go on with what the browser has. */

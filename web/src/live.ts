@@ -1,13 +1,16 @@
 /** A live talk over /v1/realtime: the microphone goes in as it comes, the answer comes out as it is made. */
 import { Answering } from "./answering";
 import { Capture } from "./capture";
+import { EchoGate } from "./audio/echo";
 import { levels } from "./audio/levels";
 import { blobBase64, pcmBase64, samplesOf, wavOf } from "./audio/pcm";
 import type { Player } from "./audio/player";
+import { CallVoice } from "./audio/voice";
 import type { FromMicrophone } from "./audio/messages";
 import type { Eye } from "./eye";
 import { itemParts, itemsOf } from "./protocol/history";
-import { dispatch, type Handlers, type ItemPart, RealtimeSocket } from "./protocol/realtime";
+import { RealtimeCall } from "./protocol/call";
+import { dispatch, type ClientEvent, type Handlers, type ItemPart, type Link, RealtimeSocket } from "./protocol/realtime";
 import { addTurn, model, phase, remembered, remembersAll, removeTurn, say, server, settings, turns, updateTurn } from "./state";
 import { newTrace, newTurn, type Trace, type Turn } from "./store/model";
 import { t } from "./words";
@@ -23,7 +26,11 @@ export class LiveTalk {
   private readonly player: Player;
   private readonly eye: Eye;
   private readonly capture = new Capture();
-  private socket: RealtimeSocket;
+  private readonly echo = new EchoGate();
+  private microphone: MediaStream;
+  private link: Link;
+  private mayCall = true; // over WebRTC: it was not refused before
+  private voice: CallVoice | null = null; // of a call
   private ready = false; // the session knows what was said before
   private answering: Answering | null = null; // that is made or heard
   private answers = new Map<string, Answering>(); // by the item's id
@@ -37,18 +44,21 @@ export class LiveTalk {
   private early: FromMicrophone[] = []; // cuts that came while a session took the place of another
   private frames = 0;
 
-  constructor(player: Player, eye: Eye) {
+  constructor(player: Player, eye: Eye, microphone: MediaStream) {
     this.player = player;
+    this.microphone = microphone;
     this.eye = eye;
     phase.value = "connecting";
-    this.socket = this.connect();
+    this.link = this.connect();
   }
 
   private get isPush(): boolean {
     return settings.value.talk === "push";
   }
 
-  private connect(): RealtimeSocket {
+  /** By hand a turn is what was sent of the microphone, and a call's goes all the time: then it is the WebSocket. */
+  private connect(): Link {
+    if (settings.value.transport === "call" && this.mayCall && !this.isPush) return this.call();
     return new RealtimeSocket(model.value, server.key, {
       opened: (again) => void this.opened(again),
       lost: (_, code) => this.lost(code),
@@ -56,9 +66,44 @@ export class LiveTalk {
     });
   }
 
+  private call(): Link {
+    const voice = new CallVoice();
+    this.voice = voice;
+    return new RealtimeCall(server.headers(), this.microphone, {
+      opened: () => void this.opened(false),
+      voice: (stream) => {
+        const taken = voice.open(stream, this.player.context, settings.value.speaker, ({ samples, peak }) => {
+          if (phase.value === "speaking") levels.model.push(peak);
+          this.answering?.hear(samples);
+        });
+        taken.catch((error: unknown) => say("failed", { why: String(error) }));
+      },
+      ended: () => {
+        voice.close();
+        this.mayCall = false;
+        this.lost(0);
+        say("noCall");
+        this.link = this.connect();
+      },
+      event: (type, event) => dispatch(this.handlers, type, event),
+    });
+  }
+
+  /** Another microphone takes the place of the one that is gone. */
+  hearBy(microphone: MediaStream): void {
+    this.microphone = microphone;
+    if (this.link instanceof RealtimeCall) this.link.hear(microphone);
+  }
+
+  /** Send what may be large: over a call it may be too large, and that is told. */
+  private post(event: ClientEvent): void {
+    if (!this.link.send(event) && this.link.carriesSound) say("tooLargeToSend");
+  }
+
   /** Let go of everything; the transcript stays. */
   close(): void {
-    this.socket.close();
+    this.voice?.close();
+    this.link.close();
     window.clearInterval(this.frames);
     void this.answering?.interrupt();
     if (this.hearing) removeTurn(this.hearing.turn.id);
@@ -73,8 +118,9 @@ export class LiveTalk {
     await this.answering?.interrupt();
     this.answering = this.hearing = null;
     this.ready = false;
-    this.socket.close();
-    this.socket = this.connect();
+    this.voice?.close();
+    this.link.close();
+    this.link = this.connect();
     await new Promise<void>((resolve) => {
       this.waiting = resolve;
     });
@@ -88,10 +134,11 @@ export class LiveTalk {
       silence_duration_ms: chosen.silence,
       prefix_padding_ms: chosen.padding,
     };
-    this.socket.send({
+    this.link.send({
       type: "session.update",
       session: {
         type: "realtime",
+        include: ["item.layout"],
         output_modalities: [chosen.aloud ? "audio" : "text"],
         ...(chosen.instructions ? { instructions: chosen.instructions } : {}),
         audio: {
@@ -101,7 +148,7 @@ export class LiveTalk {
       },
     });
     for (const item of await itemsOf(remembered(), (blob) => this.decode(blob))) {
-      this.socket.send({ type: "conversation.item.create", item });
+      this.post({ type: "conversation.item.create", item });
     }
     this.capture.restart();
     this.made = true;
@@ -145,9 +192,11 @@ export class LiveTalk {
       if (this.waiting) this.early.push(cut); // a session takes the place of another: nothing is lost
       return;
     }
-    if (this.socket.backlog > BACKLOG_BYTES) return say("slow"); // a delay that grows helps nobody
-    this.capture.add(cut.samples, this.player.context.currentTime - cut.at);
-    this.socket.send({ type: "input_audio_buffer.append", audio: pcmBase64(cut.samples) });
+    if (this.link.backlog > BACKLOG_BYTES) return say("slow"); // a delay that grows helps nobody
+    const now = performance.now();
+    const samples = this.isPush ? cut.samples : this.echo.pass(cut.samples, cut.peak, levels.model.loudest(now), now);
+    this.capture.add(samples, this.player.context.currentTime - cut.at);
+    if (!this.link.carriesSound) this.link.send({ type: "input_audio_buffer.append", audio: pcmBase64(samples) });
   }
 
   /** Push to talk: the button goes down, or up. */
@@ -164,11 +213,11 @@ export class LiveTalk {
     const ms = this.capture.endMs;
     if (heard && ms >= 200) {
       this.endHearing(ms);
-      this.socket.send({ type: "input_audio_buffer.commit" });
-      this.socket.send({ type: "response.create" });
+      this.link.send({ type: "input_audio_buffer.commit" });
+      this.link.send({ type: "response.create" });
       return;
     }
-    this.socket.send({ type: "input_audio_buffer.clear" });
+    this.link.send({ type: "input_audio_buffer.clear" });
     if (heard) removeTurn(heard.turn.id);
     this.hearing = null;
     window.clearInterval(this.frames);
@@ -182,14 +231,16 @@ export class LiveTalk {
     const seen = frame ? [{ kind: "image" as const, blob: frame, name: "" }] : [];
     const turn = addTurn({ ...question, media: [...question.media, ...seen] });
     const content = await itemParts(turn, (blob) => this.decode(blob));
-    this.send(content);
+    const id = `item_${crypto.randomUUID()}`;
+    this.questions.set(id, turn);
+    this.send(id, content);
   }
 
-  private send(content: ItemPart[]): void {
+  private send(id: string, content: ItemPart[]): void {
     this.asked = { ...newTrace(), asked: performance.now(), sent: performance.now() };
     phase.value = "thinking";
-    this.socket.send({ type: "conversation.item.create", item: { type: "message", role: "user", content } });
-    this.socket.send({ type: "response.create" });
+    this.post({ type: "conversation.item.create", item: { id, type: "message", role: "user", content } });
+    this.link.send({ type: "response.create" });
   }
 
   /** Answer what the transcript ends with, in a session of its own. */
@@ -197,7 +248,7 @@ export class LiveTalk {
     await this.restart();
     this.asked = { ...newTrace(), asked: performance.now() };
     phase.value = "thinking";
-    this.socket.send({ type: "response.create" });
+    this.link.send({ type: "response.create" });
   }
 
   private async sendFrame(): Promise<void> {
@@ -205,7 +256,7 @@ export class LiveTalk {
     if (!frame || !this.hearing) return;
     const { turn } = this.hearing;
     const image = await blobBase64(frame);
-    this.socket.send({ type: "input_image_buffer.append", image });
+    this.post({ type: "input_image_buffer.append", image });
     if (!turn.media.length) {
       turn.media = [{ kind: "image", blob: frame, name: "" }];
       updateTurn(turn.id, { media: turn.media });
@@ -221,7 +272,8 @@ export class LiveTalk {
     this.answering = null;
     const ms = await answering.interrupt();
     const item = [...this.answers].find(([, one]) => one === answering)?.[0];
-    if (!this.made) this.socket.send({ type: "response.cancel" });
+    if (!this.made) this.link.send({ type: "response.cancel" });
+    if (this.link.carriesSound) this.link.send({ type: "output_audio_buffer.clear" });
     if (item && ms !== null) this.cuts.set(item, Math.round(ms));
     if (this.made) this.truncate();
     if (phase.value === "speaking" || phase.value === "thinking") phase.value = this.hearing ? "hearing" : "listening";
@@ -231,8 +283,8 @@ export class LiveTalk {
   private truncate(): void {
     for (const [item_id, audio_end_ms] of this.cuts) {
       if (!this.answers.get(item_id)?.soundMs) continue; // an answer in text was read as it came
-      this.socket.send({ type: "conversation.item.truncate", item_id, content_index: 0, audio_end_ms });
-      this.socket.send({ type: "conversation.item.retrieve", item_id });
+      this.link.send({ type: "conversation.item.truncate", item_id, content_index: 0, audio_end_ms });
+      this.link.send({ type: "conversation.item.retrieve", item_id });
     }
     this.cuts.clear();
   }
@@ -302,7 +354,7 @@ export class LiveTalk {
     if (BUSY_CODES.includes(code) && phase.value === "thinking") {
       say("busy", { seconds: ASK_AGAIN_MS / 1000 });
       window.setTimeout(() => {
-        if (phase.value === "thinking" && this.ready) this.socket.send({ type: "response.create" });
+        if (phase.value === "thinking" && this.ready) this.link.send({ type: "response.create" });
       }, ASK_AGAIN_MS);
       return;
     }
@@ -325,11 +377,17 @@ export class LiveTalk {
       const turn = this.questions.get(item_id);
       if (turn) updateTurn(turn.id, { text: transcript.trim() || t("spokenQuestion") });
     },
+    "conversation.item.layout": ({ item_id, positions_per_second, runs }) => {
+      const turn = this.questions.get(item_id);
+      if (turn) updateTurn(turn.id, { layout: { positions_per_second, runs } });
+    },
     "conversation.item.retrieved": ({ item }) => {
       const part = item.content[0];
       const text = part?.type === "output_audio" ? part.transcript : part?.type === "output_text" ? part.text : null;
       if (item.id && text !== null) this.answers.get(item.id)?.markHeard(text.length);
     },
+    "output_audio_buffer.started": () => this.answering?.beginSound(),
+    "output_audio_buffer.stopped": () => this.answering?.stopSound(),
     "response.created": () => {
       this.made = false;
     },

@@ -1,10 +1,11 @@
 /** /v1/realtime over a WebSocket: the events that the page sends and reads, and a connection that comes back. */
+import type { Layout } from "../sight";
 import type { ErrorBody } from "./errors";
 
 const KEY_PROTOCOL = "openai-insecure-api-key.";
 const FIRST_WAIT_MS = 300;
 const MOST_WAIT_MS = 5000;
-const OPEN_WITHIN_MS = 10_000;
+export const OPEN_WITHIN_MS = 10_000;
 
 export type ItemPart =
   | { type: "input_text"; text: string }
@@ -25,7 +26,7 @@ export interface Item {
 export type ClientEvent =
   | { type: "session.update"; session: Record<string, unknown> }
   | { type: "input_audio_buffer.append"; audio: string }
-  | { type: "input_audio_buffer.commit" | "input_audio_buffer.clear" }
+  | { type: "input_audio_buffer.commit" | "input_audio_buffer.clear" | "output_audio_buffer.clear" }
   | { type: "input_image_buffer.append"; image: string }
   | { type: "conversation.item.create"; item: Item }
   | { type: "conversation.item.retrieve"; item_id: string }
@@ -48,8 +49,11 @@ export interface ServerEvents {
   "input_audio_buffer.committed": { item_id: string };
   "conversation.item.input_audio_transcription.completed": { item_id: string; transcript: string };
   "conversation.item.added": { item: Item };
+  "conversation.item.layout": Layout & { item_id: string };
   "conversation.item.retrieved": { item: Item };
   "conversation.item.truncated": { item_id: string; audio_end_ms: number };
+  "output_audio_buffer.started": { response_id: string };
+  "output_audio_buffer.stopped": { response_id: string };
   "response.created": { response: { id: string } };
   "response.output_item.added": { item: Item };
   "response.output_text.delta": { delta: string; item_id: string };
@@ -61,6 +65,15 @@ export interface ServerEvents {
 
 export type Handlers = { [Type in keyof ServerEvents]?: (event: ServerEvents[Type]) => void };
 
+/** A way to a session. carriesSound: microphone and voice go beside the events. backlog: bytes that wait. */
+export interface Link {
+  readonly carriesSound: boolean;
+  readonly backlog: number;
+  /** Send an event; false: it cannot be sent now. */
+  send(event: ClientEvent): boolean;
+  close(): void;
+}
+
 export interface Watch {
   /** A session is there: the first one, or one that replaces a lost one. */
   opened(again: boolean): void;
@@ -70,7 +83,8 @@ export interface Watch {
 }
 
 /** A connection that is opened again when it is lost, until it is closed. */
-export class RealtimeSocket {
+export class RealtimeSocket implements Link {
+  readonly carriesSound = false;
   private socket: WebSocket | null = null;
   private wait = FIRST_WAIT_MS;
   private timer = 0;

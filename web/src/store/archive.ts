@@ -11,7 +11,7 @@ interface PackedBlob {
   base64: string;
 }
 
-type PackedTurn = Omit<Turn, "media" | "sound" | "trace"> & {
+type PackedTurn = Omit<Turn, "media" | "sound" | "trace" | "layout"> & {
   media: { kind: MediaKind; name: string; data: PackedBlob }[];
   sound?: PackedBlob;
 };
@@ -22,7 +22,7 @@ async function packed(blob: Blob): Promise<PackedBlob> {
 
 export async function pack(conversation: Conversation): Promise<Blob> {
   const turns = await Promise.all(
-    conversation.turns.map(async ({ media, sound, trace: _, ...turn }): Promise<PackedTurn> => {
+    conversation.turns.map(async ({ media, sound, trace: _, layout: __, ...turn }): Promise<PackedTurn> => {
       const files = media.map(async ({ kind, name, blob }) => ({ kind, name, data: await packed(blob) }));
       return { ...turn, media: await Promise.all(files), ...(sound ? { sound: await packed(sound) } : {}) };
     }),

@@ -1,4 +1,6 @@
 /** What a conversation is made of, as it is shown and kept. */
+import type { Layout } from "../sight";
+
 export type MediaKind = "image" | "sound" | "video";
 
 export interface Medium {
@@ -36,6 +38,7 @@ export interface Turn {
   error?: string;
   underruns: number;
   trace?: Trace;
+  layout?: Layout; // where the tokens of a question stand, as the server told it
 }
 
 export interface Conversation {

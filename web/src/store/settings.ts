@@ -13,6 +13,7 @@ export interface Settings {
   max_tokens: string;
   seed: string;
   talk: "free" | "push";
+  transport: "socket" | "call"; // of a hands-free talk: WebSocket or WebRTC
   threshold: number; // of voice detection
   silence: number; // ms after which a turn is over
   padding: number; // ms before speech that belong to it
@@ -35,6 +36,7 @@ export const DEFAULTS: Settings = {
   max_tokens: "",
   seed: "",
   talk: "free",
+  transport: "socket",
   threshold: 0.5,
   silence: 500,
   padding: 300,
@@ -49,6 +51,7 @@ const WORDS: { [Name in keyof Settings]?: readonly string[] } = {
   theme: ["auto", "light", "dark"],
   latency: ["", "low", "balanced", "quality"],
   talk: ["free", "push"],
+  transport: ["socket", "call"],
   memory: ["", "all", "one"],
 };
 const RANGES: { [Name in keyof Settings]?: readonly [number, number] } = {

@@ -87,6 +87,7 @@ function Talking() {
       <Choice name="talk" label={t("turnTaking")} options={[["free", t("handsFree")], ["push", t("pushToTalk")]]} />
       {talk === "free" && (
         <>
+          <Choice name="transport" label={t("transport")} note={t("transportNote")} options={[["socket", "WebSocket"], ["call", "WebRTC"]]} />
           <Slider label={t("threshold")} value={threshold} most={1} step={0.05} change={(value) => set({ threshold: value })} />
           <Slider label={t("silence")} value={silence} least={100} most={2000} step={50} change={(value) => set({ silence: value })} />
           <Slider label={t("padding")} value={padding} most={1000} step={50} change={(value) => set({ padding: value })} />

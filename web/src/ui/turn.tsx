@@ -9,6 +9,7 @@ import { t } from "../words";
 import { IconButton } from "./icons";
 import { Markdown } from "./markdown";
 import { MediumView } from "./media";
+import { Sight } from "./sight";
 import { summary, Timeline } from "./timeline";
 
 /** Drawn anew only when its turn has changed: an answer that grows leaves those before it alone. */
@@ -25,6 +26,7 @@ export class TurnView extends Component<{ turn: Turn; last: boolean }> {
 
 function Question({ turn }: { turn: Turn }) {
   const [editing, setEditing] = useState(false);
+  const [open, setOpen] = useState(false);
   return (
     <article class="turn user" aria-label={t("you")}>
       {turn.media.length > 0 && (
@@ -44,8 +46,10 @@ function Question({ turn }: { turn: Turn }) {
           <Replay turn={turn} />
           {turn.text && <Copy text={turn.text} />}
           <IconButton name="edit" word={t("edit")} act={() => setEditing(true)} />
+          {turn.layout && <IconButton name="eye" word={t("sight")} pressed={open} act={() => setOpen(!open)} />}
         </div>
       )}
+      {open && turn.layout && <Sight layout={turn.layout} />}
     </article>
   );
 }
