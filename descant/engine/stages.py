@@ -291,15 +291,21 @@ class Stages:
             for s in streams
         ]
         made = step_on(self.steps.talker, rows, list(zip(*(s.inputs[1:] for s in streams), strict=True)))
-        return list(zip(made[0].logits, torch.stack([step.ids for step in made], dim=1), strict=True))
+        drawn = made[0].ids[:, None] if len(made) == 1 else torch.stack([step.ids for step in made], dim=1)
+        return list(zip(made[0].logits, drawn, strict=True))
 
     def settle(self, sessions: Sequence[Session]) -> None:
         """Learn what was drawn for these sessions. A step does so when both decoders are at work: the host waits once,
         and what it had to tell is told by then. A stage that needs what is not known yet asks for it by itself."""
         late = [session for session in sessions if session.late]
-        together(late, drawn_ids, keep_drawn)
-        sung = {s: s.speech for s in late if not s.ended and s.speech is not None and s.speech.drawn}
-        each(sung, lambda session: self.choose_code(sung[session]))
+        if late:
+            together(late, drawn_ids, self.keep_known)
+
+    def keep_known(self, session: Session, ids: Sequence[list[int]]) -> None:
+        """Keep what was drawn for a session, and choose from the codes."""
+        keep_drawn(session, ids)
+        if session.speech is not None and session.speech.drawn:
+            self.choose_code(session.speech)
 
     def choose_code(self, speech: SpeechStream) -> None:
         """Keep the codes that were drawn, and end them where it is time; what was sung behind that leaves no trace."""
