@@ -28,7 +28,7 @@ let stopReplay: (() => void) | null = null;
 
 /** The loudspeaker; made by the first click, before which a browser lets no page be heard. */
 function loudspeaker(): Promise<Player> {
-  player ??= Player.open(new AudioContext({ latencyHint: "interactive" }));
+  player ??= Player.open(new AudioContext({ latencyHint: 0 }));
   return player;
 }
 
