@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from descant import AudioChunk, Finished, Omni, load
 from descant.evals import wide
 from descant.evals.tasks import EvalItem
+from descant.omni import Omni, load
 from descant.train.nano.speech_data import Flite
+from descant.types import AudioChunk, Finished
 
 EAR_RATE_HZ = 16_000  # Hz; what DNSMOS hears
 NEAR, AROUND = 12, 480  # samples at 24 kHz: half a millisecond, and 20 ms

@@ -48,6 +48,7 @@ class Stream:
 InputStream = OutputStream = Stream
 """
 CHAT = """
+import signal
 import sys
 from tests.stub import StubOmni
 from descant.cli import common, main
@@ -58,6 +59,7 @@ def events(*, speech):
     return answer(speech=speech)
 omni.events = events
 common.open_model = lambda name, **options: omni
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what began the tests may have it ignored
 sys.exit(main(["chat", *sys.argv[1:]]))
 """
 
