@@ -15,6 +15,7 @@ import argparse
 import json
 import random
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,7 @@ def steps_at(samples: np.ndarray, places: Sequence[int]) -> Iterator[float]:
 
 def opinion(samples: np.ndarray, rate_hz: int) -> list[float]:
     """DNSMOS of one sound, in the order of ``KINDS``."""
-    from speechmos import dnsmos
-
+    dnsmos = import_module("speechmos.dnsmos")  # of an environment of its own
     heard = np.clip(soxr.resample(samples.astype(np.float32), rate_hz, EAR_RATE_HZ), -1, 1)
     told = dnsmos.run(heard, EAR_RATE_HZ)
     return [float(told[kind]) for kind in KINDS]

@@ -63,19 +63,19 @@ def test_the_cards_tell_what_the_run_recorded(recipe: Recipe, parts: Parts, tmp_
     (tmp_path / "notes.md").write_text("By hand: nothing.\n")
     assemble(StageContext(recipe, recipe.stage("assemble"), tmp_path))
     model, data = ((tmp_path / "assemble" / "model" / name).read_text() for name in ("MODEL_CARD.md", "DATA_CARD.md"))
-    assert "| joint | 7 | 2 | loss 0.5 |" in model and "CC0" in data
+    assert "| polish | 7 | 2 | loss 0.5 |" in model and "CC0" in data
     assert "\nBy hand: nothing.\n" in model
     assert "Record of `speech`: generator flite." in data
     assert "Record of `spoken`: generator espeak-ng, voices a." in data
 
 
 def test_a_stage_that_has_not_finished_is_named(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
-    (tmp_path / "joint" / "final.safetensors").unlink()
-    with pytest.raises(WeightsError, match="joint"):
+    (tmp_path / "polish" / "final.safetensors").unlink()
+    with pytest.raises(WeightsError, match="polish"):
         assemble(StageContext(recipe, recipe.stage("assemble"), tmp_path))
 
 
 def test_parts_are_named_in_full(recipe: Recipe, parts: Parts, tmp_path: Path) -> None:
-    options = {**(recipe.stage("assemble").options or {}), "parts": {"thinker": "joint"}}
+    options = {**(recipe.stage("assemble").options or {}), "parts": {"thinker": "polish"}}
     with pytest.raises(ConfigError, match="thinker, talker, dit, vocoder"):
         assemble(StageContext(recipe, replace(recipe.stage("assemble"), options=options), tmp_path))
