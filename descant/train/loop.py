@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -182,14 +183,17 @@ class Run(Generic[Batch]):
         self.step += 1
         return {"loss": float(loss.detach()), "grad": float(norm), **metrics}
 
+    @cached_property
+    def held_out(self) -> Batch | None:
+        """The held-out examples, laid out once for all their losses; None: no curve is wanted."""
+        return self.task.held_out_batch() if self.stage.held_out_every else None
+
     def held_out_loss(self) -> Metrics:
         """The loss of the held-out examples where one is due at this step, else nothing."""
-        every = self.stage.held_out_every
-        batch = self.task.held_out_batch() if every and self.step % every == 0 else None
-        if batch is None:
+        if self.held_out is None or self.step % self.stage.held_out_every:
             return {}
         with torch.no_grad():
-            loss, _ = self.task.loss(batch, generator(self.stage.seed, HELD_OUT_STEP))
+            loss, _ = self.task.loss(self.held_out, generator(self.stage.seed, HELD_OUT_STEP))
         return {"held_out": float(loss)}
 
     def state(self) -> dict[str, Any]:
