@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from descant.cli import chat, handset, sound_card
+from descant.cli import chat, chat_commands, handset, sound_card
 from descant.cli.errors import run
 from descant.cli.handset import Handset
 from descant.cli.level_meter import BARS, bar_of
@@ -325,6 +325,17 @@ def test_a_loudspeaker_that_goes_away_leaves_the_text(scene: Scene, capsys: pyte
     assert out == "Seven plus five is twelve.\n" * 2 and err.count("the loudspeaker has gone away") == 1
     assert [turn.said for turn in shell.turns] == ["Seven plus five is twelve."] * 2
     assert not talk_of(shell).heard and len(scene.library.outputs) == 2
+
+
+def test_without_a_loudspeaker_a_program_plays_an_answer_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.library.missing = {"output"}
+    heard: list[tuple[str, Path]] = []
+    monkeypatch.setattr(chat_commands, "find_player", lambda: "a-player")
+    monkeypatch.setattr(chat_commands, "play_file", lambda name, path: heard.append((name, path)))
+    shell = shell_of(scene, StubOmni())
+    scene.lines = ["Hello", "/play"]
+    converse(shell)
+    assert heard == [("a-player", Path("talk/answer-1.wav"))]
 
 
 def test_without_a_loudspeaker_answers_are_read(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

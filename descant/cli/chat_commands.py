@@ -119,12 +119,11 @@ def play_again(shell: ChatShell, _: str) -> None:
     sound = next((turn.sound for turn in reversed(shell.turns) if turn.sound is not None), None)
     if sound is None:
         raise OptionError("no answer has a sound yet")
-    if shell.handset is not None:
-        shell.handset.play_again(shell.live, sound)
-    elif (name := find_player()) is None:
+    if shell.handset is not None and shell.handset.play_again(shell.live, sound):
+        return
+    if (name := find_player()) is None:
         raise OptionError(f"no player is installed; the sound is in {sound}")
-    else:
-        play_file(name, sound)
+    play_file(name, sound)
 
 
 def change_seed(shell: ChatShell, text: str) -> None:

@@ -109,7 +109,9 @@ class Handset:
 
     def play(self, session: LiveSession, answer: Iterable[Event], sinks: Sinks) -> Finished | Interrupted:
         """Pass an answer on until it has been heard, or a key or a voice interrupts it."""
-        played = PlayedAnswer(answer, sinks, self._loudspeaker(sinks))
+        speaker = self._loudspeaker()
+        sinks.play = self._speech and speaker is None and find_player() is not None
+        played = PlayedAnswer(answer, sinks, speaker)
         try:
             if self._is_stopped(session, played):
                 return played.stop()
@@ -117,15 +119,18 @@ class Handset:
             played.close()
         return sinks.end(played.finished)
 
-    def play_again(self, session: LiveSession, path: Path) -> None:
-        """Play a WAV file; a key or a voice interrupts it."""
+    def play_again(self, session: LiveSession, path: Path) -> bool:
+        """Play a WAV file; a key or a voice interrupts it. False: there is no loudspeaker to play it."""
+        if (speaker := self._loudspeaker()) is None:
+            return False
         samples, rate = sound_of(path)
-        again = PlayedAnswer([AudioChunk(samples, 0, rate, 0.0)], Sinks(), self._loudspeaker(Sinks()))
+        again = PlayedAnswer([AudioChunk(samples, 0, rate, 0.0)], Sinks(), speaker)
         try:
             if self._is_stopped(session, again):
                 again.stop()
         finally:
             again.close()
+        return True
 
     def close(self) -> None:
         if self._listener is not None:
@@ -202,17 +207,14 @@ class Handset:
 
     # ---------------------------------------------------------------- the loudspeaker
 
-    def _loudspeaker(self, sinks: Sinks) -> Loudspeaker | None:
-        """The loudspeaker of one answer; where there is none, a program plays it."""
-        if not self._speech:
-            return None
-        if self._plays:
+    def _loudspeaker(self) -> Loudspeaker | None:
+        """The loudspeaker of one answer; where there is none, a program may play it."""
+        if self._speech and self._plays:
             try:
                 return Loudspeaker(self._library)
             except DescantError as error:
                 common.note(f"  {error}")
                 self._plays = False
-        sinks.play = find_player() is not None
         return None
 
     def _is_stopped(self, session: LiveSession, played: PlayedAnswer) -> bool:
