@@ -79,7 +79,6 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     return True
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     why = None
@@ -135,6 +134,16 @@ class Tab:
     faults: list[str] = field(default_factory=list)
     sent: list[dict[str, Any]] = field(default_factory=list)  # client events of /v1/realtime, without sound
     told: list[dict[str, Any]] = field(default_factory=list)  # server events
+
+    def begin_talk(self) -> None:
+        """Press the button of the talk, and wait until it is listened to."""
+        self.page.click(".big-talk")
+        self.wait_state("Listening")
+
+    def show_camera(self) -> None:
+        """Switch the camera on, and wait for its picture."""
+        self.page.click("button[aria-label=Camera]")
+        self.page.wait_for_selector("video.preview")
 
     def ask(self, text: str) -> None:
         self.page.fill("#question", text)

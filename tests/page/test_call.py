@@ -31,8 +31,7 @@ def test_a_spoken_question_is_answered_over_webrtc(talk_of: Any, say: Callable[[
 
 def test_an_answer_that_is_stopped_keeps_what_the_server_played(talk_of: Any) -> None:
     with talk_of([60.0], NO_MDNS, link="#transport=call&memory=all") as tab:
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
+        tab.begin_talk()
         tab.ask("What can you do?")
         tab.wait_state("Speaking")
         tab.page.wait_for_timeout(1200)
@@ -47,8 +46,7 @@ def test_a_server_that_takes_no_calls_is_talked_to_over_the_socket(talk_of: Any)
     with talk_of([60.0], link="#transport=call") as tab:
         refusal = {"error": {"code": "not_implemented", "message": "no calls here"}}
         tab.page.route("**/v1/realtime/calls", lambda route: route.fulfill(status=501, json=refusal))
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
+        tab.begin_talk()
         assert "the WebSocket is used" in tab.page.inner_text(".messages")
         tab.ask(QUESTION)
         assert tab.answer() == ANSWER

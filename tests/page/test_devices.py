@@ -24,10 +24,8 @@ def test_the_colour_in_front_of_the_camera_is_named(
 ) -> None:
     camera = write_camera(tmp_path / "camera.y4m", DEMO / "stars.png")
     with talk_of([3.0, say("what colour is it"), 20.0], camera) as tab:
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
-        tab.page.click("button[aria-label=Camera]")
-        tab.page.wait_for_selector("video.preview")
+        tab.begin_talk()
+        tab.show_camera()
         tab.wait_state("Speaking")
         tab.shot("camera")
         assert "blue" in tab.answer()

@@ -61,8 +61,7 @@ def room(tab: Any, left_db: float) -> None:
 def test_the_model_does_not_interrupt_itself(talk_of: Any) -> None:
     with talk_of([60.0]) as tab:
         room(tab, LEFT_DB)
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
+        tab.begin_talk()
         tab.ask("What can you do?")
         tab.wait_state("Speaking")
         tab.wait_state("Listening")
@@ -75,8 +74,7 @@ def test_the_model_does_not_interrupt_itself(talk_of: Any) -> None:
 def test_a_person_interrupts_over_the_echo(talk_of: Any, say: Callable[[str], np.ndarray]) -> None:
     with talk_of([4.0, say(QUESTION), 20.0]) as tab:
         room(tab, LEFT_DB)
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
+        tab.begin_talk()
         tab.ask("What can you do?")
         tab.wait_state("Speaking")
         tab.wait_state("Hearing you")

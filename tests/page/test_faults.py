@@ -47,8 +47,7 @@ def test_a_lost_connection_comes_back_and_the_conversation_goes_on(context: Any,
             route.connect_to_server()
 
         tab.page.route_web_socket("**/v1/realtime*", through)
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
+        tab.begin_talk()
         tab.ask(QUESTION)
         assert tab.answer() == ANSWER
         tab.wait_state("Listening")
@@ -74,8 +73,7 @@ def test_a_server_that_goes_away_in_the_middle_of_an_answer_keeps_what_was_heard
                 route.connect_to_server()
 
         tab.page.route_web_socket("**/v1/realtime*", through)
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
+        tab.begin_talk()
         held.append(None)
         tab.ask("What can you do?")
         tab.wait_state("Speaking")

@@ -20,8 +20,7 @@ def test_who_speaks_interrupts_within_200_ms_and_only_what_was_heard_stays(
     talk_of: Any, say: Callable[[str], np.ndarray]
 ) -> None:
     with talk_of([4.0, say(QUESTION), 20.0]) as tab:
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
+        tab.begin_talk()
         tab.ask("What can you do?")
         tab.wait_state("Speaking")
         tab.wait_state("Hearing you")

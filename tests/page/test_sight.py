@@ -21,10 +21,8 @@ def test_sound_and_frames_of_a_spoken_question_are_drawn_in_the_order_of_reading
 ) -> None:
     camera = write_camera(tmp_path / "camera.y4m", DEMO / "stars.png")
     with talk_of([3.0, say("what colour is it"), 20.0], camera) as tab:
-        tab.page.click(".big-talk")
-        tab.wait_state("Listening")
-        tab.page.click("button[aria-label=Camera]")
-        tab.page.wait_for_selector("video.preview")
+        tab.begin_talk()
+        tab.show_camera()
         tab.answer()
         told = next(event for event in tab.told if event["type"] == "conversation.item.layout")
         types = [run["type"] for run in told["runs"]]

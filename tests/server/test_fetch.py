@@ -91,7 +91,9 @@ def test_what_is_allowed_is_fetched_once_and_bare() -> None:
     assert got(net, address, address) == {address: PICTURE}
     assert net.dialled == [(PUBLIC, 80)]
     head = b"".join(net.asked).lower()
-    assert b"get /a.png?x=1 http/1.1" in head and b"host: media.example" in head and b"accept-encoding: identity" in head
+    assert (
+        b"get /a.png?x=1 http/1.1" in head and b"host: media.example" in head and b"accept-encoding: identity" in head
+    )
     assert not any(word in head for word in (b"cookie", b"authorization", b"proxy", b"referer"))
 
 
@@ -110,7 +112,10 @@ def test_other_hosts_schemes_ports_and_names_are_refused_before_any_look_up(addr
     assert refused(net, address, look_up=names([])) == (403, "url_not_allowed") and not net.dialled
 
 
-@pytest.mark.parametrize("address", ["http://media.example./x", "HTTP://MEDIA.EXAMPLE/x", "http://a.b.cdn.example/", "http://media.example:80/"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://media.example./x", "HTTP://MEDIA.EXAMPLE/x", "http://a.b.cdn.example/", "http://media.example:80/"],
+)
 def test_the_same_host_otherwise_written(address: str) -> None:
     assert got(Net(answer()), address) == {address: PICTURE}
 
@@ -171,7 +176,15 @@ def test_redirects_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [answer(404), answer(500), answer(200, PICTURE, "content-encoding: gzip"), b"hello", b"", b"HTTP/1.1 200 x\r\n" + b"a: b\r\n" * 5],
+    "said",
+    [
+        answer(404),
+        answer(500),
+        answer(200, PICTURE, "content-encoding: gzip"),
+        b"hello",
+        b"",
+        b"HTTP/1.1 200 x\r\n" + b"a: b\r\n" * 5,
+    ],
 )
 def test_what_is_no_file_fails_alike(said: bytes) -> None:
     assert refused(Net(said), "http://media.example/") == (400, "media_fetch_failed")
@@ -215,7 +228,11 @@ def test_one_keys_slow_addresses_do_not_hold_up_anothers(monkeypatch: pytest.Mon
 
 def test_names_of_hosts() -> None:
     assert is_named("a.example", ["a.example"]) and is_named("x.y.example", [".y.example"]) and is_named("z", ["*"])
-    assert not is_named("y.example", [".y.example"]) and not is_named("xa.example", ["a.example"]) and not is_named("z", [])
+    assert (
+        not is_named("y.example", [".y.example"])
+        and not is_named("xa.example", ["a.example"])
+        and not is_named("z", [])
+    )
 
 
 def test_addresses_are_found_where_media_are() -> None:
